@@ -1,0 +1,61 @@
+# Every chore of the project. Needs Python 3.11 or newer with its venv module, and make.
+# `make demo ARGS="--lose 2"` passes arguments on.
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+RUNTIME_STAMP := $(VENV)/installed-runtime
+
+.DEFAULT_GOAL := help
+.PHONY: help venv test unit integration acceptance simulation lint format types demo clean
+
+help:
+	@echo "make demo    lose a host, lose nothing (arguments: ARGS=\"--lose 2\")"
+	@echo "make test    all tests; also: unit, integration, acceptance, simulation"
+	@echo "make lint    ruff check and format check; make types: mypy; make format: rewrite"
+	@echo "make venv    the virtual environment in $(VENV); make clean: remove it"
+
+# What running needs. The stamps make it happen again only when a pinned version changes.
+$(RUNTIME_STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Litefleet needs Python 3.11 or newer, and $(PYTHON) is older or missing." >&2; \
+		echo "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) has no venv module. On Debian or Ubuntu: apt-get install python3-venv" >&2; \
+		exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+# What developing needs on top.
+$(STAMP): $(RUNTIME_STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+venv: $(STAMP)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest tests/unit tests/integration tests/acceptance tests/simulation $(ARGS)
+
+unit integration acceptance simulation: $(STAMP)
+	$(BIN)/python -m pytest tests/$@ $(ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+demo: $(RUNTIME_STAMP)
+	$(BIN)/litefleet demo $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Everything between a SQLite file and the bucket."""

@@ -1,0 +1,65 @@
+"""The names of things in the bucket (docs/architecture.md, "The bucket is the truth").
+
+All keys are relative to the fleet's prefix, which the object store adds.
+"""
+
+from __future__ import annotations
+
+import re
+
+_TENANT = re.compile(r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?")
+RESERVED_TENANTS = frozenset(
+    {"api", "healthz", "metrics", "docs", "redoc", "coordinator", "openapi"}
+)
+"""First path segments that the gateway answers itself, so no tenant may bear them."""
+
+
+class BadTenantName(ValueError):
+    """A tenant's name is not allowed; the message says what is."""
+
+
+def check_tenant(name: str) -> str:
+    """Return ``name`` if a tenant may be called that.
+
+    The name becomes a path segment of URLs, keys and folders, hence the narrow alphabet.
+
+    Raises:
+        BadTenantName: with the rule that was broken.
+    """
+    if name in RESERVED_TENANTS:
+        raise BadTenantName(f"tenant name {name!r} is reserved; choose another one")
+    if not _TENANT.fullmatch(name):
+        raise BadTenantName(
+            f"tenant name {name!r} is not allowed: use 1 to 40 of a-z, 0-9 and '-', "
+            "beginning with a letter and not ending with '-'"
+        )
+    return name
+
+
+def lease(host: str) -> str:
+    """The host's lease record."""
+    return f"hosts/{host}/lease.json"
+
+
+HOSTS = "hosts/"
+TENANTS = "tenants/"
+
+
+def wanted(tenant: str) -> str:
+    """The tenant's wanted state."""
+    return f"tenants/{tenant}/tenant.json"
+
+
+def owner(tenant: str) -> str:
+    """The tenant's ownership record."""
+    return f"tenants/{tenant}/owner.json"
+
+
+def epochs(tenant: str) -> str:
+    """The prefix under which all of the tenant's replicas lie."""
+    return f"tenants/{tenant}/epochs/"
+
+
+def epoch(tenant: str, number: int) -> str:
+    """The prefix of one epoch's Litestream replica; written by one owner only, never reused."""
+    return f"tenants/{tenant}/epochs/{number:08d}/"

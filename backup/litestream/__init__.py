@@ -1,0 +1,1 @@
+"""The Litestream sidecar: its configuration, its control socket and its process."""

@@ -1,0 +1,163 @@
+"""One tenant's Litestream process."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import fcntl
+import os
+import signal
+from pathlib import Path
+
+from backup.litestream import binary, config
+from backup.litestream.control import Control, ControlError, Positions
+from backup.settings import StoreSettings
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_PR_SET_PDEATHSIG = 1
+
+
+class SidecarFailed(Exception):
+    """The sidecar ended or did not become ready; the message has its last words."""
+
+
+class Sidecar:
+    """A Litestream process that streams one database to one epoch's prefix.
+
+    The folder's lock is held for this object's life: a second Litestream on the same socket would
+    not be refused, it would steal the socket and delete it when it exits.
+    """
+
+    def __init__(self, store: StoreSettings, replica_prefix: str, database: Path, folder: Path):
+        """
+        Args:
+            store: the bucket, with the credentials that the sidecar shall have.
+            replica_prefix: the epoch's prefix, relative to the fleet's.
+            database: the SQLite file.
+            folder: where the sidecar's configuration, socket and log go.
+        """
+        self._store = store
+        self._folder = folder
+        self._socket = folder / "litestream.sock"
+        self._config = config.for_epoch(store, replica_prefix, database, self._socket)
+        self._log = folder / "litestream.log"
+        self._process: asyncio.subprocess.Process | None = None
+        self._lock: int | None = None
+        self.control = Control(self._socket, database)
+
+    @property
+    def pid(self) -> int | None:
+        """The running process, None when there is none."""
+        running = self._process is not None and self._process.returncode is None
+        return self._process.pid if self._process is not None and running else None
+
+    async def start(self) -> None:
+        """Start the process; `ready` tells when it streams.
+
+        Raises:
+            MissingBinary: Litestream is not installed.
+            SidecarFailed: another sidecar holds the folder.
+        """
+        self._take_lock()
+        path = self._folder / "litestream.yml"
+        self._config.write(path)
+        self._socket.unlink(missing_ok=True)
+        log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                str(binary.find()),
+                "replicate",
+                "-config",
+                str(path),
+                env=config.environment(self._store),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Async-signal-safe enough: one system call through an already bound function. The
+                # sidecar must not outlive its supervisor, or it would upload with nobody watching.
+                preexec_fn=_die_with_parent,
+            )
+        finally:
+            os.close(log)
+
+    async def ready(self, timeout: float) -> int:
+        """Wait until the first local position exists, and return it.
+
+        Raises:
+            SidecarFailed: the process ended, or ``timeout`` seconds passed.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout
+        while True:
+            if self.pid is None:
+                raise SidecarFailed(f"litestream ended at its start: {self.last_words()}")
+            if self._socket.exists():
+                try:
+                    txid = await self.control.txid()
+                except ControlError:
+                    txid = 0
+                if txid > 0:
+                    return txid
+            if loop.time() >= until:
+                raise SidecarFailed(
+                    f"litestream was not ready within {timeout:.0f} s: {self.last_words()}"
+                )
+            await asyncio.sleep(0.01)
+
+    async def sync(self, timeout: float) -> Positions:
+        """Upload all that is committed now. The positions decide, not the absence of an error."""
+        return await self.control.sync(wait=True, timeout=timeout)
+
+    async def wait(self) -> int:
+        """Wait until the process has ended and is reaped; its exit status."""
+        assert self._process is not None
+        return await self._process.wait()
+
+    async def stop(self, timeout: float = 10.0) -> None:
+        """End the process and reap it. A final sync is the caller's: its own is not verified."""
+        if self._process is None:
+            return
+        if self._process.returncode is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                await asyncio.wait_for(self._process.wait(), timeout)
+            except TimeoutError:
+                self.kill()
+        await self._process.wait()
+        await self.control.close()
+        self._release_lock()
+
+    def kill(self) -> None:
+        """SIGKILL, without waiting."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+
+    def last_words(self) -> str:
+        """The last line of its log."""
+        try:
+            lines = self._log.read_text(errors="replace").strip().splitlines()
+        except OSError:
+            return "no log"
+        return lines[-1][:300] if lines else "no log"
+
+    def _take_lock(self) -> None:
+        if self._lock is not None:
+            return
+        lock = os.open(
+            self._folder / "litestream.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            raise SidecarFailed(f"another sidecar runs in {self._folder}") from error
+        self._lock = lock
+
+    def _release_lock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _die_with_parent() -> None:
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,233 @@
+"""The object store: a few conditional operations with typed errors, over boto3.
+
+Calls block; async callers run them in a thread. Reads, lists and deletes are retried here, since
+repeating them is harmless. Writes are not: a write without an answer is `Ambiguous`, and only its
+caller knows how to resolve that (see `backup.records`).
+"""
+
+from __future__ import annotations
+
+import email.utils
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import boto3
+import botocore.exceptions
+import tenacity
+from botocore.config import Config
+
+from backup.errors import (
+    Ambiguous,
+    Conflict,
+    Denied,
+    NotFound,
+    Precondition,
+    StoreError,
+    Throttled,
+    Unreachable,
+    Unsupported,
+)
+from backup.settings import StoreSettings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+T = TypeVar("T")
+
+READ_ATTEMPTS = 3
+"""How often a read is tried before its error is raised; with back-off, at most about 10 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object as it was read."""
+
+    body: bytes
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An object in a list. ``key`` is relative to the fleet's prefix; ``size`` in bytes."""
+
+    key: str
+    size: int
+    modified: datetime
+
+
+class ObjectStore(Protocol):
+    """What the fleet needs of a store. All keys are relative to the fleet's prefix.
+
+    Every method raises subclasses of `StoreError`.
+    """
+
+    def get(self, key: str) -> Stored:
+        """Read an object, never from a cache. Raises `NotFound` if there is none."""
+
+    def put(
+        self, key: str, body: bytes, *, if_match: str | None = None, if_none_match: bool = False
+    ) -> str:
+        """Write an object and return its ETag.
+
+        ``if_match`` writes only over that ETag, ``if_none_match`` only where nothing is
+        (`Precondition` otherwise). Raises `Ambiguous` where the outcome is unknown.
+        """
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        """Every object under ``prefix``, all pages. A list is not an atomic snapshot."""
+
+    def prefixes(self, prefix: str) -> Iterator[str]:
+        """The names of the "folders" directly under ``prefix``."""
+
+    def delete(self, key: str) -> None:
+        """Remove an object; no error if there is none."""
+
+    def date(self) -> datetime:
+        """The store's clock, from the ``Date`` header of an answer (resolution: one second)."""
+
+
+class S3Store:
+    """`ObjectStore` on any S3-compatible service that honours conditional writes."""
+
+    def __init__(self, settings: StoreSettings, session: boto3.session.Session | None = None):
+        self.settings = settings
+        self._bucket = settings.bucket
+        self._root = settings.prefix + "/"
+        credentials = settings.credentials
+        self._client: S3Client = (session or boto3.session.Session()).client(
+            "s3",
+            endpoint_url=settings.endpoint,
+            region_name=settings.region,
+            aws_access_key_id=credentials.access_key_id,
+            aws_secret_access_key=credentials.secret_access_key.get_secret_value(),
+            config=Config(
+                # Retries are ours: botocore's would hide an ambiguous write behind a second one.
+                retries={"mode": "standard", "total_max_attempts": 1},
+                connect_timeout=settings.connect_timeout,
+                read_timeout=settings.read_timeout,
+                max_pool_connections=32,
+                s3={"addressing_style": "path"},
+            ),
+        )
+
+    def get(self, key: str) -> Stored:
+        def read() -> Stored:
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._root + key)
+            return Stored(answer["Body"].read(), answer["ETag"])
+
+        return self._read(key, read)
+
+    def put(
+        self, key: str, body: bytes, *, if_match: str | None = None, if_none_match: bool = False
+    ) -> str:
+        condition: dict[str, Any] = {}
+        if if_match is not None:
+            condition["IfMatch"] = if_match
+        if if_none_match:
+            condition["IfNoneMatch"] = "*"
+        try:
+            answer = self._client.put_object(
+                Bucket=self._bucket, Key=self._root + key, Body=body, **condition
+            )
+        except Exception as error:
+            raise typed(error, f"write {self._root}{key}") from error
+        return answer["ETag"]
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        token: str | None = None
+        while True:
+            page = self._page(prefix, token)
+            for item in page.get("Contents", []):
+                key = item["Key"].removeprefix(self._root)
+                yield Entry(key, item["Size"], item["LastModified"])
+            token = page.get("NextContinuationToken")
+            if not page.get("IsTruncated") or token is None:
+                return
+
+    def prefixes(self, prefix: str) -> Iterator[str]:
+        token: str | None = None
+        while True:
+            page = self._page(prefix, token, Delimiter="/")
+            for item in page.get("CommonPrefixes", []):
+                yield item["Prefix"].removeprefix(self._root + prefix).rstrip("/")
+            token = page.get("NextContinuationToken")
+            if not page.get("IsTruncated") or token is None:
+                return
+
+    def _page(self, prefix: str, token: str | None, **more: Any) -> Any:
+        if token is not None:
+            more["ContinuationToken"] = token
+        return self._read(
+            prefix,
+            lambda: self._client.list_objects_v2(
+                Bucket=self._bucket, Prefix=self._root + prefix, **more
+            ),
+        )
+
+    def delete(self, key: str) -> None:
+        self._read(
+            key, lambda: self._client.delete_object(Bucket=self._bucket, Key=self._root + key)
+        )
+
+    def date(self) -> datetime:
+        answer = self._read("", lambda: self._client.head_bucket(Bucket=self._bucket))
+        header = answer["ResponseMetadata"]["HTTPHeaders"].get("date", "")
+        try:
+            return email.utils.parsedate_to_datetime(header)
+        except ValueError as error:
+            raise Unsupported("the store's answers carry no Date header") from error
+
+    def _read(self, key: str, call: Callable[[], T]) -> T:
+        def once() -> T:
+            try:
+                return call()
+            except Exception as error:
+                raise typed(error, f"reach {self._root}{key}") from error
+
+        retrying: tenacity.Retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type((Throttled, Unreachable, Ambiguous)),
+            stop=tenacity.stop_after_attempt(READ_ATTEMPTS),
+            wait=tenacity.wait_random_exponential(multiplier=0.1, max=1.0),
+            reraise=True,
+        )
+        return retrying(once)
+
+
+def typed(error: Exception, what: str) -> StoreError:
+    """Translate an error of botocore into the one that says what to do about it."""
+    if isinstance(error, StoreError):
+        return error
+    if isinstance(error, botocore.exceptions.ClientError):
+        return _of_status(error, what)
+    never_sent = (
+        botocore.exceptions.EndpointConnectionError,
+        botocore.exceptions.ConnectTimeoutError,
+        botocore.exceptions.ProxyConnectionError,
+    )
+    if isinstance(error, never_sent):
+        return Unreachable(f"could not {what}: {error}")
+    transport = (botocore.exceptions.HTTPClientError, botocore.exceptions.ConnectionError, OSError)
+    if isinstance(error, transport):
+        return Ambiguous(f"no answer when trying to {what}: {error}")
+    return Unsupported(f"could not {what}: {error}")
+
+
+def _of_status(error: botocore.exceptions.ClientError, what: str) -> StoreError:
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    code = error.response.get("Error", {}).get("Code", "")
+    message = f"could not {what}: {code or status}"
+    if status == 412 or code == "PreconditionFailed":
+        return Precondition(message)
+    if status == 409:
+        return Conflict(message)
+    if status == 404:
+        return NotFound(message)
+    if status in (401, 403):
+        return Denied(message)
+    if status == 429 or code in ("SlowDown", "Throttling", "TooManyRequests"):
+        return Throttled(message)
+    if status >= 500 or status == 408:
+        return Ambiguous(message)
+    return Unsupported(f"{message} ({status})")

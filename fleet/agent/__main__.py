@@ -1,0 +1,50 @@
+"""``python -m fleet.agent SETTINGS``: one host."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+from backup.errors import StoreError
+from backup.litestream.binary import MissingBinary, find
+from fleet.agent.agent import Agent
+from fleet.agent.api import create_app
+from fleet.agent.authority import ClockSkewed
+from fleet.serving import HttpServer, announce
+from fleet.settings import AgentSettings, BadSettings
+
+
+async def run(settings: AgentSettings) -> None:
+    """Serve the agent's API and hold the lease until SIGTERM or SIGINT."""
+    agent = Agent(settings)
+    server = HttpServer(
+        create_app(agent, settings.token.get_secret_value()),
+        settings.listen_host,
+        settings.listen_port,
+    )
+    agent.answers_at(server.url)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, agent.stop)
+    await server.start()
+    announce(settings.address_file, server.url)
+    try:
+        await agent.run()
+    finally:
+        await server.stop()
+
+
+def main(path: str) -> int:
+    try:
+        find()
+        asyncio.run(run(AgentSettings.read(Path(path))))
+    except (BadSettings, ClockSkewed, MissingBinary, StoreError) as error:
+        print(f"the host agent cannot run: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,166 @@
+"""The host agent's life: join, renew, lose, stop everything, join again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+
+import psutil
+
+from backup.errors import StoreError
+from backup.lease import Load, boottime
+from backup.store import ObjectStore, S3Store
+from fleet.agent.authority import LeaseKeeper, LeaseLost, next_renewal
+from fleet.agent.nodes import NoAuthority, Nodes, StartRequest, clean_environment
+from fleet.settings import AgentSettings
+from node.order import NodeStatus
+
+DRAIN_TIMEOUT = 40.0
+"""Seconds for all nodes to be released at a planned stop."""
+REJOIN_PAUSE = 1.0
+"""Seconds between two tries to join while the store does not answer."""
+
+
+class Agent:
+    """One host: its lease, its nodes, and what happens to the nodes when the lease is lost."""
+
+    def __init__(self, settings: AgentSettings, store: ObjectStore | None = None):
+        self.host = settings.host
+        self._settings = settings
+        self._address = settings.advertise or ""
+        self.nodes = Nodes(settings.data, settings.host, settings.store, clean_environment())
+        self._keeper = LeaseKeeper(
+            store or S3Store(settings.store),
+            settings.host,
+            self._load,
+            self.nodes.proven,
+            say=self._say,
+        )
+        self._joined = False
+        self._stopping = asyncio.Event()
+        self._starting = asyncio.Lock()
+
+    @property
+    def incarnation(self) -> str | None:
+        """The lease under which this host runs nodes now, None while it has none."""
+        return self._keeper.incarnation if self._joined else None
+
+    @property
+    def has_authority(self) -> bool:
+        authority = self._keeper.authority
+        return self._joined and authority is not None and authority.alive(boottime())
+
+    def answers_at(self, address: str) -> None:
+        """Note where the API listens, for the lease; an advertised address has precedence."""
+        self._address = self._settings.advertise or address
+
+    def stop(self) -> None:
+        """Begin a planned stop of the host: all nodes are drained and the lease is given back."""
+        self._stopping.set()
+
+    async def start(self, tenant: str, request: StartRequest) -> NodeStatus:
+        """Start a node, as `Nodes.start`.
+
+        Raises:
+            NoAuthority: the host has no lease, or is stopping.
+            AlreadyHere: the tenant's earlier node has not ended.
+        """
+        async with self._starting:
+            authority = self._keeper.authority
+            if not self.has_authority or authority is None or self._stopping.is_set():
+                raise NoAuthority(f"{self.host} holds no lease at present")
+            return await self.nodes.start(
+                tenant, request, self._keeper.incarnation, authority.deadline
+            )
+
+    async def run(self) -> None:
+        """Hold the lease until `stop`; each loss ends all nodes and begins a new incarnation.
+
+        Raises:
+            ClockSkewed: this host must not own anything.
+            StoreError: the store could not be reached at the very start.
+        """
+        await self.nodes.warm_up()
+        await self._keeper.join()
+        while True:
+            self._joined = True
+            self._say(f"{self.host} has joined as {self._keeper.incarnation}")
+            try:
+                await self._renew_until_stopped()
+            except LeaseLost as error:
+                self._joined = False
+                self._say(f"{self.host} stops all its nodes: {error}")
+                await self.nodes.fence_all()
+                await self._rejoin()
+                if self._stopping.is_set():
+                    break
+                continue
+            break
+        if self._joined:
+            await self._leave()
+        await self.nodes.close()
+
+    async def _renew_until_stopped(self) -> None:
+        failed = False
+        while not self._stopping.is_set():
+            try:
+                await asyncio.wait_for(self._stopping.wait(), next_renewal(failed))
+                return
+            except TimeoutError:
+                pass
+            failed = not await self._renew()
+
+    async def _renew(self) -> bool:
+        for tenant, epoch in self._keeper.revoked.items():
+            node = self.nodes.live(tenant)
+            if node is not None and node.status.epoch <= epoch:
+                self._say(f"{tenant} was revoked from {self.host} at epoch {epoch}")
+                await self.nodes.fence(tenant)
+        try:
+            deadline = await self._keeper.renew()
+        except StoreError as error:
+            self._say(f"the lease was not renewed: {error}")
+            return False
+        await self.nodes.extend(deadline)
+        return True
+
+    async def _leave(self) -> None:
+        """Drain under a lease that goes on being renewed, then give it back."""
+        renewing = asyncio.create_task(self._renew_while_draining())
+        try:
+            if not await self.nodes.drain_all(DRAIN_TIMEOUT):
+                self._say("not every node was released in time; the rest is fenced")
+                await self.nodes.fence_all()
+        finally:
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
+        self._joined = False
+        await self._keeper.resign()
+
+    async def _renew_while_draining(self) -> None:
+        while True:
+            await self._renew()
+            await asyncio.sleep(next_renewal(failed=False))
+
+    async def _rejoin(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                await self._keeper.join()
+            except StoreError as error:
+                self._say(f"cannot join again yet: {error}")
+                await asyncio.sleep(REJOIN_PAUSE)
+            else:
+                return
+
+    def _load(self) -> Load:
+        return Load(
+            address=self._address,
+            nodes=len(self.nodes.running()),
+            cpus=os.cpu_count() or 1,
+            memory_bytes=int(psutil.virtual_memory().total),
+        )
+
+    @staticmethod
+    def _say(text: str) -> None:
+        print(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {text}", flush=True)

@@ -1,0 +1,106 @@
+"""The host agent's HTTP: orders from the coordinator, and the way to this host's tenants."""
+
+from __future__ import annotations
+
+import hmac
+
+import httpx
+from fastapi import Depends, FastAPI, HTTPException, Request
+from pydantic import BaseModel
+from starlette.responses import JSONResponse, Response
+
+from fleet.agent.agent import Agent
+from fleet.agent.nodes import AlreadyHere, NoAuthority, StartRequest
+from fleet.proxy import EPOCH_HEADER, forward, unavailable
+from node.order import NodeStatus
+
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+MAX_WAIT = 30.0
+"""Seconds at most for which a look at the nodes waits for a change."""
+
+
+class NodeList(BaseModel):
+    """All nodes of a host. ``version`` grows with every change; give it back as ``after``."""
+
+    incarnation: str
+    version: int
+    nodes: list[NodeStatus]
+
+
+def create_app(agent: Agent, token: str) -> FastAPI:
+    """The agent's application; every path but ``/healthz`` needs the fleet's token."""
+    app = FastAPI(title="Litefleet host agent", docs_url=None, redoc_url=None)
+    clients: dict[str, httpx.AsyncClient] = {}
+
+    def bearer(request: Request) -> None:
+        given = request.headers.get("authorization", "")
+        if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+            raise HTTPException(
+                401, {"type": "unauthorized", "message": "the token is missing or wrong"}
+            )
+
+    guarded = [Depends(bearer)]
+
+    @app.exception_handler(HTTPException)
+    async def told(request: Request, error: HTTPException) -> Response:
+        return JSONResponse({"error": error.detail}, status_code=error.status_code)
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, bool]:
+        return {"ok": True}
+
+    @app.get("/api/nodes", dependencies=guarded)
+    async def nodes(after: int = -1, wait: float = 0.0) -> NodeList:
+        await agent.nodes.changed(after, min(wait, MAX_WAIT))
+        return NodeList(
+            incarnation=agent.incarnation or "",
+            version=agent.nodes.version,
+            nodes=agent.nodes.statuses(),
+        )
+
+    @app.post("/api/nodes/{tenant}", status_code=202, dependencies=guarded)
+    async def start(tenant: str, request: StartRequest) -> NodeStatus:
+        try:
+            return await agent.start(tenant, request)
+        except AlreadyHere as error:
+            raise HTTPException(409, {"type": "already_here", "message": str(error)}) from error
+        except NoAuthority as error:
+            raise HTTPException(503, {"type": "no_authority", "message": str(error)}) from error
+
+    @app.post("/api/nodes/{tenant}/drain", status_code=202, dependencies=guarded)
+    async def drain(tenant: str) -> dict[str, bool]:
+        await agent.nodes.drain(tenant)
+        return {"ok": True}
+
+    @app.api_route(
+        "/{tenant}/{path:path}", methods=METHODS, dependencies=guarded, include_in_schema=False
+    )
+    async def gateway(tenant: str, path: str, request: Request) -> Response:
+        node = agent.nodes.live(tenant)
+        if node is None or not node.status.serving:
+            return unavailable(f"{tenant} is not served by {agent.host}")
+        socket = node.status.api_socket
+        client = clients.get(socket)
+        if client is None:
+            client = httpx.AsyncClient(
+                transport=httpx.AsyncHTTPTransport(
+                    uds=socket, limits=httpx.Limits(max_connections=256)
+                ),
+                timeout=httpx.Timeout(90.0, connect=2.0),
+            )
+            clients[socket] = client
+            _forget_ended(agent, clients)
+        answer = await forward(request, client, f"http://node/{path}")
+        if not agent.has_authority:
+            # A zombie's engine may have answered before its end came: nobody may rely on that.
+            return unavailable(f"{agent.host} has lost its authority")
+        answer.headers.setdefault(EPOCH_HEADER, str(node.status.epoch))
+        return answer
+
+    return app
+
+
+def _forget_ended(agent: Agent, clients: dict[str, httpx.AsyncClient]) -> None:
+    serving = {node.status.api_socket for node in agent.nodes.running()}
+    for socket in [socket for socket in clients if socket not in serving]:
+        del clients[socket]

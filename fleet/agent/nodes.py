@@ -1,0 +1,288 @@
+"""The nodes of one host: started on order, extended with the lease, ended with it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from backup.ownership import Durability
+from backup.settings import Credentials, StoreSettings
+from node.nursery import Nursery, NurseryLost
+from node.order import ENDED, NodeOrder, NodeState, NodeStatus
+from node.remote import RemoteNode
+from node.wire import WireError
+
+
+class StartRequest(BaseModel):
+    """The coordinator's order to take a tenant over; see `node.order.NodeOrder`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    app: str
+    durability: Durability
+    env: dict[str, str] = Field(default_factory=dict)
+    expected: str | None
+    authority_ended: bool
+    floor_txid: int = 0
+    sidecar: Credentials
+
+
+class AlreadyHere(Exception):
+    """The tenant has a node on this host that has not ended."""
+
+
+class NoAuthority(Exception):
+    """This host holds no lease at present and starts nothing."""
+
+
+@dataclass(slots=True)
+class Node:
+    """One node of this host: how to reach it, and what it said last."""
+
+    name: str
+    folder: Path
+    sockets: Path
+    status: NodeStatus
+    remote: RemoteNode | None = None
+    pid: int = 0
+    watcher: asyncio.Task[None] | None = None
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Nodes:
+    """All nodes of the host. Every change of any status wakes those who wait in `changed`."""
+
+    def __init__(self, data: Path, host: str, store: StoreSettings, environment: dict[str, str]):
+        """
+        Args:
+            data: the host's folder.
+            environment: what every node inherits; it must hold no secret.
+        """
+        self._data = data
+        self._host = host
+        self._store = store
+        self._environment = environment
+        self._nursery: Nursery | None = None
+        self._nursery_lock = asyncio.Lock()
+        self._nodes: dict[str, Node] = {}
+        self._change = asyncio.Event()
+        self.version = 0
+        for name in ("nodes", "s", "quarantine"):
+            (data / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def statuses(self) -> list[NodeStatus]:
+        """What every node said last, ended ones included until they are replaced."""
+        return [node.status for node in self._nodes.values()]
+
+    def live(self, tenant: str) -> Node | None:
+        """The tenant's node here, unless it has ended."""
+        node = self._nodes.get(tenant)
+        return node if node is not None and not node.ended.is_set() else None
+
+    def running(self) -> list[Node]:
+        return [node for node in self._nodes.values() if not node.ended.is_set()]
+
+    def proven(self) -> dict[str, str]:
+        """For the lease: each tenant's position that was proven in the bucket."""
+        return {
+            node.status.tenant: f"{node.status.epoch}:{node.status.lag.replicated_txid}"
+            for node in self._nodes.values()
+            if node.status.lag.proven_at is not None
+        }
+
+    async def changed(self, version: int, wait: float) -> None:
+        """Return once anything has changed since ``version``, or after ``wait`` seconds."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait
+        while self.version <= version and (left := until - loop.time()) > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._change.wait(), left)
+
+    async def warm_up(self) -> None:
+        """Start the nursery, so that the first order does not wait for it."""
+        async with self._nursery_lock:
+            if self._nursery is None or not self._nursery.alive:
+                self._nursery = await Nursery.start(self._data / "nursery.log", self._environment)
+
+    async def start(
+        self, tenant: str, request: StartRequest, incarnation: str, deadline: float
+    ) -> NodeStatus:
+        """Begin a take-over; its progress shows in the status.
+
+        Args:
+            incarnation: the host's.
+            deadline: the host's authority, in seconds of the boot-time clock.
+
+        Raises:
+            AlreadyHere: the tenant's earlier node has not ended.
+        """
+        if self.live(tenant) is not None:
+            raise AlreadyHere(f"{tenant} already has a node on {self._host}")
+        name = secrets.token_hex(4)
+        order = NodeOrder(
+            tenant=tenant,
+            host=self._host,
+            incarnation=f"{incarnation}.{name}",
+            deadline=deadline,
+            store=self._store,
+            **{field: getattr(request, field) for field in StartRequest.model_fields},
+        )
+        node = Node(
+            name=name,
+            folder=self._data / "nodes" / tenant / name,
+            sockets=self._data / "s" / name,
+            status=NodeStatus(tenant=tenant, host=self._host, incarnation=order.incarnation),
+        )
+        self._nodes[tenant] = node
+        node.folder.mkdir(mode=0o700, parents=True)
+        node.sockets.mkdir(mode=0o700)
+        try:
+            node.pid = await self._spawn(node)
+            node.remote = await RemoteNode.connect(node.sockets)
+            node.status = await node.remote.start(order, node.folder)
+        except (WireError, NurseryLost, OSError) as error:
+            if node.pid:
+                self._kill_supervisor(node)
+            self._end(node, f"the supervisor did not start: {error}")
+            return node.status
+        node.watcher = asyncio.create_task(self._watch(node, node.remote))
+        self._bump()
+        return node.status
+
+    async def _spawn(self, node: Node) -> int:
+        log = node.folder / "supervisor.log"
+        for attempt in range(2):
+            await self.warm_up()
+            assert self._nursery is not None
+            try:
+                return await self._nursery.spawn(node.sockets, log)
+            except NurseryLost:
+                if attempt:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _watch(self, node: Node, remote: RemoteNode) -> None:
+        try:
+            while node.status.state not in ENDED:
+                node.status = await remote.status(after=node.status.version, wait=0.5)
+                self._bump()
+            await remote.dismiss()
+            self._end(node, node.status.detail)
+        except WireError as error:
+            # Whatever became of it, it ends now; engine and sidecar die with their supervisor, by
+            # the kernel's hand. Only then may anybody be told that the node is over.
+            self._kill_supervisor(node)
+            self._end(node, f"the supervisor process ended without a word: {error}")
+
+    @staticmethod
+    def _kill_supervisor(node: Node) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            # A supervisor leads a session of its own: a pid that was given out again does not.
+            if os.getsid(node.pid) == node.pid:
+                os.kill(node.pid, signal.SIGKILL)
+
+    def _end(self, node: Node, detail: str) -> None:
+        state = node.status.state if node.status.state in ENDED else NodeState.FAILED
+        node.status = node.status.model_copy(
+            update={"state": state, "detail": detail, "serving": False}
+        )
+        self._put_away(node)
+        node.ended.set()
+        self._bump()
+
+    def _put_away(self, node: Node) -> None:
+        """Remove the files of a node that released them; keep all others out of the way.
+
+        After a release, the bucket holds everything, proven. In every other case these files may
+        be the only copy of an asynchronous tail.
+        """
+        with contextlib.suppress(OSError):
+            shutil.rmtree(node.sockets)
+        if node.status.state is NodeState.RELEASED:
+            shutil.rmtree(node.folder, ignore_errors=True)
+            return
+        epoch = node.status.epoch
+        kept = f"{node.status.tenant}-{epoch:08d}-{node.name}-{int(time.time())}"
+        with contextlib.suppress(OSError):
+            node.folder.rename(self._data / "quarantine" / kept)
+
+    async def extend(self, deadline: float) -> None:
+        """Let all nodes live until ``deadline``. One that does not answer fences itself."""
+        await self._each(lambda remote: remote.extend(deadline))
+
+    async def fence_all(self) -> None:
+        """End all nodes now. Those that do not answer end by their own watchdogs."""
+        await self._each(lambda remote: remote.fence())
+        await self._all_ended(5.0)
+
+    async def fence(self, tenant: str) -> None:
+        """End one tenant's node now, if it is here."""
+        node = self.live(tenant)
+        if node is not None and node.remote is not None:
+            with contextlib.suppress(WireError):
+                await node.remote.fence()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(node.ended.wait(), 5.0)
+
+    async def drain(self, tenant: str) -> None:
+        """Begin a planned stop of one tenant's node. No error if it is not here."""
+        node = self.live(tenant)
+        if node is not None and node.remote is not None:
+            with contextlib.suppress(WireError):
+                await node.remote.drain()
+
+    async def drain_all(self, timeout: float) -> bool:
+        """Stop all nodes in the planned way; whether all had ended within ``timeout`` seconds."""
+        await self._each(lambda remote: remote.drain())
+        return await self._all_ended(timeout)
+
+    async def close(self) -> None:
+        """End the nursery. Nodes that still run go on until their deadline."""
+        for node in self._nodes.values():
+            if node.watcher is not None:
+                node.watcher.cancel()
+        if self._nursery is not None:
+            await self._nursery.stop()
+
+    async def _each(self, call: Callable[[RemoteNode], Coroutine[Any, Any, None]]) -> None:
+        async def one(node: Node) -> None:
+            if node.remote is None:
+                return
+            with contextlib.suppress(WireError, TimeoutError):
+                await asyncio.wait_for(call(node.remote), 2.0)
+
+        await asyncio.gather(*(one(node) for node in self.running()))
+
+    async def _all_ended(self, timeout: float) -> bool:
+        waiting = [asyncio.create_task(node.ended.wait()) for node in self.running()]
+        if not waiting:
+            return True
+        _, left = await asyncio.wait(waiting, timeout=timeout)
+        for task in left:
+            task.cancel()
+        return not left
+
+    def _bump(self) -> None:
+        self.version += 1
+        self._change.set()
+        self._change = asyncio.Event()
+
+
+def clean_environment() -> dict[str, str]:
+    """What nodes inherit of this process's environment: what a program needs to run, no more."""
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "TZ", "HOME") if name in os.environ}
+    # A tenant's application may lie in a folder that this process found by its own search path.
+    kept["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    return kept

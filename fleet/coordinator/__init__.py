@@ -1,0 +1,1 @@
+"""The coordinator: assigns tenants to hosts, notices lost hosts, starts replacements."""

@@ -1,0 +1,206 @@
+"""The fleet's HTTP API, and the gateway to its tenants."""
+
+from __future__ import annotations
+
+import hmac
+import time
+
+import httpx
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from backup.errors import StoreError
+from backup.keys import BadTenantName
+from backup.lease import LeaseState
+from fleet.coordinator.coordinator import Coordinator, Tenant, TenantExists
+from fleet.coordinator.decide import SUSPECT_AFTER
+from fleet.proxy import forward, unavailable
+from fleet.views import (
+    Executions,
+    HostList,
+    HostState,
+    HostView,
+    LagList,
+    LagView,
+    TenantList,
+    TenantView,
+    TenantWanted,
+    Timeline,
+)
+from node.order import ENDED
+
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+
+class Resumed(BaseModel):
+    """Hosts whose loss was confirmed."""
+
+    hosts: list[str]
+
+
+def create_app(coordinator: Coordinator, token: str, http: httpx.AsyncClient) -> FastAPI:
+    """The coordinator's application; every path but ``/healthz`` needs the fleet's token."""
+    app = FastAPI(title="Litefleet", docs_url="/docs", redoc_url=None)
+
+    def bearer(request: Request) -> None:
+        given = request.headers.get("authorization", "")
+        if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+            raise HTTPException(401, "the token is missing or wrong")
+
+    guarded = [Depends(bearer)]
+
+    @app.exception_handler(HTTPException)
+    async def told(request: Request, error: HTTPException) -> Response:
+        kinds = {401: "unauthorized", 404: "not_found", 405: "method_not_allowed"}
+        hint = "send the header Authorization: Bearer <token>" if error.status_code == 401 else None
+        return _error(error.status_code, kinds.get(error.status_code, "error"), error.detail, hint)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if part != "body")
+        return _error(422, "invalid", f"{where}: {first['msg']}", "see /docs for what is expected")
+
+    @app.exception_handler(StoreError)
+    async def store_failed(request: Request, error: StoreError) -> Response:
+        return _error(
+            503, "store_unavailable", str(error), "try again; `litefleet doctor` tells more"
+        )
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, bool]:
+        return {"ok": True}
+
+    @app.post("/api/tenants", status_code=201, dependencies=guarded)
+    async def create(wanted: TenantWanted) -> Response:
+        try:
+            tenant = await coordinator.create(
+                wanted.name, wanted.app, wanted.durability, wanted.env
+            )
+        except BadTenantName as error:
+            return _error(422, "bad_tenant_name", str(error), "choose another name")
+        except TenantExists as error:
+            return _error(
+                409, "tenant_exists", str(error), f"see `litefleet tenant show {wanted.name}`"
+            )
+        view = _tenant(coordinator, wanted.name, tenant)
+        return JSONResponse(view.model_dump(mode="json"), status_code=201)
+
+    @app.get("/api/tenants", dependencies=guarded)
+    async def tenants() -> TenantList:
+        return TenantList(
+            items=[
+                _tenant(coordinator, name, tenant)
+                for name, tenant in sorted(coordinator.tenants.items())
+            ]
+        )
+
+    @app.get("/api/tenants/{name}", dependencies=guarded)
+    async def tenant(name: str) -> TenantView:
+        known = coordinator.tenants.get(name)
+        if known is None:
+            raise HTTPException(404, f"there is no tenant {name!r}")
+        return _tenant(coordinator, name, known)
+
+    @app.get("/api/hosts", dependencies=guarded)
+    async def hosts() -> HostList:
+        return HostList(
+            items=[_host(coordinator, name) for name in sorted(coordinator.observer.hosts)]
+        )
+
+    @app.get("/api/lag", dependencies=guarded)
+    async def lag() -> LagList:
+        views = (
+            _tenant(coordinator, name, known) for name, known in sorted(coordinator.tenants.items())
+        )
+        return LagList(items=[LagView(tenant=view.name, **view.model_dump()) for view in views])
+
+    @app.get("/api/timeline", dependencies=guarded)
+    async def timeline(after: int = 0, limit: int = 1000) -> Timeline:
+        entries = coordinator.timeline.after(after, min(limit, 1000))
+        return Timeline(items=entries, next=str(entries[-1].n) if entries else None)
+
+    @app.post("/api/resume", dependencies=guarded)
+    async def resume() -> Resumed:
+        return Resumed(hosts=list(coordinator.resume()))
+
+    @app.api_route(
+        "/{tenant}/{path:path}", methods=METHODS, dependencies=guarded, include_in_schema=False
+    )
+    async def gateway(tenant: str, path: str, request: Request) -> Response:
+        known = coordinator.tenants.get(tenant)
+        if known is None:
+            raise HTTPException(404, f"there is no tenant {tenant!r}")
+        node = known.node
+        host = coordinator.observer.hosts.get(node.host) if node else None
+        if node is None or host is None or not node.serving or node.state in ENDED:
+            return unavailable(f"{tenant} is being started or moved")
+        return await forward(
+            request,
+            http,
+            f"{host.address}/{tenant}/{path}",
+            headers={"authorization": f"Bearer {token}"},
+            oldest_epoch=coordinator.newest_epoch(tenant),
+        )
+
+    return app
+
+
+def _error(status: int, kind: str, message: str, hint: str | None) -> JSONResponse:
+    return JSONResponse(
+        {"error": {"type": kind, "message": message, "hint": hint}}, status_code=status
+    )
+
+
+def _tenant(coordinator: Coordinator, name: str, tenant: Tenant) -> TenantView:
+    owner = tenant.owner.record if tenant.owner else None
+    node = tenant.node
+    view: dict[str, object] = {
+        "name": name,
+        "app": tenant.wanted.app,
+        "durability": tenant.wanted.durability,
+        "state": coordinator.state_of(tenant),
+        "host": owner.host or None if owner else None,
+        "epoch": owner.epoch if owner else 0,
+        "lineage": owner.lineage if owner else None,
+        "recoveries": tenant.recoveries,
+    }
+    if node is not None and owner is not None and node.epoch == owner.epoch:
+        lag = node.lag
+        # What a lost host said last is not how things are: its lag is not known.
+        known = view["state"] == "active"
+        view |= {
+            "serving": node.serving and node.state not in ENDED,
+            "detail": node.detail or (node.incidents[-1] if node.incidents else ""),
+            "executions": Executions(**node.executions),
+            "sequence": lag.sequence,
+            "proven_sequence": lag.proven_sequence,
+            "txid": lag.txid,
+            "replicated_txid": lag.replicated_txid,
+            "lag_seconds": lag.seconds if known else None,
+            "lag_txids": lag.txids if known else None,
+            "proven_at": lag.proven_at,
+        }
+    return TenantView.model_validate(view)
+
+
+def _host(coordinator: Coordinator, name: str) -> HostView:
+    host = coordinator.observer.hosts[name]
+    age = max(0.0, time.time() - host.changed_at)
+    lease = host.lease.record
+    state: HostState = "live" if age < SUSPECT_AFTER else "suspect"
+    if lease.state is LeaseState.FENCED:
+        state = "fenced"
+    return HostView(
+        name=name,
+        state=state,
+        incarnation=lease.incarnation,
+        address=host.address or None,
+        tenants=sorted(node.tenant for node in host.nodes if node.state not in ENDED)
+        if state != "fenced"
+        else [],
+        lease_age_seconds=age,
+    )

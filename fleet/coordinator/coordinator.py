@@ -1,0 +1,448 @@
+"""The coordinator's loop: look, decide, act, and note what was done."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from dataclasses import dataclass, field
+
+import httpx
+
+from backup import keys, records
+from backup.errors import Precondition, StoreError
+from backup.lease import LeaseState, fenced
+from backup.ownership import Durability, OwnerRecord, OwnerState, TenantRecord
+from backup.records import Versioned
+from backup.settings import REVEAL, Credentials
+from backup.store import ObjectStore
+from fleet.agent.nodes import StartRequest
+from fleet.coordinator.decide import (
+    Brake,
+    Fence,
+    Picture,
+    SeenTenant,
+    Start,
+    authority_over,
+    decide,
+)
+from fleet.coordinator.observe import Observer
+from fleet.coordinator.timeline import TimelineLog
+from fleet.issuer import CredentialIssuer
+from fleet.views import Recovery, RecoverySplit
+from node.order import ENDED, NodeState, NodeStatus
+
+TICK = 0.5
+"""Seconds between two looks at the leases."""
+CATALOG_EVERY = 30.0
+"""Seconds between two full reads of the catalog; changes made here are known at once."""
+ORDER_TIMEOUT = 15.0
+"""Seconds after which an order that no agent shows any trace of counts as lost."""
+RETRY_AFTER = 2.0
+"""Seconds before a tenant whose start failed is started again."""
+
+
+class TenantExists(Exception):
+    """A tenant of that name exists already."""
+
+
+@dataclass(slots=True)
+class Ordered:
+    """A start that is under way. ``before``: the tenant's nodes that the host had already."""
+
+    action: Start
+    at: float
+    before: frozenset[str]
+    lost_since: float | None = None
+    detected_at: float | None = None
+
+
+@dataclass(slots=True)
+class Tenant:
+    """One tenant as the coordinator knows it. ``stale``: its owner record must be read again."""
+
+    wanted: TenantRecord
+    owner: Versioned[OwnerRecord] | None = None
+    owner_at: float = -math.inf
+    stale: bool = True
+    ordered: Ordered | None = None
+    node: NodeStatus | None = None
+    failed_on: set[str] = field(default_factory=set)
+    not_before: float = -math.inf
+    recoveries: list[Recovery] = field(default_factory=list)
+    credentials: Credentials | None = None
+
+
+class Coordinator:
+    """Keeps every tenant of the fleet running on some host."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        issuer: CredentialIssuer,
+        token: str,
+        http: httpx.AsyncClient,
+    ):
+        self._store = store
+        self._issuer = issuer
+        self._http = http
+        self._headers = {"authorization": f"Bearer {token}"}
+        self._wake = asyncio.Event()
+        self._lost_since: dict[str, tuple[float, float]] = {}
+        self._resumed: set[str] = set()
+        self._began = time.monotonic()
+        self._catalog_at = -math.inf
+        self._acting: set[asyncio.Task[None]] = set()
+        self._said: set[str] = set()
+        self.timeline = TimelineLog()
+        self.tenants: dict[str, Tenant] = {}
+        self.braked_hosts: tuple[str, ...] = ()
+        self.observer = Observer(store, http, token, on_change=self._wake.set)
+
+    # -- what callers of the API ask ------------------------------------------------------------
+
+    async def create(
+        self, name: str, app: str, durability: Durability, env: dict[str, str]
+    ) -> Tenant:
+        """Write a new tenant's wanted state to the bucket; its node is started soon after.
+
+        Raises:
+            BadTenantName: the name is not allowed.
+            TenantExists: there is one of that name.
+            StoreError: nothing is known of the outcome; creating it again tells.
+        """
+        keys.check_tenant(name)
+        wanted = TenantRecord(
+            tenant=name, app=app, durability=durability, env=env, created_at=time.time()
+        )
+        try:
+            await asyncio.to_thread(records.swap, self._store, keys.wanted(name), wanted, None)
+        except Precondition as error:
+            raise TenantExists(f"there is a tenant {name!r} already") from error
+        tenant = Tenant(wanted)
+        self.tenants[name] = tenant
+        self.timeline.note("tenant_created", f"{name} was created", tenant=name)
+        self._wake.set()
+        return tenant
+
+    def resume(self) -> tuple[str, ...]:
+        """Release the brake for the hosts that it holds now; their names."""
+        held = self.braked_hosts
+        self._resumed.update(held)
+        self.braked_hosts = ()
+        if held:
+            self.timeline.note("resumed", f"an operator confirmed the loss of {', '.join(held)}")
+        self._wake.set()
+        return held
+
+    # -- the loop -------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Look, decide and act until cancelled. A store that does not answer is waited for."""
+        try:
+            while True:
+                began = time.monotonic()
+                try:
+                    await self._turn()
+                except StoreError as error:
+                    self._say_once(f"the store does not answer: {error}")
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), TICK)
+                self._wake.clear()
+                # A burst of news must not turn into a burst of reads of the bucket.
+                await asyncio.sleep(max(0.0, 0.05 - (time.monotonic() - began)))
+        finally:
+            for task in self._acting:
+                task.cancel()
+            await asyncio.gather(*self._acting, return_exceptions=True)
+            await self.observer.close()
+
+    async def _turn(self) -> None:
+        for name in await self.observer.look_at_leases():
+            self.timeline.note("host_joined", f"{name} is in the fleet", host=name)
+        if time.monotonic() - self._catalog_at > CATALOG_EVERY:
+            await self._read_catalog()
+        self._follow_nodes()
+        await self._read_stale_owners()
+        for action in decide(self._picture()):
+            if isinstance(action, Fence):
+                await self._fence(action)
+            elif isinstance(action, Brake):
+                self._brake(action)
+            else:
+                self._begin(action)
+
+    async def _read_catalog(self) -> None:
+        for name, wanted in (await self.observer.read_catalog()).items():
+            known = self.tenants.setdefault(name, Tenant(wanted))
+            known.wanted = wanted
+            known.stale = True
+        self._catalog_at = time.monotonic()
+
+    async def _read_stale_owners(self) -> None:
+        async def one(name: str, tenant: Tenant) -> None:
+            with contextlib.suppress(StoreError):
+                tenant.owner, tenant.owner_at = await self.observer.read_owner(name)
+                tenant.stale = False
+
+        stale = [(name, tenant) for name, tenant in self.tenants.items() if tenant.stale]
+        await asyncio.gather(*(one(name, tenant) for name, tenant in stale))
+
+    def _picture(self) -> Picture:
+        now = time.monotonic()
+        return Picture(
+            hosts={name: host.seen(now) for name, host in self.observer.hosts.items()},
+            tenants={
+                name: SeenTenant(
+                    wanted=tenant.wanted,
+                    owner=tenant.owner,
+                    owner_at=tenant.owner_at,
+                    ordered=tenant.ordered.action.host if tenant.ordered else None,
+                    failed_on=frozenset(tenant.failed_on),
+                    not_before=tenant.not_before,
+                )
+                for name, tenant in self.tenants.items()
+                if not tenant.stale
+            },
+            watching_for=now - self._began,
+            now=now,
+            resumed=frozenset(self._resumed),
+        )
+
+    # -- acting ---------------------------------------------------------------------------------
+
+    async def _fence(self, action: Fence) -> None:
+        host = self.observer.hosts[action.host]
+        detected_at = time.time()
+        silent = detected_at - host.changed_at
+        self.timeline.note(
+            "lease_expired",
+            f"{action.host} has not renewed its lease for {silent:.1f} s",
+            host=action.host,
+            seconds=silent,
+        )
+        try:
+            written = await asyncio.to_thread(
+                records.swap,
+                self._store,
+                keys.lease(action.host),
+                fenced(action.lease.record),
+                action.lease.etag,
+            )
+        except Precondition:
+            # It renewed after all: the next look will show it.
+            return
+        self._lost_since[action.host] = (host.changed_at, detected_at)
+        self.observer.wrote_lease(action.host, written)
+        self._resumed.discard(action.host)
+        self.timeline.note(
+            "lease_fenced", f"{action.host} is fenced; its tenants move", host=action.host
+        )
+        for tenant in self.tenants.values():
+            if tenant.owner is not None and tenant.owner.record.host == action.host:
+                tenant.stale = True
+            if tenant.ordered is not None and tenant.ordered.action.host == action.host:
+                tenant.ordered = None
+                tenant.stale = True
+        await self._read_stale_owners()
+        self._wake.set()
+
+    def _brake(self, action: Brake) -> None:
+        if set(action.hosts) != set(self.braked_hosts):
+            self.timeline.note(
+                "brake",
+                f"{', '.join(action.hosts)} look lost at once; nothing is fenced until "
+                "`litefleet resume`",
+                hosts=list(action.hosts),
+            )
+        self.braked_hosts = action.hosts
+
+    def _begin(self, action: Start) -> None:
+        tenant = self.tenants[action.tenant]
+        since, detected = self._lost_since.get(action.from_host or "", (None, None))
+        if action.cause != "host_lost":
+            since = detected = None
+        before = frozenset(
+            node.incarnation
+            for node in self.observer.hosts[action.host].nodes
+            if node.tenant == action.tenant
+        )
+        tenant.ordered = Ordered(action, time.monotonic(), before, since, detected)
+        self.timeline.note(
+            "takeover_ordered",
+            f"{action.host} shall run {action.tenant} ({action.cause.replace('_', ' ')})",
+            tenant=action.tenant,
+            host=action.host,
+            cause=action.cause,
+        )
+        task = asyncio.create_task(self._order(action, tenant))
+        self._acting.add(task)
+        task.add_done_callback(self._acting.discard)
+
+    async def _order(self, action: Start, tenant: Tenant) -> None:
+        try:
+            if tenant.credentials is None:
+                tenant.credentials = await asyncio.to_thread(self._issuer.issue, action.tenant)
+            request = StartRequest(
+                app=tenant.wanted.app,
+                durability=tenant.wanted.durability,
+                env=tenant.wanted.env,
+                expected=action.expected,
+                authority_ended=action.authority_ended,
+                floor_txid=action.floor_txid,
+                sidecar=tenant.credentials,
+            )
+            answer = await self._http.post(
+                f"{self.observer.hosts[action.host].address}/api/nodes/{action.tenant}",
+                content=request.model_dump_json(context=REVEAL),
+                headers={**self._headers, "content-type": "application/json"},
+                timeout=10.0,
+            )
+            answer.raise_for_status()
+        except (httpx.HTTPError, StoreError) as error:
+            self._failed(action, tenant, f"{type(error).__name__}: {error}")
+
+    def _failed(self, action: Start, tenant: Tenant, why: str) -> None:
+        if tenant.ordered is None or tenant.ordered.action is not action:
+            return
+        tenant.ordered = None
+        tenant.stale = True
+        tenant.failed_on.add(action.host)
+        tenant.not_before = time.monotonic() + RETRY_AFTER
+        self.timeline.note(
+            "takeover_failed",
+            f"{action.host} could not start {action.tenant}: {why}",
+            tenant=action.tenant,
+            host=action.host,
+        )
+
+    # -- following ------------------------------------------------------------------------------
+
+    def _follow_nodes(self) -> None:
+        """Bring what the agents say of their nodes into the tenants' own accounts."""
+        for host_name, host in self.observer.hosts.items():
+            if host.lease.record.state is not LeaseState.LIVE:
+                continue
+            for node in host.nodes:
+                tenant = self.tenants.get(node.tenant)
+                if tenant is not None:
+                    self._follow(host_name, tenant, node)
+        for tenant in self.tenants.values():
+            self._expire_order(tenant)
+
+    def _follow(self, host: str, tenant: Tenant, node: NodeStatus) -> None:
+        known = tenant.node
+        if known is None or node.epoch >= known.epoch:
+            self._note_node(host, tenant, node)
+        order = tenant.ordered
+        if order is None or order.action.host != host or node.incarnation in order.before:
+            return
+        if node.state in ENDED:
+            self._failed(order.action, tenant, node.detail or node.state)
+        elif node.state is NodeState.ACTIVE and node.serving:
+            self._serving(host, tenant, node, order)
+
+    def _note_node(self, host: str, tenant: Tenant, node: NodeStatus) -> None:
+        known = tenant.node
+        tenant.node = node
+        if node.epoch and (known is None or known.epoch < node.epoch):
+            self.timeline.note(
+                "tenant_claimed",
+                f"{host} owns {node.tenant} at epoch {node.epoch}",
+                tenant=node.tenant,
+                host=host,
+                epoch=node.epoch,
+            )
+        if known is None or (known.incarnation, known.state) != (node.incarnation, node.state):
+            tenant.stale = True
+            if node.state in ENDED:
+                why = f": {node.detail}" if node.detail else ""
+                self.timeline.note(
+                    f"node_{node.state}",
+                    f"{node.tenant} on {host} is {node.state}{why}",
+                    tenant=node.tenant,
+                    host=host,
+                )
+
+    def _serving(self, host: str, tenant: Tenant, node: NodeStatus, order: Ordered) -> None:
+        tenant.ordered = None
+        tenant.stale = True
+        tenant.failed_on.clear()
+        phases = node.phases
+        took = phases.claim + phases.fetch + phases.verify + phases.start
+        self.timeline.note(
+            "tenant_active",
+            f"{node.tenant} runs on {host} at epoch {node.epoch}, {took:.2f} s after its claim",
+            tenant=node.tenant,
+            host=host,
+            epoch=node.epoch,
+            phases=phases.model_dump(),
+        )
+        if order.lost_since is None or order.detected_at is None:
+            return
+        now = time.time()
+        total = now - order.lost_since
+        detect = order.detected_at - order.lost_since
+        recovery = Recovery(
+            tenant=node.tenant,
+            from_host=order.action.from_host,
+            to_host=host,
+            from_epoch=order.action.from_epoch,
+            epoch=node.epoch,
+            cause=order.action.cause,
+            at=now,
+            rto_seconds=total,
+            split=RecoverySplit(
+                detect=detect,
+                # All from the detection to the claim: the fence, waiting for a turn, the order.
+                fence=max(0.0, total - detect - took),
+                **phases.model_dump(),
+            ),
+        )
+        tenant.recoveries.append(recovery)
+        self.timeline.note(
+            "tenant_recovered",
+            f"{node.tenant} is back, {total:.1f} s after {order.action.from_host} was last seen "
+            f"alive and {total - detect:.2f} s after that was known",
+            tenant=node.tenant,
+            host=host,
+            recovery=recovery.model_dump(),
+        )
+
+    def _expire_order(self, tenant: Tenant) -> None:
+        order = tenant.ordered
+        if order is None or time.monotonic() - order.at < ORDER_TIMEOUT:
+            return
+        host = self.observer.hosts.get(order.action.host)
+        there = host is not None and any(
+            node.tenant == order.action.tenant and node.state not in ENDED for node in host.nodes
+        )
+        if not there:
+            self._failed(order.action, tenant, "the order left no trace")
+
+    def _say_once(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            print(text, flush=True)
+
+    def newest_epoch(self, name: str) -> int:
+        """The newest epoch of a tenant that this coordinator has seen, 0 for none."""
+        tenant = self.tenants.get(name)
+        if tenant is None:
+            return 0
+        recorded = tenant.owner.record.epoch if tenant.owner else 0
+        return max(recorded, tenant.node.epoch if tenant.node else 0)
+
+    def state_of(self, tenant: Tenant) -> str:
+        """One word for where a tenant stands; ``lost`` while its owner's authority has ended."""
+        if tenant.owner is None:
+            return "pending"
+        record = tenant.owner.record
+        seen = (
+            {record.host: self.observer.hosts[record.host].seen(time.monotonic())}
+            if (record.host in self.observer.hosts)
+            else {}
+        )
+        serving = record.state in (OwnerState.ACTIVE, OwnerState.DRAINING)
+        return "lost" if serving and authority_over(record, seen) else str(record.state)

@@ -1,0 +1,92 @@
+"""Passing an HTTP request on, as it streams, and its answer back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+EPOCH_HEADER = "litefleet-epoch"
+
+_HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "te",
+        "trailers",
+        "transfer-encoding",
+        "upgrade",
+        "host",
+        "authorization",
+    }
+)
+"""Headers that are for one hop only. The fleet's own token ends at the gateway too."""
+
+
+def unavailable(message: str, retry_after: int = 1) -> JSONResponse:
+    """503: nothing is known of the request's outcome, and it may be tried again."""
+    return JSONResponse(
+        {
+            "error": {
+                "type": "unavailable",
+                "message": message,
+                "hint": "try again; a request with an id of its own is not run twice",
+            },
+            "outcome": "unknown",
+        },
+        status_code=503,
+        headers={"retry-after": str(retry_after)},
+    )
+
+
+async def forward(
+    request: Request,
+    client: httpx.AsyncClient,
+    url: str,
+    *,
+    headers: dict[str, str] | None = None,
+    oldest_epoch: int = 0,
+) -> Response:
+    """Send ``request`` on to ``url`` once, and stream the answer back.
+
+    It is never sent a second time: without an idempotency key nobody knows what the first did.
+    An answer of an epoch below ``oldest_epoch`` comes from a node that has lost its tenant, and
+    is discarded.
+    """
+    passed = {name: value for name, value in request.headers.items() if name not in _HOP_BY_HOP} | (
+        headers or {}
+    )
+    query = f"?{request.url.query}" if request.url.query else ""
+    has_body = "content-length" in request.headers or "transfer-encoding" in request.headers
+    outgoing = client.build_request(
+        request.method,
+        url + query,
+        headers=passed,
+        content=_body(request) if has_body else None,
+    )
+    try:
+        answer = await client.send(outgoing, stream=True)
+    except httpx.HTTPError as error:
+        return unavailable(f"the tenant's node did not answer ({type(error).__name__})")
+    epoch = answer.headers.get(EPOCH_HEADER, "")
+    if epoch.isdigit() and int(epoch) < oldest_epoch:
+        await answer.aclose()
+        return unavailable(f"an answer of epoch {epoch} came after epoch {oldest_epoch} began")
+    kept = {name: value for name, value in answer.headers.items() if name not in _HOP_BY_HOP}
+    return StreamingResponse(
+        answer.aiter_raw(),
+        status_code=answer.status_code,
+        headers=kept,
+        background=BackgroundTask(answer.aclose),
+    )
+
+
+async def _body(request: Request) -> AsyncIterator[bytes]:
+    async for chunk in request.stream():
+        if chunk:
+            yield chunk

@@ -1,0 +1,59 @@
+"""Running an HTTP application inside a process that has other work to do as well."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+
+class HttpServer:
+    """uvicorn on a socket that is bound at once, so that the address is known before it serves.
+
+    Signals are the process's own business, so uvicorn's handlers are not installed.
+    """
+
+    def __init__(self, app: Any, host: str, port: int):
+        self._socket = socket.create_server((host, port), backlog=512)
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                log_level="warning",
+                access_log=False,
+                lifespan="off",
+                timeout_graceful_shutdown=2,
+            )
+        )
+        self._task: asyncio.Task[None] | None = None
+        bound_host, bound_port = self._socket.getsockname()[:2]
+        self.url = f"http://{bound_host}:{bound_port}"
+
+    async def start(self) -> None:
+        """Serve; returns once requests are answered."""
+        # serve() would install signal handlers; _serve is what it calls within them.
+        self._task = asyncio.create_task(self._server._serve(sockets=[self._socket]))
+        while not self._server.started:
+            if self._task.done():
+                await self._task
+                raise RuntimeError("the HTTP server ended at its start")
+            await asyncio.sleep(0.005)
+
+    async def stop(self) -> None:
+        """Finish what is being answered, within a bound, and stop."""
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+        self._socket.close()
+
+
+def announce(path: Path | None, url: str) -> None:
+    """Write ``url`` to ``path`` in one piece: whoever waits for the file never reads half of it."""
+    if path is None:
+        return
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(url + "\n")
+    partial.rename(path)

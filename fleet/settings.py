@@ -1,0 +1,89 @@
+"""What the fleet's processes are told at their start, in a file that only their user can read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    SerializationInfo,
+    ValidationError,
+    field_serializer,
+    field_validator,
+)
+
+from backup.settings import REVEAL, StoreSettings, reveal
+
+
+class BadSettings(Exception):
+    """A settings file is missing or wrong; the message says where."""
+
+
+class ProcessSettings(BaseModel):
+    """What every process of a fleet has in common.
+
+    ``token`` is what callers of the process's HTTP API must bear. ``listen_port`` 0 takes any
+    free port; ``address_file``, if given, is written (as a URL) once the process answers.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    store: StoreSettings
+    token: SecretStr
+    listen_host: str = "127.0.0.1"
+    listen_port: int = Field(default=0, ge=0, le=65535)
+    address_file: Path | None = None
+
+    @field_serializer("token")
+    def _hide(self, value: SecretStr, info: SerializationInfo) -> str:
+        return reveal(value, info)
+
+    def write(self, path: Path) -> None:
+        """Write the settings, secrets included, to a file with mode 0600."""
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.write(self.model_dump_json(context=REVEAL, indent=1))
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Raises `BadSettings`."""
+        try:
+            return cls.model_validate_json(path.read_text())
+        except OSError as error:
+            raise BadSettings(f"cannot read the settings file {path}: {error.strerror}") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise BadSettings(f"{path}: {where}: {first['msg']}") from error
+
+
+class AgentSettings(ProcessSettings):
+    """A host agent. ``advertise`` is the URL under which the coordinator reaches it, where that
+    differs from where it listens. ``data`` holds all of the host's nodes."""
+
+    host: str
+    data: Path
+    advertise: str | None = None
+
+    @field_validator("data")
+    @classmethod
+    def _short(cls, value: Path) -> Path:
+        # A unix socket's path has at most 107 bytes; ours are <data>/s/<16>/supervisor.sock.
+        if len(os.fsencode(value.absolute())) > 70:
+            raise ValueError(
+                f"the path {value} is too long for unix sockets; use one below 70 bytes"
+            )
+        return value.absolute()
+
+
+class CoordinatorSettings(ProcessSettings):
+    """The coordinator. ``issuer`` says where each tenant's sidecar gets its credentials:
+    ``iam`` creates a user for each tenant, limited to its replicas; ``shared`` gives every
+    sidecar the fleet's own, for stores without an IAM interface."""
+
+    issuer: Literal["iam", "shared"] = "shared"

@@ -1,0 +1,20 @@
+"""What a tenant's code imports: `from node import activity, workflow`."""
+
+from node.engine.context import ActivityInfo, WorkflowInfo
+from node.engine.definition import Activity, RetryPolicy, Workflow, activity, workflow
+from node.engine.durability import Durability
+from node.engine.errors import ActivityFailed, NonRetryable, RetryLater
+
+__all__ = [
+    "Activity",
+    "ActivityFailed",
+    "ActivityInfo",
+    "Durability",
+    "NonRetryable",
+    "RetryLater",
+    "RetryPolicy",
+    "Workflow",
+    "WorkflowInfo",
+    "activity",
+    "workflow",
+]

@@ -1,0 +1,64 @@
+"""The agent's side of a node: starting it, watching it, extending its life."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+from backup.settings import REVEAL
+from node.order import NodeOrder, NodeStatus
+from node.wire import Client, WireError
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds for a fresh supervisor to listen."""
+
+
+class RemoteNode:
+    """A supervisor process as seen from outside it."""
+
+    def __init__(self, client: Client):
+        self._client = client
+
+    @classmethod
+    async def connect(cls, sockets: Path, timeout: float = CONNECT_TIMEOUT) -> RemoteNode:
+        """Connect to the supervisor that listens, or is about to listen, in ``sockets``.
+
+        Raises:
+            WireError: nobody listens there within ``timeout`` seconds.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout
+        while True:
+            try:
+                return cls(await Client.connect(sockets / "control.sock"))
+            except WireError:
+                if loop.time() >= until:
+                    raise
+            await asyncio.sleep(0.005)
+
+    async def start(self, order: NodeOrder, folder: Path) -> NodeStatus:
+        """Give the node its one order. Its secrets travel over the socket, never through a file."""
+        body = order.model_dump(mode="json", context=REVEAL)
+        return NodeStatus.model_validate(
+            await self._client.call("start", order=body, folder=str(folder))
+        )
+
+    async def status(self, after: int = -1, wait: float = 0.0) -> NodeStatus:
+        """The status once its version is above ``after``, or after ``wait`` seconds."""
+        return NodeStatus.model_validate(await self._client.call("status", after=after, wait=wait))
+
+    async def extend(self, deadline: float) -> None:
+        await self._client.call("extend", deadline=deadline)
+
+    async def drain(self) -> None:
+        await self._client.call("drain")
+
+    async def fence(self) -> None:
+        await self._client.call("fence")
+
+    async def dismiss(self) -> None:
+        """Tell an ended node that its end was seen, and hang up."""
+        with contextlib.suppress(WireError):
+            await self._client.call("bye")
+        await self._client.close()

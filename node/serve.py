@@ -1,0 +1,104 @@
+"""The engine's process: the tenant's code on the tenant's log, answering on a unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+
+import uvicorn
+
+from node.api import create_api
+from node.authority import AuthorityView
+from node.engine.application import load_app
+from node.engine.durability import Durability
+from node.engine.engine import Engine, EngineConfig
+from node.engine.errors import EngineError
+from node.link import SupervisorLink
+from node.order import EngineOrder
+from node.wire import Client, WireError
+
+FENCED_STATUS = 75
+"""Exit status of an engine that learnt that its tenant belongs to somebody else."""
+
+
+def serve(order: EngineOrder) -> None:
+    """Run one engine until SIGTERM; exits with a status above 0 if it cannot go on."""
+    try:
+        asyncio.run(_serve(order))
+    except (EngineError, WireError) as error:
+        print(f"the engine of {order.tenant} cannot run: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+async def _serve(order: EngineOrder) -> None:
+    loop = asyncio.get_running_loop()
+    asked_to_stop = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, asked_to_stop.set)
+    application = load_app(order.app)
+    client = await Client.connect(order.supervisor_socket)
+    link = SupervisorLink(client, lambda: engine.counts)
+    engine = Engine(
+        EngineConfig(
+            path=order.database,
+            application=application,
+            tenant=order.tenant,
+            lineage=order.lineage,
+            epoch=order.epoch,
+            durability=Durability(order.durability),
+        ),
+        barrier=link,
+        authority=AuthorityView(order.authority),
+        on_commit=link.committed,
+        on_fenced=_end_at_once,
+        on_failed=_end_loudly,
+    )
+    async with engine:
+        # What is there already was proven with the epoch's base; telling of it as of now makes
+        # the supervisor prove it once more, with the sequence that it does not know yet.
+        link.committed(engine.sequence, time.time())
+        server = uvicorn.Server(
+            uvicorn.Config(
+                create_api(engine),
+                log_level="warning",
+                access_log=False,
+                lifespan="off",
+                timeout_graceful_shutdown=3,
+            )
+        )
+        listener = _listen(str(order.api_socket))
+        serving = asyncio.create_task(server._serve(sockets=[listener]))
+        lost = asyncio.create_task(link.lost.wait())
+        stop = asyncio.create_task(asked_to_stop.wait())
+        await asyncio.wait([serving, lost, stop], return_when=asyncio.FIRST_COMPLETED)
+        if lost.done():
+            # Without a supervisor nothing can be proven and nobody watches the deadline.
+            os._exit(1)
+        server.should_exit = True
+        await serving
+        lost.cancel()
+        stop.cancel()
+    await client.close()
+
+
+def _listen(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # Bound under another name first: whoever sees the socket can connect to it at once.
+    listener.bind(path + "~")
+    os.chmod(path + "~", 0o600)
+    listener.listen(512)
+    listener.setblocking(False)
+    os.rename(path + "~", path)
+    return listener
+
+
+def _end_at_once() -> None:
+    os._exit(FENCED_STATUS)
+
+
+def _end_loudly(error: BaseException) -> None:
+    print(f"the engine failed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+    os._exit(1)

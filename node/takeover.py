@@ -1,0 +1,232 @@
+"""Taking a tenant over: the protocol's steps 1 to 5, by the host that will run it.
+
+Step 0, the fence of the lost host's lease, is the coordinator's and has happened before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from backup import keys, ownership, records
+from backup.errors import Precondition, StoreError
+from backup.litestream.sidecar import Sidecar, SidecarFailed
+from backup.ownership import NotAllowed, Owner, OwnerRecord
+from backup.records import Versioned
+from backup.store import ObjectStore
+from node.order import NodeOrder, Phases
+from restore import verify
+from restore.errors import Damaged, RestoreFailed
+from restore.fetch import fetch
+from restore.plan import list_epoch
+
+BASE_TIMEOUT = 30.0
+"""Seconds for the first upload of a new epoch to appear in the bucket."""
+
+
+class Superseded(Exception):
+    """Another claim came first, or the order was made on an older record. Nothing was changed."""
+
+
+class TakeoverFailed(Exception):
+    """The claim was made and given up again; the message says why."""
+
+
+@dataclass(slots=True)
+class Claim:
+    """A claim that was written: the record as it stands, and the claimant."""
+
+    current: Versioned[OwnerRecord]
+    owner: Owner
+
+    @property
+    def record(self) -> OwnerRecord:
+        return self.current.record
+
+
+class Takeover:
+    """One take-over of one tenant, phase by phase, each timed."""
+
+    def __init__(
+        self,
+        order: NodeOrder,
+        store: ObjectStore,
+        check_log: Callable[[Path, OwnerRecord], None],
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """
+        Args:
+            check_log: reads a restored log's own invariants and whose it is; raises `Damaged`.
+        """
+        self._order = order
+        self._store = store
+        self._check_log = check_log
+        self._clock = clock
+        self._owner = Owner(host=order.host, incarnation=order.incarnation)
+        self.phases = Phases()
+
+    async def claim(self) -> Claim:
+        """Step 1: compare-and-swap ``owner.json`` to the next epoch, ``restoring``.
+
+        Raises:
+            Superseded: the record is not the one on which the order was made.
+            StoreError: the store did not settle the write.
+        """
+        began = self._clock()
+        key = keys.owner(self._order.tenant)
+        now = await asyncio.to_thread(records.read, self._store, key, OwnerRecord)
+        if (now.etag if now else None) != self._order.expected:
+            raise Superseded(f"{self._order.tenant} has changed hands since the order was made")
+        try:
+            wanted = ownership.claim(
+                now.record if now else None,
+                self._order.tenant,
+                self._owner,
+                authority_ended=self._order.authority_ended,
+            )
+            written = await asyncio.to_thread(
+                records.swap, self._store, key, wanted, now.etag if now else None
+            )
+        except (NotAllowed, Precondition) as error:
+            raise Superseded(str(error)) from error
+        self.phases = self.phases.model_copy(update={"claim": self._clock() - began})
+        return Claim(written, self._owner)
+
+    async def bring(self, claim: Claim, database: Path) -> None:
+        """Steps 2 and 3: list, restore and verify the parent's newest state at ``database``.
+
+        At genesis there is nothing to bring, and that is made sure of.
+
+        Raises:
+            Damaged: the bucket does not lead to what must be there.
+            RestoreFailed, StoreError: it could not be done here and now.
+        """
+        record = claim.record
+        database.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+        if record.parent is None:
+            await self._make_sure_there_is_nothing(record)
+            return
+        fetched_from = record.parent.epoch
+        began = self._clock()
+        floor = max(record.floor_txid, self._order.floor_txid)
+        await fetch(
+            self._store,
+            self._order.store.reached_with(self._order.sidecar),
+            record.tenant,
+            fetched_from,
+            floor,
+            database,
+        )
+        fetched = self._clock()
+        await asyncio.to_thread(verify.integrity, database)
+        await asyncio.to_thread(self._check_log, database, record)
+        self.phases = self.phases.model_copy(
+            update={"fetch": fetched - began, "verify": self._clock() - fetched}
+        )
+
+    async def _make_sure_there_is_nothing(self, record: OwnerRecord) -> None:
+        if not record.genesis:
+            raise Damaged(f"{record.tenant} has no parent epoch and is not new")
+        # Epochs before this one never became active, so nothing in them was acknowledged. But a
+        # record that was lost and made anew would start at epoch 1 over somebody's data.
+        known = range(1, record.epoch)
+        names = await asyncio.to_thread(
+            lambda: list(self._store.prefixes(keys.epochs(record.tenant)))
+        )
+        foreign = [name for name in names if not name.isdigit() or int(name) not in known]
+        if foreign:
+            raise Damaged(
+                f"{record.tenant} is new by its record, but the bucket holds epochs "
+                f"{', '.join(sorted(foreign))}; nothing was started"
+            )
+
+    async def await_base(self, claim: Claim, sidecar: Sidecar) -> None:
+        """Step 4: the new epoch's base is durable once a list of its prefix shows it.
+
+        A 200 from ``/sync`` is not evidence.
+
+        Raises:
+            RestoreFailed: it did not appear in time.
+            StoreError: the store could not be listed.
+        """
+        await sidecar.ready(BASE_TIMEOUT)
+        until = self._clock() + BASE_TIMEOUT
+        while True:
+            found = await asyncio.to_thread(
+                list_epoch, self._store, claim.record.tenant, claim.record.epoch
+            )
+            if found.reachable > 0:
+                return
+            if self._clock() >= until:
+                raise RestoreFailed(
+                    f"the base of epoch {claim.record.epoch} of {claim.record.tenant} did not "
+                    f"reach the bucket within {BASE_TIMEOUT:.0f} s: {sidecar.last_words()}"
+                )
+            await asyncio.sleep(0.05)
+
+    async def activate(self, claim: Claim) -> Claim:
+        """Step 5: compare-and-swap to ``active``.
+
+        Raises:
+            Superseded: another claim came in between.
+            StoreError: the store did not settle the write.
+        """
+        return await transition(
+            self._store,
+            claim,
+            lambda record: ownership.activate(record, claim.owner, record.epoch),
+        )
+
+    async def give_up(self, claim: Claim, error: Exception) -> None:
+        """End the claim, so that it does not keep the tenant from another host.
+
+        The tenant is damaged at once if the bucket is, and after repeated failures of its content.
+        A store that does not answer leaves the claim as it is: a ``restoring`` record may be
+        superseded by anyone.
+        """
+        epoch, reason = claim.record.epoch, str(error)
+
+        def ending(record: OwnerRecord) -> OwnerRecord:
+            if isinstance(error, Damaged):
+                return ownership.damage(record, claim.owner, epoch, reason)
+            return ownership.give_up(
+                record,
+                claim.owner,
+                epoch,
+                content_failed=isinstance(error, RestoreFailed),
+                reason=reason,
+            )
+
+        try:
+            await transition(self._store, claim, ending)
+        except (Superseded, StoreError):
+            return
+
+
+async def transition(
+    store: ObjectStore, claim: Claim, change: Callable[[OwnerRecord], OwnerRecord]
+) -> Claim:
+    """Swap a claim's record for what ``change`` makes of it.
+
+    Raises:
+        Superseded: the record is no longer this claim's.
+        StoreError: the store did not settle the write.
+    """
+    try:
+        written = await asyncio.to_thread(
+            records.swap,
+            store,
+            keys.owner(claim.record.tenant),
+            change(claim.record),
+            claim.current.etag,
+        )
+    except (NotAllowed, Precondition) as error:
+        raise Superseded(f"{claim.record.tenant}: {error}") from error
+    return Claim(written, claim.owner)
+
+
+FAILURES = (Damaged, RestoreFailed, SidecarFailed, StoreError, TimeoutError, OSError)
+"""What can end a take-over after its claim; all of them are given up with a reason."""

@@ -1,0 +1,103 @@
+"""What can be restored from an epoch's prefix: decided from a list, before anything is fetched.
+
+Litestream restores across a gap in silence, with older data; so contiguity is checked here. A list
+of the bucket is not atomic and compaction moves files upward meanwhile, so levels are listed from 0
+to 9 in that order and merged: a file that moves up during the listing is seen at one of its places.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from backup import keys
+from backup.store import Entry, ObjectStore
+
+LEVELS = range(10)
+SNAPSHOT_LEVEL = 9
+
+_LTX = re.compile(r"(?P<level>\d{4})/(?P<low>[0-9a-f]{16})-(?P<high>[0-9a-f]{16})\.ltx")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class LtxFile:
+    """A run of transactions, ``low`` to ``high`` inclusive, in one object of ``size`` bytes."""
+
+    low: int
+    high: int
+    level: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a prefix holds.
+
+    ``reachable`` is the newest position that an unbroken chain from 1 leads to, ``highest`` the
+    newest one of which any file is there: where they differ, something is missing between them.
+    """
+
+    files: tuple[LtxFile, ...]
+    reachable: int
+    highest: int
+
+    @property
+    def gapped(self) -> bool:
+        return self.reachable < self.highest
+
+    @property
+    def empty(self) -> bool:
+        return not self.files
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files together."""
+        return sum(file.size for file in self.files)
+
+    def missing(self, floor: int) -> str | None:
+        """Why this plan does not lead to ``floor`` and to all that is there; None if it does."""
+        if self.empty:
+            return "there is nothing in its prefix"
+        if self.gapped:
+            return f"transaction {self.reachable + 1} is missing, though {self.highest} is there"
+        if self.reachable < floor:
+            return f"it ends at transaction {self.reachable}, but {floor} was proven to be there"
+        return None
+
+
+def parse(prefix: str, entries: Iterable[Entry]) -> list[LtxFile]:
+    """The LTX files among ``entries`` of an epoch's prefix; anything else there is passed over."""
+    files = []
+    for entry in entries:
+        match = _LTX.fullmatch(entry.key.removeprefix(prefix))
+        if match:
+            low, high = int(match["low"], 16), int(match["high"], 16)
+            files.append(LtxFile(low, high, int(match["level"]), entry.size))
+    return files
+
+
+def plan(files: Iterable[LtxFile]) -> Plan:
+    """Merge the files of all levels and follow the chain from the first transaction."""
+    ordered = sorted(set(files))
+    reachable = 0
+    for file in ordered:
+        # Sorted by low: once a file begins beyond the chain's end, no later one can mend it.
+        if file.low > reachable + 1:
+            break
+        reachable = max(reachable, file.high)
+    highest = max((file.high for file in ordered), default=0)
+    return Plan(tuple(ordered), reachable, highest)
+
+
+def list_epoch(store: ObjectStore, tenant: str, epoch: int) -> Plan:
+    """List an epoch's prefix, level by level in the protocol's order, and plan it.
+
+    Raises:
+        StoreError: the list could not be read to its end.
+    """
+    prefix = keys.epoch(tenant, epoch)
+    files: list[LtxFile] = []
+    for level in LEVELS:
+        files += parse(prefix, store.list(f"{prefix}{level:04d}/"))
+    return plan(files)

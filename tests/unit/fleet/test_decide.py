@@ -1,0 +1,212 @@
+"""What the coordinator does about a picture."""
+
+from __future__ import annotations
+
+import pytest
+
+from backup import ownership
+from backup.lease import TTL, WATCH, LeaseRecord, fenced
+from backup.ownership import Owner, OwnerRecord, OwnerState, TenantRecord
+from backup.records import Versioned
+from fleet.coordinator.decide import (
+    STARTS_PER_HOST,
+    Brake,
+    Fence,
+    Picture,
+    SeenHost,
+    SeenNode,
+    SeenTenant,
+    Start,
+    decide,
+)
+
+
+def host(
+    name: str,
+    *,
+    silent: float = 0.0,
+    incarnation: str | None = None,
+    nodes: tuple[SeenNode, ...] | None = (),
+    ended: bool = False,
+    proven: dict[str, str] | None = None,
+    dead: bool = False,
+    nodes_at: float = 10.0,
+) -> SeenHost:
+    lease = LeaseRecord(host=name, incarnation=incarnation or f"l{name}", proven=proven or {})
+    lease = fenced(lease) if ended else lease
+    return SeenHost(Versioned(lease, f"e-{name}"), silent, nodes, nodes_at, dead)
+
+
+def owned(by: str, state: OwnerState = OwnerState.ACTIVE, epoch: int = 1) -> OwnerRecord:
+    owner = Owner(host=by, incarnation=f"l{by}.n")
+    record = ownership.claim(None, "t", owner, authority_ended=True)
+    return record.model_copy(update={"state": state, "epoch": epoch})
+
+
+def tenant(record: OwnerRecord | None = None, name: str = "t", **more: object) -> SeenTenant:
+    wanted = TenantRecord(tenant=name, app="app")
+    owner = Versioned(record, "e-owner") if record else None
+    return SeenTenant(wanted, owner, 5.0, **more)  # type: ignore[arg-type]
+
+
+def node(of: str, name: str = "t", *, over: bool = False) -> SeenNode:
+    return SeenNode(name, f"l{of}.n", "active", over)
+
+
+def picture(
+    hosts: list[SeenHost], tenants: dict[str, SeenTenant] | None = None, **more: object
+) -> Picture:
+    more.setdefault("watching_for", 1000.0)
+    return Picture({each.name: each for each in hosts}, tenants or {}, **more)  # type: ignore[arg-type]
+
+
+def starts(actions: object) -> list[Start]:
+    assert isinstance(actions, list)
+    return [action for action in actions if isinstance(action, Start)]
+
+
+def test_a_healthy_fleet_is_left_alone() -> None:
+    seen = picture([host("a", nodes=(node("a"),)), host("b")], {"t": tenant(owned("a"))})
+    assert decide(seen) == []
+
+
+def test_a_new_tenant_goes_to_the_host_that_carries_least() -> None:
+    seen = picture([host("a", nodes=(node("a", "x"),)), host("b")], {"t": tenant()})
+    (start,) = starts(decide(seen))
+    assert (start.host, start.expected, start.cause) == ("b", None, "created")
+
+
+def test_new_tenants_are_spread() -> None:
+    many = {f"t{n}": tenant(name=f"t{n}") for n in range(6)}
+    chosen = [start.host for start in starts(decide(picture([host(n) for n in "abc"], many)))]
+    assert sorted(chosen) == ["a", "a", "b", "b", "c", "c"]
+
+
+def test_a_silent_host_is_fenced_before_its_tenants_move() -> None:
+    seen = picture([host("a", silent=WATCH, nodes=None), host("b")], {"t": tenant(owned("a"))})
+    actions = decide(seen)
+    assert [type(action) for action in actions] == [Fence]
+    after = picture([host("a", ended=True, nodes=None), host("b")], {"t": tenant(owned("a"))})
+    (start,) = starts(decide(after))
+    assert (start.host, start.cause, start.authority_ended) == ("b", "host_lost", True)
+    assert (start.expected, start.from_host, start.from_epoch) == ("e-owner", "a", 1)
+
+
+@pytest.mark.parametrize("silent", [0.0, 5.0, WATCH - 0.1])
+def test_nothing_is_fenced_early(silent: float) -> None:
+    seen = picture([host("a", silent=silent, nodes=None), host("b")], {"t": tenant(owned("a"))})
+    assert decide(seen) == []
+
+
+def test_a_coordinator_that_has_just_begun_watches_first() -> None:
+    silent = [host("a", silent=WATCH), host("b")]
+    assert decide(picture(silent, watching_for=TTL - 0.1)) == []
+    assert [type(action) for action in decide(picture(silent, watching_for=TTL))] == [Fence]
+
+
+def test_a_host_known_dead_is_fenced_at_once() -> None:
+    seen = picture([host("a", dead=True), host("b")], watching_for=0.0)
+    assert [type(action) for action in decide(seen)] == [Fence]
+
+
+def test_a_host_that_came_back_under_a_new_incarnation_owns_nothing() -> None:
+    seen = picture(
+        [host("a", incarnation="new", nodes=()), host("b", nodes=(node("b", "x"),))],
+        {"t": tenant(owned("a"))},
+    )
+    (start,) = starts(decide(seen))
+    assert (start.cause, start.host) == ("host_lost", "a")
+
+
+def test_a_node_that_its_own_agent_calls_over_is_replaced() -> None:
+    seen = picture([host("a", nodes=(node("a", over=True),)), host("b")], {"t": tenant(owned("a"))})
+    (start,) = starts(decide(seen))
+    assert start.cause == "node_lost"
+
+
+def test_an_agent_that_does_not_answer_proves_nothing() -> None:
+    seen = picture([host("a", nodes=None), host("b")], {"t": tenant(owned("a"))})
+    assert decide(seen) == []
+
+
+def test_a_list_of_nodes_older_than_the_record_proves_nothing() -> None:
+    """Acting on it would take a tenant from a healthy node that the list does not have yet."""
+    stale = picture([host("a", nodes=(), nodes_at=4.0), host("b")], {"t": tenant(owned("a"))})
+    assert decide(stale) == []
+    fresh = picture([host("a", nodes=(), nodes_at=6.0), host("b")], {"t": tenant(owned("a"))})
+    assert [start.cause for start in starts(decide(fresh))] == ["node_lost"]
+
+
+def test_an_order_under_way_is_not_given_twice() -> None:
+    seen = picture([host("a"), host("b")], {"t": tenant(ordered="a")})
+    assert decide(seen) == []
+
+
+@pytest.mark.parametrize("state", [OwnerState.DAMAGED, OwnerState.DELETED])
+def test_damaged_and_deleted_are_not_started(state: OwnerState) -> None:
+    seen = picture([host("a", ended=True), host("b")], {"t": tenant(owned("a", state))})
+    assert decide(seen) == []
+
+
+def test_a_released_tenant_is_started_without_any_fence() -> None:
+    seen = picture([host("a"), host("b")], {"t": tenant(owned("a", OwnerState.RELEASED))})
+    assert [start.cause for start in starts(decide(seen))] == ["released"]
+
+
+def test_a_claim_given_up_is_made_anew_elsewhere() -> None:
+    record = owned("a", OwnerState.RESTORING).model_copy(update={"host": "", "incarnation": ""})
+    seen = picture(
+        [host("a"), host("b", nodes=(node("b", "x"),))],
+        {"t": tenant(record, failed_on=frozenset({"a"}))},
+    )
+    assert [start.host for start in starts(decide(seen))] == ["b"]
+
+
+def test_the_floor_is_what_was_proven_of_the_epoch_that_is_restored() -> None:
+    proven = {"t": "1:42"}
+    seen = picture(
+        [host("a", ended=True, proven=proven), host("b")], {"t": tenant(owned("a", epoch=1))}
+    )
+    assert starts(decide(seen))[0].floor_txid == 42
+    other = picture(
+        [host("a", ended=True, proven=proven), host("b")], {"t": tenant(owned("a", epoch=2))}
+    )
+    assert starts(decide(other))[0].floor_txid == 0
+
+
+def test_starts_are_paced_for_each_host() -> None:
+    many = {f"t{n:02}": tenant(name=f"t{n:02}") for n in range(20)}
+    assert len(starts(decide(picture([host("a"), host("b")], many)))) == 2 * STARTS_PER_HOST
+
+
+def test_unfit_hosts_get_nothing() -> None:
+    unfit = [host("a", silent=9.0), host("b", nodes=None), host("c", ended=True)]
+    assert starts(decide(picture(unfit, {"t": tenant()}))) == []
+
+
+def fleet_of(total: int, lost: int) -> list[SeenHost]:
+    return [host(f"h{n}", silent=WATCH if n < lost else 0.0) for n in range(total)]
+
+
+@pytest.mark.parametrize(
+    ("total", "lost", "brakes"),
+    [
+        (3, 1, False),
+        (3, 2, False),
+        (3, 3, True),
+        (9, 3, True),
+        (10, 3, False),
+        (100, 30, False),
+        (100, 31, True),
+    ],
+)
+def test_the_brake(total: int, lost: int, brakes: bool) -> None:
+    actions = decide(picture(fleet_of(total, lost)))
+    assert any(isinstance(action, Brake) for action in actions) is brakes
+    assert sum(isinstance(action, Fence) for action in actions) == (0 if brakes else lost)
+
+
+def test_a_resumed_brake_fences_what_was_confirmed() -> None:
+    actions = decide(picture(fleet_of(9, 4), resumed=frozenset({"h0", "h1", "h2"})))
+    assert {action.host for action in actions if isinstance(action, Fence)} == {"h0", "h1", "h2"}
+    assert [action.hosts for action in actions if isinstance(action, Brake)] == [("h3",)]
