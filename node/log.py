@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import time
+from contextlib import ExitStack, closing
 from pathlib import Path
+
+import apsw
 
 from backup.ownership import OwnerRecord
 from node.engine.errors import LogRefused
-from node.engine.inspection import inspect_log
+from node.engine.inspection import LogSummary, chain_at, inspect_log
+from node.engine.schema import connect
 from node.engine.store import Store
 from restore.errors import Damaged
 
@@ -26,7 +32,7 @@ def create_log(path: Path, tenant: str, lineage: str) -> None:
     store.close()
 
 
-def check_restored(path: Path, record: OwnerRecord) -> None:
+def check_restored(path: Path, record: OwnerRecord) -> LogSummary:
     """Check the log's own invariants, row by row, and that it is this tenant's.
 
     Raises:
@@ -41,3 +47,71 @@ def check_restored(path: Path, record: OwnerRecord) -> None:
             f"the restored log is that of {summary.tenant} in lineage {summary.lineage}, not of "
             f"{record.tenant} in lineage {record.lineage}"
         )
+    return summary
+
+
+def adopt_tail(local: Path, restored: Path, record: OwnerRecord) -> str:
+    """Put the log that is still on this disk in the restored one's place, if it goes on from it.
+
+    So a node that died on a live host, or a reboot, does not lose what was committed and not yet
+    uploaded. A local log that is behind (a disk rolled back by a power loss) or has diverged is
+    left alone: the bucket's stands.
+
+    Returns:
+        What was done and why, for the record.
+
+    Raises:
+        Damaged: the copy that was put in place does not hold together.
+    """
+    bucket = check_restored(restored, record)
+    with ExitStack() as locks:
+        for lock in (
+            local.with_name(local.name + ".lock"),
+            local.parent.parent / "litestream.lock",
+        ):
+            if lock.exists() and not _locked(lock, locks):
+                return (
+                    "the local files are still in use by an earlier node; the bucket's log stands"
+                )
+        try:
+            here = inspect_log(local)
+            follows = chain_at(local, bucket.sequence) == bucket.chain
+        except LogRefused as error:
+            return f"the local log is not whole, so the bucket's stands: {error}"
+        if not follows:
+            return (
+                f"the local log does not go on from the bucket's event {bucket.sequence}: it is "
+                f"behind or a fork of history; the bucket's stands"
+            )
+        if here.sequence == bucket.sequence:
+            return f"the bucket has all of the local log, to event {here.sequence}"
+        _copy(local, restored)
+    check_restored(restored, record)
+    return (
+        f"the local log goes on from the bucket's event {bucket.sequence} to {here.sequence} and "
+        "is used"
+    )
+
+
+def _locked(path: Path, locks: ExitStack) -> bool:
+    handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    locks.callback(os.close, handle)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _copy(local: Path, restored: Path) -> None:
+    """Replace ``restored`` by a consistent copy of ``local``, WAL included, in one step."""
+    fresh = restored.with_name(restored.name + ".tail")
+    with closing(connect(local)) as source, closing(apsw.Connection(str(fresh))) as target:
+        # Checkpointing the copy is right, and needed: nobody streams it yet, and its WAL must be
+        # gone before it is moved.
+        target.execute("PRAGMA synchronous=FULL")
+        with target.backup("main", source, "main") as backup:
+            backup.step()
+    for suffix in ("-wal", "-shm"):
+        fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
+    fresh.rename(restored)

@@ -17,6 +17,7 @@ import socket
 import sys
 from pathlib import Path
 
+from backup.store import warm_up
 from node.life import supervise
 from node.processes import die_with_parent, log_to
 
@@ -98,6 +99,7 @@ def main(handle: int, parent: int) -> None:
     # Nobody waits for these children: the agent sees a supervisor's end on its socket.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    warm_up()
     # What is imported now is for good: keep the collector from touching (and so copying) it.
     gc.collect()
     gc.freeze()

@@ -30,6 +30,15 @@ class EngineOrder(BaseModel):
     log: Path
 
 
+class Tail(BaseModel):
+    """A tenant's files that an earlier node left on this host: its epoch and its database."""
+
+    model_config = ConfigDict(frozen=True)
+
+    epoch: int
+    database: Path
+
+
 class NodeOrder(BaseModel):
     """Take over a tenant, or start it for the first time.
 
@@ -37,7 +46,8 @@ class NodeOrder(BaseModel):
     yet); if the record has changed since, the order is void. ``floor_txid`` is a position of the
     parent epoch that is known to have been proven. ``deadline`` is the first one of the node's
     authority, in seconds of the boot-time clock. ``store`` reaches the records; ``sidecar`` only
-    this tenant's replicas, where the store can tell the two apart.
+    this tenant's replicas, where the store can tell the two apart. ``tail`` is used only if it goes
+    on where the bucket ends.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -54,6 +64,7 @@ class NodeOrder(BaseModel):
     deadline: float
     store: StoreSettings
     sidecar: Credentials
+    tail: Tail | None = None
 
 
 class NodeState(StrEnum):

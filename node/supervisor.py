@@ -27,7 +27,7 @@ from backup.ownership import OwnerRecord
 from backup.store import ObjectStore, S3Store
 from node.authority import AuthorityFile
 from node.cradle import Cradle, CradleLost
-from node.log import check_restored, create_log
+from node.log import adopt_tail, check_restored, create_log
 from node.order import ENDED, EngineOrder, NodeOrder, NodeState, NodeStatus
 from node.processes import kill_group
 from node.takeover import FAILURES, Claim, Superseded, Takeover, transition
@@ -163,7 +163,7 @@ class Supervisor:
         self._watchdog.stop()
 
     async def _take_over_and_serve(self) -> None:
-        takeover = Takeover(self._order, self._store, check_restored)
+        takeover = Takeover(self._order, self._store, check_restored, adopt_tail, self._incident)
         self._set(NodeState.RESTORING)
         try:
             claim = await takeover.claim()
@@ -172,6 +172,8 @@ class Supervisor:
             return
         self._claim = claim
         record = claim.record
+        # For whoever finds these files after a reboot.
+        (self._folder / "epoch").write_text(f"{record.epoch}\n")
         self._set(
             epoch=record.epoch,
             lineage=record.lineage,

@@ -54,16 +54,22 @@ class Takeover:
         self,
         order: NodeOrder,
         store: ObjectStore,
-        check_log: Callable[[Path, OwnerRecord], None],
+        check_log: Callable[[Path, OwnerRecord], object],
+        adopt_tail: Callable[[Path, Path, OwnerRecord], str],
+        say: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ):
         """
         Args:
             check_log: reads a restored log's own invariants and whose it is; raises `Damaged`.
+            adopt_tail: puts a local log in the restored one's place if it goes on from it.
+            say: told what was done about a local log.
         """
         self._order = order
         self._store = store
         self._check_log = check_log
+        self._adopt_tail = adopt_tail
+        self._say = say
         self._clock = clock
         self._owner = Owner(host=order.host, incarnation=order.incarnation)
         self.phases = Phases()
@@ -122,7 +128,11 @@ class Takeover:
         )
         fetched = self._clock()
         await asyncio.to_thread(verify.integrity, database)
-        await asyncio.to_thread(self._check_log, database, record)
+        tail = self._order.tail
+        if tail is not None and tail.epoch == fetched_from:
+            self._say(await asyncio.to_thread(self._adopt_tail, tail.database, database, record))
+        else:
+            await asyncio.to_thread(self._check_log, database, record)
         self.phases = self.phases.model_copy(
             update={"fetch": fetched - began, "verify": self._clock() - fetched}
         )

@@ -83,6 +83,7 @@ class Agent:
         """
         await self.nodes.warm_up()
         await self._keeper.join()
+        self.nodes.put_away_leftovers()
         while True:
             self._joined = True
             self._say(f"{self.host} has joined as {self._keeper.incarnation}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -20,9 +21,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from backup.ownership import Durability
 from backup.settings import Credentials, StoreSettings
 from node.nursery import Nursery, NurseryLost
-from node.order import ENDED, NodeOrder, NodeState, NodeStatus
+from node.order import ENDED, NodeOrder, NodeState, NodeStatus, Tail
 from node.remote import RemoteNode
 from node.wire import WireError
+
+STATUS_EVERY = 0.5
+"""Seconds between two looks at a node's lag; changes of its state are told of at once."""
 
 
 class StartRequest(BaseModel):
@@ -137,6 +141,7 @@ class Nodes:
             incarnation=f"{incarnation}.{name}",
             deadline=deadline,
             store=self._store,
+            tail=find_tail(self._data, tenant),
             **{field: getattr(request, field) for field in StartRequest.model_fields},
         )
         node = Node(
@@ -176,8 +181,10 @@ class Nodes:
     async def _watch(self, node: Node, remote: RemoteNode) -> None:
         try:
             while node.status.state not in ENDED:
-                node.status = await remote.status(after=node.status.version, wait=0.5)
-                self._bump()
+                before = node.status.version
+                node.status = await remote.status(after=before, wait=STATUS_EVERY)
+                if node.status.version != before:
+                    self._bump()
             await remote.dismiss()
             self._end(node, node.status.detail)
         except WireError as error:
@@ -217,6 +224,23 @@ class Nodes:
         kept = f"{node.status.tenant}-{epoch:08d}-{node.name}-{int(time.time())}"
         with contextlib.suppress(OSError):
             node.folder.rename(self._data / "quarantine" / kept)
+
+    def put_away_leftovers(self) -> None:
+        """Move what nodes of an earlier agent have left to the quarantine, for their tails.
+
+        Called once, after joining: by then their processes have ended by their own deadlines, and
+        whoever uses a tail makes sure of that by its locks.
+        """
+        for folder in (self._data / "nodes").glob("*/*"):
+            if self.live(folder.parent.name) is not None:
+                continue
+            try:
+                epoch = int((folder / "epoch").read_text())
+            except (OSError, ValueError):
+                epoch = 0
+            kept = f"{folder.parent.name}-{epoch:08d}-{folder.name}-{int(time.time())}"
+            with contextlib.suppress(OSError):
+                folder.rename(self._data / "quarantine" / kept)
 
     async def extend(self, deadline: float) -> None:
         """Let all nodes live until ``deadline``. One that does not answer fences itself."""
@@ -286,3 +310,14 @@ def clean_environment() -> dict[str, str]:
     # A tenant's application may lie in a folder that this process found by its own search path.
     kept["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     return kept
+
+
+def find_tail(data: Path, tenant: str) -> Tail | None:
+    """The newest database of the tenant that an earlier node has left on this host."""
+    pattern = re.compile(rf"{re.escape(tenant)}-(\d{{8}})-[0-9a-f]{{8}}-\d+")
+    found = [
+        Tail(epoch=int(match[1]), database=folder / "data" / "log.db")
+        for folder in (data / "quarantine").iterdir()
+        if (match := pattern.fullmatch(folder.name)) and (folder / "data" / "log.db").exists()
+    ]
+    return max(found, key=lambda tail: tail.epoch, default=None)

@@ -93,6 +93,7 @@ class Coordinator:
         self._resumed: set[str] = set()
         self._began = time.monotonic()
         self._catalog_at = -math.inf
+        self._leases_at = -math.inf
         self._acting: set[asyncio.Task[None]] = set()
         self._said: set[str] = set()
         self.timeline = TimelineLog()
@@ -142,7 +143,6 @@ class Coordinator:
         """Look, decide and act until cancelled. A store that does not answer is waited for."""
         try:
             while True:
-                began = time.monotonic()
                 try:
                     await self._turn()
                 except StoreError as error:
@@ -150,8 +150,6 @@ class Coordinator:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), TICK)
                 self._wake.clear()
-                # A burst of news must not turn into a burst of reads of the bucket.
-                await asyncio.sleep(max(0.0, 0.05 - (time.monotonic() - began)))
         finally:
             for task in self._acting:
                 task.cancel()
@@ -159,8 +157,11 @@ class Coordinator:
             await self.observer.close()
 
     async def _turn(self) -> None:
-        for name in await self.observer.look_at_leases():
-            self.timeline.note("host_joined", f"{name} is in the fleet", host=name)
+        if time.monotonic() - self._leases_at >= TICK:
+            # Not on every wake-up: news of nodes must not turn into reads of the bucket.
+            for name in await self.observer.look_at_leases():
+                self.timeline.note("host_joined", f"{name} is in the fleet", host=name)
+            self._leases_at = time.monotonic()
         if time.monotonic() - self._catalog_at > CATALOG_EVERY:
             await self._read_catalog()
         self._follow_nodes()

@@ -180,7 +180,9 @@ def _starts(picture: Picture) -> Iterable[Start]:
         need = needs_start(tenant, picture.hosts)
         if need is None:
             continue
-        target = place(picture.hosts, carrying, starting, tenant.failed_on)
+        # Where it ran last, its files may hold an asynchronous tail that the bucket does not have.
+        last = tenant.owner.record.host if tenant.owner else ""
+        target = place(picture.hosts, carrying, starting, tenant.failed_on, last)
         if target is None:
             continue
         starting[target] += 1
@@ -255,8 +257,9 @@ def place(
     carrying: Mapping[str, int],
     starting: Mapping[str, int],
     avoid: frozenset[str],
+    prefer: str = "",
 ) -> str | None:
-    """The host for one more node: the one that carries least, by name among equals.
+    """The host for one more node: ``prefer``, or the one that carries least, by name among equals.
 
     Hosts on which this tenant's start has just failed come last. None if every fit host has its
     hands full, which passes.
@@ -264,7 +267,11 @@ def place(
     fit = [
         name for name, host in hosts.items() if host.fit and starting.get(name, 0) < STARTS_PER_HOST
     ]
-    return min(fit, key=lambda name: (name in avoid, carrying.get(name, 0), name), default=None)
+    return min(
+        fit,
+        key=lambda name: (name in avoid, name != prefer, carrying.get(name, 0), name),
+        default=None,
+    )
 
 
 def _data_epoch(record: OwnerRecord) -> int:

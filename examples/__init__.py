@@ -1,0 +1,1 @@
+"""Example applications, and the receiver their effects go to."""

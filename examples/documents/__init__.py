@@ -1,0 +1,1 @@
+"""A tenant's application that digests documents: key terms, cross-references, a report."""

@@ -1,0 +1,423 @@
+"""The fleet's HTTP API as typed calls: `Client` for plain code, `AsyncClient` for asyncio.
+
+Both send the same `Call` values, so a call is described once, as data, and
+cannot differ between the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from fleet.problem import Problem
+from fleet.views import (
+    Durability,
+    ErrorView,
+    ExecutionList,
+    ExecutionView,
+    HostList,
+    HostView,
+    LagList,
+    LagView,
+    Outcome,
+    Started,
+    TenantList,
+    TenantView,
+    Timeline,
+    TimelineEntry,
+)
+
+T = TypeVar("T", bound=BaseModel)
+
+TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+"""Seconds. The gateway answers 503 by itself well before this."""
+
+PAGE = 500
+"""Items asked for at once where an answer comes in pages."""
+
+
+class FleetError(Problem):
+    """The fleet refused a request.
+
+    `status` is the HTTP status (0 when there was no answer), `type` the
+    machine-readable kind, `hint` what to do next.
+    """
+
+    def __init__(self, type: str, message: str, hint: str | None = None, status: int = 0) -> None:
+        super().__init__(type, message, hint)
+        self.status = status
+
+
+class FleetUnreachable(FleetError):
+    """Nothing answered at the fleet's address, so what became of the request is unknown."""
+
+
+class FleetUnavailable(FleetError):
+    """A tenant cannot answer just now (503): it moves, or durability was not proven in time.
+
+    The request may or may not have taken effect; repeat it with the same id
+    after `retry_after` seconds.
+    """
+
+    def __init__(self, type: str, message: str, hint: str | None, retry_after: float) -> None:
+        super().__init__(type, message, hint, status=503)
+        self.retry_after = retry_after
+
+
+class FleetDenied(FleetError):
+    """The token is missing or wrong (401 or 403)."""
+
+
+class FleetNotFound(FleetError):
+    """There is no such tenant, execution or workflow (404)."""
+
+
+class FleetConflict(FleetError):
+    """The name or id is taken by something else (409)."""
+
+
+class Empty(BaseModel):
+    """An answer in which nothing needs to be read."""
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """One request and the model of its answer."""
+
+    method: str
+    path: str
+    answer: type[T]
+    body: Mapping[str, Any] | None = None
+    query: Mapping[str, str | int | float] = field(default_factory=dict)
+    timeout: float | None = None
+
+
+def create_tenant(
+    name: str, app: str, durability: Durability, env: Mapping[str, str] | None = None
+) -> Call[TenantView]:
+    body = {"name": name, "app": app, "durability": durability, "env": dict(env or {})}
+    return Call("POST", "/api/tenants", TenantView, body)
+
+
+def show_tenant(name: str) -> Call[TenantView]:
+    return Call("GET", f"/api/tenants/{quote(name, safe='')}", TenantView)
+
+
+def list_tenants(after: str | None = None) -> Call[TenantList]:
+    return Call("GET", "/api/tenants", TenantList, query=_page(after))
+
+
+def list_hosts(after: str | None = None) -> Call[HostList]:
+    return Call("GET", "/api/hosts", HostList, query=_page(after))
+
+
+def list_lag(after: str | None = None) -> Call[LagList]:
+    return Call("GET", "/api/lag", LagList, query=_page(after))
+
+
+def read_timeline(after: int = 0) -> Call[Timeline]:
+    return Call("GET", "/api/timeline", Timeline, query={"after": after})
+
+
+def resume_fleet() -> Call[Empty]:
+    return Call("POST", "/api/resume", Empty)
+
+
+def start_execution(
+    tenant: str, workflow: str, id: str | None, input: Mapping[str, Any], durable: bool
+) -> Call[Started]:
+    body: dict[str, Any] = {"workflow": workflow, "input": dict(input)}
+    if id is not None:
+        body["id"] = id
+    body["ack"] = "durable" if durable else "async"
+    return Call("POST", f"{_tenant_path(tenant)}/executions", Started, body)
+
+
+def list_executions(
+    tenant: str, status: str | None = None, after: str | None = None
+) -> Call[ExecutionList]:
+    query = _page(after)
+    if status is not None:
+        query["status"] = status
+    return Call("GET", f"{_tenant_path(tenant)}/executions", ExecutionList, query=query)
+
+
+def read_result(tenant: str, id: str, wait: float = 0.0) -> Call[Outcome]:
+    """`wait`: how many seconds the engine may hold the request for the result to come."""
+    path = f"{_tenant_path(tenant)}/executions/{quote(id, safe='')}/result"
+    return Call("GET", path, Outcome, query={"wait": wait}, timeout=wait + 30.0)
+
+
+def _tenant_path(tenant: str) -> str:
+    return f"/{quote(tenant, safe='')}"
+
+
+def _page(after: str | None) -> dict[str, str | int | float]:
+    return {"limit": PAGE} if after is None else {"limit": PAGE, "after": after}
+
+
+def read_answer(call: Call[T], response: httpx.Response) -> T:
+    """The model in a response. Raises FleetError (or one of its kinds) for anything else."""
+    if response.is_success:
+        try:
+            return call.answer.model_validate_json(response.content or b"{}")
+        except ValidationError as error:
+            raise FleetError(
+                "unexpected_answer",
+                f"The answer to {call.method} {call.path} is not what this version expects: "
+                f"{error.error_count()} fields do not fit.",
+                "Check that the address is a litefleet coordinator and that both versions agree "
+                "(litefleet --version).",
+                response.status_code,
+            ) from error
+    raise _error_of(call, response)
+
+
+def _error_of(call: Call[Any], response: httpx.Response) -> FleetError:
+    status = response.status_code
+    try:
+        body = ErrorView.model_validate_json(response.content).error
+        kind, message, hint = body.type, body.message, body.hint
+    except ValidationError:
+        kind = "http_error"
+        message = f"{call.method} {call.path} was answered with status {status}."
+        hint = None
+    if status == 503:
+        return FleetUnavailable(kind, message, hint, _retry_after(response))
+    if status in (401, 403):
+        return FleetDenied(kind, message, hint or "Check the token (LITEFLEET_TOKEN).", status)
+    if status == 404:
+        return FleetNotFound(kind, message, hint, status)
+    if status == 409:
+        return FleetConflict(kind, message, hint, status)
+    return FleetError(kind, message, hint, status)
+
+
+def _retry_after(response: httpx.Response) -> float:
+    try:
+        return max(0.0, float(response.headers.get("retry-after", "1")))
+    except ValueError:
+        return 1.0
+
+
+def _unreachable(address: str, error: Exception) -> FleetUnreachable:
+    return FleetUnreachable(
+        "unreachable",
+        f"No answer from the fleet at {address} ({type(error).__name__}).",
+        "Is it running? `litefleet up` starts one; LITEFLEET_ADDRESS points to another.",
+    )
+
+
+def _request_arguments(call: Call[Any]) -> dict[str, Any]:
+    arguments: dict[str, Any] = {"params": dict(call.query)}
+    if call.body is not None:
+        arguments["json"] = dict(call.body)
+    if call.timeout is not None:
+        arguments["timeout"] = httpx.Timeout(call.timeout, connect=5.0)
+    return arguments
+
+
+class Client:
+    """The fleet's API for plain code. Close it, or use it as a context manager."""
+
+    def __init__(
+        self, address: str, token: str, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        self.address = address.rstrip("/")
+        self._http = httpx.Client(
+            base_url=self.address,
+            headers={"authorization": f"Bearer {token}"},
+            timeout=TIMEOUT,
+            transport=transport,
+            trust_env=False,
+        )
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def send(self, call: Call[T]) -> T:
+        """Send one call. Raises FleetError."""
+        try:
+            response = self._http.request(call.method, call.path, **_request_arguments(call))
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise _unreachable(self.address, error) from error
+        return read_answer(call, response)
+
+    def healthy(self) -> bool:
+        """Whether the coordinator answers at all."""
+        try:
+            return self._http.get("/healthz", timeout=2.0).is_success
+        except httpx.HTTPError:
+            return False
+
+    def create_tenant(
+        self,
+        name: str,
+        app: str,
+        durability: Durability = "async",
+        env: Mapping[str, str] | None = None,
+    ) -> TenantView:
+        return self.send(create_tenant(name, app, durability, env))
+
+    def tenant(self, name: str) -> TenantView:
+        return self.send(show_tenant(name))
+
+    def tenants(self) -> list[TenantView]:
+        page = self.send(list_tenants())
+        items = page.items
+        while page.next:
+            page = self.send(list_tenants(page.next))
+            items += page.items
+        return items
+
+    def hosts(self) -> list[HostView]:
+        page = self.send(list_hosts())
+        items = page.items
+        while page.next:
+            page = self.send(list_hosts(page.next))
+            items += page.items
+        return items
+
+    def lag(self) -> list[LagView]:
+        page = self.send(list_lag())
+        items = page.items
+        while page.next:
+            page = self.send(list_lag(page.next))
+            items += page.items
+        return items
+
+    def timeline(self, after: int = 0) -> list[TimelineEntry]:
+        return self.send(read_timeline(after)).items
+
+    def resume(self) -> None:
+        self.send(resume_fleet())
+
+    def start(
+        self,
+        tenant: str,
+        workflow: str,
+        id: str | None,
+        input: Mapping[str, Any],
+        durable: bool = True,
+    ) -> Started:
+        return self.send(start_execution(tenant, workflow, id, input, durable))
+
+    def executions(self, tenant: str, status: str | None = None) -> list[ExecutionView]:
+        page = self.send(list_executions(tenant, status))
+        items = page.items
+        while page.next:
+            page = self.send(list_executions(tenant, status, page.next))
+            items += page.items
+        return items
+
+    def result(self, tenant: str, id: str, wait: float = 0.0) -> Outcome:
+        return self.send(read_result(tenant, id, wait))
+
+
+class AsyncClient:
+    """The fleet's API for asyncio. Close it, or use it as an async context manager."""
+
+    def __init__(
+        self,
+        address: str,
+        token: str,
+        transport: httpx.AsyncBaseTransport | None = None,
+        connections: int = 20,
+    ) -> None:
+        self.address = address.rstrip("/")
+        self._http = httpx.AsyncClient(
+            base_url=self.address,
+            headers={"authorization": f"Bearer {token}"},
+            timeout=httpx.Timeout(30.0, connect=5.0, pool=None),
+            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+            transport=transport,
+            trust_env=False,
+        )
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def send(self, call: Call[T]) -> T:
+        """Send one call. Raises FleetError."""
+        try:
+            response = await self._http.request(call.method, call.path, **_request_arguments(call))
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise _unreachable(self.address, error) from error
+        return read_answer(call, response)
+
+    async def create_tenant(
+        self,
+        name: str,
+        app: str,
+        durability: Durability = "async",
+        env: Mapping[str, str] | None = None,
+    ) -> TenantView:
+        return await self.send(create_tenant(name, app, durability, env))
+
+    async def tenants(self) -> list[TenantView]:
+        page = await self.send(list_tenants())
+        items = page.items
+        while page.next:
+            page = await self.send(list_tenants(page.next))
+            items += page.items
+        return items
+
+    async def hosts(self) -> list[HostView]:
+        page = await self.send(list_hosts())
+        items = page.items
+        while page.next:
+            page = await self.send(list_hosts(page.next))
+            items += page.items
+        return items
+
+    async def timeline(self, after: int = 0) -> list[TimelineEntry]:
+        return (await self.send(read_timeline(after))).items
+
+    async def start(
+        self,
+        tenant: str,
+        workflow: str,
+        id: str | None,
+        input: Mapping[str, Any],
+        durable: bool = True,
+    ) -> Started:
+        return await self.send(start_execution(tenant, workflow, id, input, durable))
+
+    async def executions(self, tenant: str, status: str | None = None) -> list[ExecutionView]:
+        page = await self.send(list_executions(tenant, status))
+        items = page.items
+        while page.next:
+            page = await self.send(list_executions(tenant, status, page.next))
+            items += page.items
+        return items
+
+    async def result(self, tenant: str, id: str, wait: float = 0.0) -> Outcome:
+        return await self.send(read_result(tenant, id, wait))

@@ -1,0 +1,76 @@
+"""What code can ask about where it runs: inside which workflow, which attempt of which step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any, Protocol
+
+from node.engine.errors import NotInActivity
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowInfo:
+    """The running execution: its id, its workflow's name, when it started, whose log it is in."""
+
+    id: str
+    workflow: str
+    started_at: datetime
+    tenant: str
+    lineage: str
+
+
+class Transaction(Protocol):
+    """The transaction that also commits the running activity's result."""
+
+    def execute(
+        self, sql: str, parameters: Sequence[Any] | dict[str, Any] = (), /
+    ) -> Iterator[tuple[Any, ...]]:
+        """Run one or more statements; the rows they return.
+
+        Raises apsw.Error. Transaction control, PRAGMA, ATTACH and VACUUM are refused, and so
+        is writing to the log's own tables.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityInfo:
+    """The running attempt. `attempt` counts from 1; `occurrence` counts the calls of this step
+    in its execution from 1. `idempotency_key` is the same for every attempt of the same call,
+    on whichever host it runs."""
+
+    execution: str
+    workflow: str
+    step: str
+    occurrence: int
+    attempt: int
+    idempotency_key: str
+    transaction: Transaction | None = field(default=None, repr=False)
+
+
+def idempotency_key(lineage: str, execution: str, step: str, occurrence: int) -> str:
+    """32 hex digits that name one call of one step for ever."""
+    parts = (lineage, execution, step, str(occurrence))
+    text = "".join(f"{len(part)}:{part}" for part in parts)
+    return blake2b(text.encode(), digest_size=16, person=b"idempotency").hexdigest()
+
+
+def seed(lineage: str, execution: str) -> int:
+    """The seed of an execution's random numbers."""
+    text = "".join(f"{len(part)}:{part}" for part in (lineage, execution))
+    return int.from_bytes(blake2b(text.encode(), digest_size=16, person=b"random").digest())
+
+
+#: Set for the length of an attempt, in the attempt's own context.
+current_activity: ContextVar[ActivityInfo] = ContextVar("current_activity")
+
+
+def activity_info() -> ActivityInfo:
+    """The running attempt. Raises NotInActivity."""
+    try:
+        return current_activity.get()
+    except LookupError:
+        raise NotInActivity("activity.info() was called outside of an activity") from None

@@ -1,0 +1,307 @@
+"""What tenants write: `@workflow` and `@activity`, and the functions that go with them."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+import uuid as uuids
+from asyncio.events import _get_running_loop
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import update_wrapper
+from random import Random
+from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+
+from node.engine.context import ActivityInfo, Transaction, WorkflowInfo, activity_info
+from node.engine.durability import Durability
+from node.engine.errors import DefinitionError, NonRetryable, NotInActivity, NotInWorkflow
+from node.engine.loop import WorkflowLoop
+from node.engine.payload import Codec
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,99}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How often and how fast an activity is tried again. Times in seconds.
+
+    `max_attempts` counts the first one; None tries for ever. The wait before attempt n+1 is
+    `initial * factor**(n-1)`, at most `max_interval`, give or take the part `jitter` of it. An
+    exception of a type in `non_retryable`, or NonRetryable, fails the activity at once; one
+    with a numeric `retry_after` sets the wait itself.
+    """
+
+    max_attempts: int | None = 5
+    initial: float = 0.2
+    factor: float = 2.0
+    max_interval: float = 60.0
+    jitter: float = 0.1
+    non_retryable: tuple[type[BaseException], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.max_attempts is not None and self.max_attempts < 1:
+            raise DefinitionError("RetryPolicy: max_attempts counts the first one: at least 1")
+        if self.initial < 0 or self.factor < 1 or self.max_interval < 0:
+            raise DefinitionError("RetryPolicy: waits cannot be negative, factor is at least 1")
+        if not 0 <= self.jitter <= 1:
+            raise DefinitionError("RetryPolicy: jitter is a part, from 0 to 1")
+
+    def wait(self, attempt: int, error: BaseException, random: Random) -> float | None:
+        """Seconds until the attempt after this failed one, None if there is none."""
+        if isinstance(error, (NonRetryable, *self.non_retryable)):
+            return None
+        if self.max_attempts is not None and attempt >= self.max_attempts:
+            return None
+        asked = getattr(error, "retry_after", None)
+        if isinstance(asked, (int, float)) and not isinstance(asked, bool) and asked >= 0:
+            return float(asked)
+        # The exponent is bounded because a float is: the interval is at its limit long before.
+        wait = min(self.initial * self.factor ** min(attempt - 1, 64), self.max_interval)
+        return wait * (1 + self.jitter * random.uniform(-1, 1))
+
+
+class Activity(Generic[P, R]):
+    """A function with side effects. Awaited in a workflow it is a step of the log; called
+    anywhere else it is just the function."""
+
+    def __init__(
+        self,
+        function: Callable[P, Any],
+        *,
+        name: str | None,
+        retry: RetryPolicy,
+        timeout: float | None,
+        durability: Durability | None,
+        transactional: bool,
+    ) -> None:
+        self.name = _named(name or function.__name__, "activity")
+        self.function = function
+        self.is_async = inspect.iscoroutinefunction(function)
+        self.retry = retry
+        self.timeout = timeout
+        self.durability = durability
+        self.transactional = transactional
+        self.codec = Codec(function, self.name)
+        if transactional and self.is_async:
+            raise DefinitionError(
+                f"{self.name}: a transactional activity is a plain function; it runs inside the"
+                " writer's transaction and cannot await"
+            )
+        if transactional and timeout is not None:
+            raise DefinitionError(
+                f"{self.name}: a transactional activity has no timeout; its function cannot be"
+                " left behind while its transaction goes on"
+            )
+        if timeout is not None and timeout <= 0:
+            raise DefinitionError(f"{self.name}: the timeout must be above 0 seconds")
+        update_wrapper(self, function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        loop = _get_running_loop()
+        if isinstance(loop, WorkflowLoop):
+            # The step's identity is fixed here, at the call, and not where it is awaited.
+            future = _run(loop).call(self, self.codec.input(args, kwargs))
+            return _result(future)
+        return self._direct(*args, **kwargs)
+
+    async def _direct(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        value = self.function(*args, **kwargs)
+        return cast(R, await value if self.is_async else value)
+
+
+async def _result(future: asyncio.Future[Any]) -> Any:
+    return await future
+
+
+class Workflow(Generic[P, R]):
+    """An `async def` that the engine makes durable. Called directly it is just the function."""
+
+    def __init__(
+        self,
+        function: Callable[P, Coroutine[Any, Any, R]],
+        *,
+        name: str | None,
+        durability: Durability | None,
+    ) -> None:
+        self.name = _named(name or function.__name__, "workflow")
+        if not inspect.iscoroutinefunction(function):
+            raise DefinitionError(f"{self.name}: a workflow is an async def function")
+        self.function = function
+        self.durability = durability
+        self.codec = Codec(function, self.name)
+        update_wrapper(self, function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        return self.function(*args, **kwargs)
+
+
+def _named(name: str, what: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise DefinitionError(
+            f"{name!r} is no name for a {what}: letters, digits, '_', '.' and '-', at most 100"
+        )
+    return name
+
+
+class Running(Protocol):
+    """The execution that a workflow's code runs in."""
+
+    def call(self, activity: Activity[Any, Any], payload: str) -> asyncio.Future[Any]:
+        """A step: its number is taken and its intent is recorded now."""
+
+    def info(self) -> WorkflowInfo:
+        """Who is running."""
+
+    @property
+    def random(self) -> Random:
+        """The execution's own random numbers."""
+
+
+def _run(loop: WorkflowLoop) -> Running:
+    return cast(Running, loop.owner)
+
+
+def _inside(what: str) -> WorkflowLoop:
+    loop = _get_running_loop()
+    if not isinstance(loop, WorkflowLoop):
+        raise NotInWorkflow(f"workflow.{what}() was called outside of a workflow")
+    return loop
+
+
+class _WorkflowDecorator(Protocol):
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
+
+
+class WorkflowNamespace:
+    """`workflow`: the decorator, and what a workflow uses in place of clock and chance."""
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
+    @overload
+    def __call__(
+        self, /, *, name: str | None = ..., durability: Durability | str | None = ...
+    ) -> _WorkflowDecorator: ...
+    def __call__(
+        self,
+        function: Callable[..., Coroutine[Any, Any, Any]] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        durability: Durability | str | None = None,
+    ) -> Any:
+        """Declare a workflow. `durability` is its level (the tenant's floor still holds)."""
+        level = _level(durability)
+
+        def declare(function: Callable[..., Coroutine[Any, Any, Any]]) -> Workflow[..., Any]:
+            return Workflow(function, name=name, durability=level)
+
+        return declare if function is None else declare(function)
+
+    def now(self) -> datetime:
+        """The time, in UTC, of the last event this workflow was told. It never goes back."""
+        return datetime.fromtimestamp(_inside("now").time(), UTC)
+
+    async def sleep(self, duration: float | timedelta) -> None:
+        """Sleep for seconds or a timedelta; the UTC deadline is in the log."""
+        _inside("sleep")
+        seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
+        await asyncio.sleep(seconds)
+
+    def random(self) -> Random:
+        """This execution's random numbers: the same on every replay."""
+        return _run(_inside("random")).random
+
+    def uuid4(self) -> uuids.UUID:
+        """A random UUID: the same on every replay."""
+        return uuids.UUID(int=_run(_inside("uuid4")).random.getrandbits(128), version=4)
+
+    def info(self) -> WorkflowInfo:
+        """The running execution. Raises NotInWorkflow."""
+        return _run(_inside("info")).info()
+
+
+class _ActivityDecorator(Protocol):
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Activity[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Activity[P, R]: ...
+
+
+class ActivityNamespace:
+    """`activity`: the decorator, and what an activity asks about itself."""
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Activity[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Activity[P, R]: ...
+    @overload
+    def __call__(
+        self,
+        /,
+        *,
+        name: str | None = ...,
+        retry: RetryPolicy | None = ...,
+        timeout: float | timedelta | None = ...,
+        durability: Durability | str | None = ...,
+        transactional: bool = ...,
+    ) -> _ActivityDecorator: ...
+    def __call__(
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float | timedelta | None = None,
+        durability: Durability | str | None = None,
+        transactional: bool = False,
+    ) -> Any:
+        """Declare an activity. `timeout` is for one attempt. A plain function runs on a thread;
+        at its timeout it is left behind, since nothing can stop it."""
+        level = _level(durability)
+        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+
+        def declare(function: Callable[..., Any]) -> Activity[..., Any]:
+            return Activity(
+                function,
+                name=name,
+                retry=retry or RetryPolicy(),
+                timeout=seconds,
+                durability=level,
+                transactional=transactional,
+            )
+
+        return declare if function is None else declare(function)
+
+    def info(self) -> ActivityInfo:
+        """The running attempt. Raises NotInActivity."""
+        return activity_info()
+
+    def transaction(self) -> Transaction:
+        """The transaction of a transactional activity. Raises NotInActivity."""
+        transaction = activity_info().transaction
+        if transaction is None:
+            raise NotInActivity(
+                "activity.transaction() was called in an activity that is not transactional",
+                hint="Declare it with @activity(transactional=True).",
+            )
+        return transaction
+
+
+def _level(durability: Durability | str | None) -> Durability | None:
+    if durability is None:
+        return None
+    try:
+        return Durability(durability)
+    except ValueError:
+        levels = ", ".join(Durability)
+        raise DefinitionError(f"no durability {durability!r}; there are: {levels}") from None
+
+
+workflow = WorkflowNamespace()
+activity = ActivityNamespace()

@@ -1,0 +1,158 @@
+"""What can go wrong in the engine, in words that say what to do next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class EngineError(Exception):
+    """Base of every error that the engine raises on purpose. `hint` says what to do next."""
+
+    hint: str = ""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        if hint:
+            self.hint = hint
+
+
+class DefinitionError(EngineError):
+    """A workflow or an activity is declared in a way that the engine cannot run."""
+
+    hint = "Change the declaration; the engine has not started anything."
+
+
+class PayloadError(EngineError):
+    """A value does not fit the type hint it is declared with, or cannot be written as JSON."""
+
+    hint = "Pass a value of the declared type, or change the type hint."
+
+
+class PayloadTooLarge(PayloadError):
+    """A value is larger than the log takes (1 MiB as JSON)."""
+
+    hint = "Keep large data in a file, a table or a bucket, and pass its name."
+
+
+class LogRefused(EngineError):
+    """The database file is not one this engine may open; it was left untouched."""
+
+    hint = "Check the path. Nothing was changed in the file."
+
+
+class LogInUse(LogRefused):
+    """Another engine has this database file open."""
+
+    hint = "Stop the other engine first; one file has one engine."
+
+
+class LogMissing(LogRefused):
+    """There is no database file, and starting empty was not asked for."""
+
+    hint = "Restore the file first. Only a tenant's very first start may create it."
+
+
+class LogDamaged(LogRefused):
+    """The log does not hold together. The message says what is wrong and where."""
+
+    hint = "Keep the file for examination and restore the log from its replica."
+
+
+class DurabilityUnavailable(EngineError):
+    """A durability above `async` is asked for, and there is nothing that could prove it."""
+
+    hint = "Run the engine under its supervisor, or declare the durability as async."
+
+
+class DeterminismError(EngineError):
+    """A workflow did something whose outcome a replay could not repeat."""
+
+    hint = "Move it into an activity and await that."
+
+
+class Divergence(EngineError):
+    """A replay did something else than the log holds. `sequence` is the log's event number."""
+
+    hint = "Put back the code that wrote this log, or make the new code follow it, and restart."
+
+    def __init__(self, message: str, *, sequence: int) -> None:
+        super().__init__(message)
+        self.sequence = sequence
+
+
+class NotInWorkflow(EngineError):
+    """A function that belongs inside a workflow was called outside of one."""
+
+    hint = "Call it from the body of a function declared with @workflow."
+
+
+class NotInActivity(EngineError):
+    """A function that belongs inside an activity was called outside of one."""
+
+    hint = "Call it from the body of a function declared with @activity."
+
+
+class UnknownWorkflow(EngineError):
+    """The application declares no workflow of this name."""
+
+    hint = "Check the name, or load the application that declares it."
+
+
+class UnknownExecution(EngineError):
+    """The log holds no execution of this id."""
+
+    hint = "Check the id; GET /executions lists what there is."
+
+
+class ExecutionConflict(EngineError):
+    """The id belongs to an execution of another workflow or with another input."""
+
+    hint = "Use another id, or the same workflow and input to get the existing execution."
+
+
+class EngineStopped(EngineError):
+    """The engine is closing, closed, fenced or failed, and takes no more work."""
+
+    hint = "Ask again; another engine may have taken over."
+
+
+class ActivityFailed(EngineError):
+    """An activity failed for good; raised in the workflow that awaits it.
+
+    `step` and `occurrence` say which call, `type` and `message` what it raised last, and
+    `attempts` how often it was tried.
+    """
+
+    hint = ""
+
+    def __init__(
+        self, *, step: str, occurrence: int, type: str, message: str, attempts: int
+    ) -> None:
+        super().__init__(
+            f"{step} #{occurrence} failed after {attempts} attempts: {type}: {message}"
+        )
+        self.step = step
+        self.occurrence = occurrence
+        self.type = type
+        self.message = message
+        self.attempts = attempts
+
+
+class RetryLater(Exception):
+    """Raise in an activity to be tried again after `retry_after` seconds.
+
+    Any exception with a numeric attribute `retry_after` is treated the same way.
+    """
+
+    def __init__(self, message: str = "", *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class NonRetryable(Exception):
+    """Raise in an activity to fail it at once, whatever its retry policy says."""
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """The form in which the log keeps an exception: its type's name and its message."""
+    return {"type": type(error).__name__, "message": str(error)[:4000]}

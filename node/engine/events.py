@@ -1,0 +1,80 @@
+"""The vocabulary of the execution log: kinds of events and their typed rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import Final
+
+#: What an event carries: JSON text, a deadline in unix milliseconds, or nothing (JSON null).
+Payload = str | int | None
+
+#: The step name of a durable timer. No activity can have it: it is not an identifier.
+TIMER_STEP: Final = "(timer)"
+
+
+class Kind(IntEnum):
+    """What happened. The numbers are the log's format: never reuse one."""
+
+    STARTED = 1
+    """An execution begins; name is the workflow, the payload its input."""
+    COMPLETED = 2
+    """It returned; the payload is its result."""
+    FAILED = 3
+    """It raised; the payload is the error."""
+    STEP = 10
+    """An activity is called (its intent); the payload is its input."""
+    STEP_COMPLETED = 11
+    """The activity returned; the payload is its result."""
+    STEP_FAILED = 12
+    """The activity failed for good; the payload is the error with the number of attempts."""
+    STEP_RETRY = 13
+    """One attempt failed; the payload has the error, the attempt and when the next may start."""
+    STEP_CANCELLED = 14
+    """The workflow stopped waiting for the activity."""
+    TIMER = 20
+    """A timer is set; the payload is its deadline in unix milliseconds."""
+    TIMER_FIRED = 21
+    """The deadline has passed."""
+
+
+#: What a workflow's code does; a replay must do the same in the same order.
+COMMANDS: Final = frozenset({Kind.STEP, Kind.STEP_CANCELLED, Kind.TIMER})
+#: What a workflow's code is told; a replay tells it the same in the same order.
+DELIVERIES: Final = frozenset({Kind.STEP_COMPLETED, Kind.STEP_FAILED, Kind.TIMER_FIRED})
+#: What ends an execution. Exactly one of them closes each finished execution.
+CLOSING: Final = frozenset({Kind.COMPLETED, Kind.FAILED})
+
+
+class Status(StrEnum):
+    """Where an execution stands."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    DIVERGED = "diverged"
+    """Stopped because its code does not follow its log. The log has it as open: it resumes
+    when an engine with fitting code opens it."""
+
+
+#: The numbers of the log's `status` column.
+STATUS_CODES: Final = {0: Status.RUNNING, 1: Status.COMPLETED, 2: Status.FAILED}
+CLOSED_AS: Final = {Kind.COMPLETED: 1, Kind.FAILED: 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One row of the log.
+
+    `sequence` counts the log's events from 1 without a gap; `at` is the unix time in
+    milliseconds of the commit that holds it, and `commit` that commit's last sequence.
+    """
+
+    sequence: int
+    execution: str
+    kind: Kind
+    name: str
+    occurrence: int
+    payload: Payload
+    at: int
+    commit: int

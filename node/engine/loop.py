@@ -1,0 +1,231 @@
+"""The deterministic event loop on which one workflow's code runs.
+
+It has no clock and no selector: its time is the time of the last event the workflow was told,
+its timers are entries of the log, and it runs only when its owner takes a turn. A turn is run
+from a plain callback of the real loop, never from inside a task, with the running loop swapped
+for its length, so that everything in asyncio that is built from tasks, futures and timers
+(gather, wait_for, TaskGroup, timeout, locks, queues) works as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+from asyncio.events import _get_running_loop, _set_running_loop
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import Any, Final, Protocol, TypeVar, TypeVarTuple, Unpack
+from zlib import crc32
+
+from node.engine import guard
+from node.engine.errors import DeterminismError
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+#: A turn with more callbacks than this is taken for one that never ends.
+CALLBACKS_PER_TURN: Final = 1_000_000
+
+
+class Owner(Protocol):
+    """The execution whose code runs on the loop."""
+
+    def timer_set(self, handle: asyncio.TimerHandle, deadline: int) -> None:
+        """The code set a timer; `deadline` in unix milliseconds."""
+
+    def timer_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """The code no longer wants it."""
+
+
+# asyncio keeps tasks in sets and cancels them in the set's order. Hashes that follow the order
+# of creation make that order the same on every replay; the salt keeps the hashes of different
+# executions apart, for asyncio's own set of all tasks.
+class _Task(asyncio.Task[Any]):
+    def __init__(self, order: int, coro: Coroutine[Any, Any, Any], **options: Any) -> None:
+        self.order = order
+        super().__init__(coro, **options)
+
+    def __hash__(self) -> int:
+        return self.order
+
+
+class _Future(asyncio.Future[Any]):
+    def __init__(self, order: int, loop: asyncio.AbstractEventLoop) -> None:
+        self.order = order
+        super().__init__(loop=loop)
+
+    def __hash__(self) -> int:
+        return self.order
+
+
+class WorkflowLoop(asyncio.AbstractEventLoop):
+    """One execution's loop. `milliseconds` is its time; the owner sets it before each turn."""
+
+    def __init__(self, owner: Owner, name: str) -> None:
+        self.owner = owner
+        self.milliseconds = 0
+        self._ready: deque[asyncio.Handle] = deque()
+        self._order = crc32(name.encode()) << 24
+        self._count = 0
+        self._closed = False
+        self._running = False
+        self._tasks: dict[int, _Task] = {}
+
+    def turn(self) -> None:
+        """Run until nothing is ready. Raises DeterminismError if that never happens."""
+        previous = _get_running_loop()
+        _set_running_loop(self)
+        self._running = True
+        guard.enter()
+        ready = self._ready
+        left = CALLBACKS_PER_TURN
+        try:
+            while ready:
+                handle = ready.popleft()
+                if not handle.cancelled():
+                    # The task that called exit has it as its exception; the engine lives on.
+                    with contextlib.suppress(SystemExit):
+                        handle._run()
+                left -= 1
+                if not left:
+                    raise DeterminismError(
+                        "the workflow runs on and on without awaiting an activity or a timer",
+                        hint="Await workflow.sleep() in the loop that waits.",
+                    )
+        finally:
+            guard.leave()
+            self._running = False
+            _set_running_loop(previous)
+
+    def close(self) -> None:
+        """Drop the coroutines without letting their clean-up do anything."""
+        if self._closed:
+            return
+        self._closed = True
+        self._ready.clear()
+        previous = _get_running_loop()
+        _set_running_loop(self)
+        guard.enter()
+        try:
+            for task in list(self._tasks.values()):
+                if task.done():
+                    continue
+                coro = task.get_coro()
+                # A coroutine may refuse to end, or end with an error: it is gone either way.
+                with contextlib.suppress(Exception):
+                    if coro is not None:
+                        coro.close()
+        finally:
+            guard.leave()
+            _set_running_loop(previous)
+        self._tasks.clear()
+        self._ready.clear()
+
+    def fire(self, handle: asyncio.TimerHandle) -> None:
+        """A timer's deadline has passed: run it in the next turn."""
+        self._ready.append(handle)
+
+    # What asyncio calls ---------------------------------------------------------------------
+
+    def call_soon(
+        self,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: Context | None = None,
+    ) -> asyncio.Handle:
+        handle = asyncio.Handle(callback, args, self, context)
+        if not self._closed:
+            self._ready.append(handle)
+        return handle
+
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        return self.call_at(self.time() + delay, callback, *args, context=context)
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        if not self._closed:
+            # Rounded up: a timer never fires early. The small term takes back what adding a
+            # delay to a large float put on top.
+            deadline = math.ceil(when * 1000 - 0.001)
+            if deadline <= self.milliseconds:
+                self._ready.append(handle)
+            else:
+                self.owner.timer_set(handle, deadline)
+        return handle
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        if not self._closed:
+            self.owner.timer_cancelled(handle)
+
+    def time(self) -> float:
+        return self.milliseconds / 1000
+
+    def create_future(self) -> asyncio.Future[Any]:
+        self._count += 1
+        return _Future(self._order + self._count, self)
+
+    def create_task(
+        self, coro: Any, *, name: str | None = None, context: Context | None = None, **_: Any
+    ) -> asyncio.Task[Any]:
+        self._count += 1
+        order = self._order + self._count
+        task = _Task(order, coro, loop=self, name=name or f"task-{self._count}", context=context)
+        # Letting go of one that waits is how an execution leaves memory.
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        self._tasks[order] = task
+        task.add_done_callback(self._task_done)
+        return task
+
+    def _task_done(self, task: asyncio.Task[Any]) -> None:
+        if isinstance(task, _Task):
+            self._tasks.pop(task.order, None)
+
+    def get_task_factory(self) -> None:
+        return None
+
+    def get_debug(self) -> bool:
+        return False
+
+    def is_running(self) -> bool:
+        return self._running
+
+    def is_closed(self) -> bool:
+        return self._closed
+
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        self.call_exception_handler(context)
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        if not self._closed:
+            logger.error(
+                "in a workflow: %s", context.get("message"), exc_info=context.get("exception")
+            )
+
+    def run_in_executor(
+        self, executor: Any, func: Callable[[Unpack[Ts]], T], *args: *Ts
+    ) -> asyncio.Future[T]:
+        raise DeterminismError("running a function on a thread inside a workflow")
+
+    def call_soon_threadsafe(
+        self,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: Context | None = None,
+    ) -> asyncio.Handle:
+        raise DeterminismError("calling into a workflow from another thread")

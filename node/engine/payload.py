@@ -1,0 +1,146 @@
+"""Values in and out of the log: checked against type hints, kept as compact JSON."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, Final, NotRequired, cast
+
+from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
+from typing_extensions import TypedDict
+
+from node.engine.errors import DefinitionError, PayloadError, PayloadTooLarge
+
+#: The largest payload the log takes, in bytes of JSON.
+LIMIT: Final = 1024 * 1024
+
+
+class Codec:
+    """How one function's arguments and result are written to the log and read back.
+
+    Type hints are resolved at first use, so that they may name types that are declared later;
+    `check` resolves them now. A value is always read back from its JSON, so what runs after a
+    restart is given the same as what ran before it.
+    """
+
+    def __init__(self, function: Callable[..., Any], name: str) -> None:
+        self.function = function
+        self.name = name
+        self.signature = inspect.signature(function)
+        for parameter in self.signature.parameters.values():
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                raise DefinitionError(
+                    f"{name}: the parameter {parameter} has no fixed name, so the log cannot"
+                    " hold its value; declare each parameter",
+                )
+
+    @cached_property
+    def _hints(self) -> dict[str, Any]:
+        try:
+            return typing.get_type_hints(self.function, include_extras=True)
+        except (NameError, TypeError) as error:
+            raise DefinitionError(
+                f"{self.name}: a type hint cannot be resolved ({error})",
+                hint="Declare the types it names at the top level of its module.",
+            ) from error
+
+    @cached_property
+    def _input(self) -> TypeAdapter[dict[str, Any]]:
+        fields: dict[str, Any] = {}
+        for key, parameter in self.signature.parameters.items():
+            hint = self._hints.get(key, Any)
+            has_default = parameter.default is not parameter.empty
+            fields[key] = NotRequired[hint] if has_default else hint
+        shape = cast(Any, TypedDict)(f"{self.name}_input", fields)
+        shape.__pydantic_config__ = {"extra": "forbid", "arbitrary_types_allowed": False}
+        return self._adapter(shape)
+
+    @cached_property
+    def _output(self) -> TypeAdapter[Any]:
+        return self._adapter(self._hints.get("return", Any))
+
+    def _adapter(self, hint: Any) -> TypeAdapter[Any]:
+        try:
+            return TypeAdapter(hint)
+        except (PydanticSchemaGenerationError, PydanticUserError) as error:
+            raise DefinitionError(
+                f"{self.name}: a type hint cannot be written as JSON"
+                f" ({str(error).splitlines()[0]})",
+                hint="Use pydantic models, dataclasses and builtin types.",
+            ) from error
+
+    def check(self) -> None:
+        """Resolve the type hints now. Raises DefinitionError."""
+        _ = self._input, self._output
+
+    def input(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        """The JSON of a call's arguments. Raises TypeError, PayloadError, PayloadTooLarge."""
+        bound = self.signature.bind(*args, **kwargs)
+        return self.input_of(bound.arguments)
+
+    def input_of(self, values: Mapping[str, Any]) -> str:
+        """The JSON of named arguments. Raises PayloadError, PayloadTooLarge."""
+        return self._write(self._input, dict(values), "its input")
+
+    def start(self, values: Mapping[str, Any]) -> str:
+        """Like `input_of`, with the defaults written out: what an execution was started with
+        stays the same when the code's defaults change. Raises PayloadError, PayloadTooLarge."""
+        defaults = {
+            key: parameter.default
+            for key, parameter in self.signature.parameters.items()
+            if parameter.default is not parameter.empty
+        }
+        return self.input_of({**defaults, **values})
+
+    def arguments(self, payload: str | None) -> inspect.BoundArguments:
+        """The arguments that `input` wrote, ready for the call. Raises PayloadError."""
+        values = self._read(self._input, payload or "{}", "its input")
+        bound = inspect.BoundArguments(self.signature, cast(Any, dict(values)))
+        # BoundArguments takes positions from the signature's order, and JSON has its own.
+        bound.arguments = {k: values[k] for k in self.signature.parameters if k in values}
+        if len(bound.arguments) < len(self.signature.parameters):
+            bound.apply_defaults()
+        return bound
+
+    def result(self, value: Any) -> str | None:
+        """The JSON of a result, None for null. Raises PayloadError, PayloadTooLarge."""
+        text = self._write(self._output, value, "its result")
+        return None if text == "null" else text
+
+    def value(self, payload: str | None) -> Any:
+        """The result that `result` wrote. Raises PayloadError."""
+        return self._read(self._output, "null" if payload is None else payload, "its result")
+
+    def _write(self, adapter: TypeAdapter[Any], value: Any, what: str) -> str:
+        try:
+            data = adapter.dump_json(adapter.validate_python(value), warnings="error")
+        except ValidationError as error:
+            raise PayloadError(f"{self.name}: {what} is not what it declares: {_why(error)}") from (
+                error
+            )
+        except (PydanticSerializationError, UnicodeError) as error:
+            raise PayloadError(f"{self.name}: {what} cannot be written as JSON: {error}") from error
+        if len(data) > LIMIT:
+            raise PayloadTooLarge(
+                f"{self.name}: {what} has {len(data)} bytes of JSON; the log takes {LIMIT}"
+            )
+        return data.decode()
+
+    def _read(self, adapter: TypeAdapter[Any], payload: str, what: str) -> Any:
+        try:
+            return adapter.validate_json(payload)
+        except ValidationError as error:
+            raise PayloadError(
+                f"{self.name}: {what} in the log is not what it declares now: {_why(error)}"
+            ) from error
+
+
+def _why(error: ValidationError) -> str:
+    parts = []
+    for detail in error.errors(include_url=False, include_context=False, include_input=False)[:5]:
+        where = ".".join(str(part) for part in detail["loc"])
+        parts.append(f"{where}: {detail['msg']}" if where else detail["msg"])
+    return "; ".join(parts)

@@ -1,0 +1,196 @@
+"""The log's tables, and the one way to open a connection to them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+import apsw
+
+from node.engine.errors import LogDamaged, LogMissing, LogRefused
+from node.engine.events import TIMER_STEP, Kind
+
+#: "LtFl". Says that a SQLite file is a log of ours.
+APPLICATION_ID: Final = 0x4C74466C
+#: The schema's version, in the file's user_version. Any change of the tables raises it.
+VERSION: Final = 1
+BUSY_TIMEOUT_MS: Final = 10_000
+
+_TABLES: Final = """
+-- tenant, lineage, genesis_at (unix ms)
+CREATE TABLE litefleet_meta(key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
+-- Names of workflows and steps, so that events hold small numbers.
+CREATE TABLE litefleet_name(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+-- started, closed: sequences of its first and of its closing event.
+-- status: 0 running, 1 completed, 2 failed.
+CREATE TABLE litefleet_execution(
+  id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, workflow INTEGER NOT NULL,
+  started INTEGER NOT NULL, closed INTEGER, status INTEGER NOT NULL);
+CREATE INDEX litefleet_open ON litefleet_execution(id) WHERE closed IS NULL;
+-- back: how far before it the same execution's previous event is, 0 for the first.
+CREATE TABLE litefleet_event(
+  sequence INTEGER PRIMARY KEY, execution INTEGER NOT NULL, back INTEGER NOT NULL,
+  kind INTEGER NOT NULL, name INTEGER NOT NULL, occurrence INTEGER NOT NULL, payload);
+-- One row a commit, by its last event. at: unix ms. chain: see chain.py.
+CREATE TABLE litefleet_commit(
+  sequence INTEGER PRIMARY KEY, at INTEGER NOT NULL, chain BLOB NOT NULL);
+"""
+
+_AT = (
+    "(SELECT strftime('%Y-%m-%dT%H:%M:%fZ', at / 1000.0, 'unixepoch') FROM litefleet_commit c"
+    " WHERE c.sequence >= {0} ORDER BY c.sequence LIMIT 1)"
+)
+_KINDS = " ".join(f"WHEN {kind.value} THEN '{kind.name.lower()}'" for kind in Kind)
+_VIEWS: Final = f"""
+CREATE VIEW executions AS
+  SELECT x.key AS id, n.name AS workflow,
+    CASE x.status WHEN 0 THEN 'running' WHEN 1 THEN 'completed' ELSE 'failed' END AS status,
+    {_AT.format("x.started")} AS started_at, {_AT.format("x.closed")} AS closed_at,
+    s.payload AS input, coalesce(e.payload, CASE WHEN x.status = 1 THEN 'null' END) AS outcome
+  FROM litefleet_execution x JOIN litefleet_name n ON n.id = x.workflow
+  JOIN litefleet_event s ON s.sequence = x.started
+  LEFT JOIN litefleet_event e ON e.sequence = x.closed;
+CREATE VIEW timeline AS
+  SELECT e.sequence, {_AT.format("e.sequence")} AS at, x.key AS execution,
+    CASE e.kind {_KINDS} END AS event, n.name AS step, e.occurrence, e.payload
+  FROM litefleet_event e JOIN litefleet_execution x ON x.id = e.execution
+  JOIN litefleet_name n ON n.id = e.name;
+CREATE VIEW steps AS
+  SELECT x.key AS execution, n.name AS step, g.occurrence,
+    CASE WHEN g.done THEN 'completed' WHEN g.failed THEN 'failed'
+      WHEN g.fired THEN 'fired' WHEN g.cancelled THEN 'cancelled'
+      WHEN x.status > 0 THEN 'abandoned' ELSE 'running' END AS status,
+    g.failures, {_AT.format("g.first")} AS called_at,
+    CASE WHEN g.last > g.first THEN {_AT.format("g.last")} END AS last_event_at,
+    i.payload AS input, CASE WHEN g.last > g.first THEN o.payload END AS outcome
+  FROM (SELECT execution, name, occurrence, min(sequence) AS first, max(sequence) AS last,
+      max(kind = {Kind.STEP_COMPLETED.value}) AS done, max(kind = {Kind.STEP_FAILED.value})
+      AS failed, max(kind = {Kind.TIMER_FIRED.value}) AS fired,
+      max(kind = {Kind.STEP_CANCELLED.value}) AS cancelled,
+      sum(kind = {Kind.STEP_RETRY.value}) AS failures
+    FROM litefleet_event WHERE kind >= {Kind.STEP.value}
+    GROUP BY execution, name, occurrence) g
+  JOIN litefleet_execution x ON x.id = g.execution JOIN litefleet_name n ON n.id = g.name
+  JOIN litefleet_event i ON i.sequence = g.first JOIN litefleet_event o ON o.sequence = g.last;
+"""
+#: Names that tenants' tables cannot have.
+OWN_PREFIX: Final = "litefleet_"
+OWN_VIEWS: Final = frozenset({"executions", "steps", "timeline"})
+
+
+def create(path: Path, *, tenant: str, lineage: str, genesis_at: int, chain: bytes) -> None:
+    """Make an empty log at `path`, complete or not at all."""
+    # Made beside and renamed, so that a crash leaves no half-made log; made before the switch
+    # to WAL, so that the file itself says what it is before anyone has checkpointed it.
+    fresh = path.with_name(path.name + ".new")
+    for leftover in (fresh, fresh.with_name(fresh.name + "-journal")):
+        leftover.unlink(missing_ok=True)
+    db = apsw.Connection(str(fresh))
+    try:
+        db.execute("PRAGMA synchronous=FULL")
+        with db:
+            db.execute(_TABLES + _VIEWS)
+            db.execute(
+                "INSERT INTO litefleet_meta VALUES"
+                " ('tenant', ?), ('lineage', ?), ('genesis_at', ?)",
+                (tenant, lineage, genesis_at),
+            )
+            db.execute("INSERT INTO litefleet_name VALUES (1, ?)", (TIMER_STEP,))
+            db.execute("INSERT INTO litefleet_commit VALUES (0, ?, ?)", (genesis_at, chain))
+            db.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version={VERSION}")
+        _configure(db)
+    finally:
+        db.close()
+    fresh.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def check_header(path: Path) -> None:
+    """Look at the file's first bytes only. Raises LogMissing, LogRefused, LogDamaged."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(100)
+    except FileNotFoundError:
+        raise LogMissing(f"there is no log at {path}") from None
+    except OSError as error:
+        raise LogRefused(f"{path} cannot be read: {error}") from error
+    if not header:
+        raise LogMissing(f"the log at {path} is empty")
+    if len(header) < 100 or not header.startswith(b"SQLite format 3\x00"):
+        raise LogRefused(f"{path} is not a SQLite database")
+    application = int.from_bytes(header[68:72], "big")
+    version = int.from_bytes(header[60:64], "big")
+    if application != APPLICATION_ID:
+        raise LogRefused(
+            f"{path} is a SQLite database, but not a log of Litefleet's"
+            f" (application_id {application:#x})"
+        )
+    if version > VERSION:
+        raise LogRefused(
+            f"{path} was written by a newer Litefleet (log version {version}; this one reads up"
+            f" to {VERSION})",
+            hint="Upgrade Litefleet on this host. Nothing was changed in the file.",
+        )
+    if version < 1:
+        raise LogDamaged(f"{path} has no log version")
+
+
+def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
+    """A connection with every setting that replication depends on, each read back.
+
+    Raises LogRefused when one is not in force, LogDamaged when the file is no database.
+    """
+    flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE
+    try:
+        db = apsw.Connection(str(path), flags=flags)
+    except apsw.CantOpenError as error:
+        raise LogRefused(f"{path} cannot be opened: {error}") from error
+    try:
+        _configure(db)
+    except (apsw.CorruptError, apsw.NotADBError) as error:
+        db.close()
+        raise LogDamaged(f"{path} is damaged: {error}") from error
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def connect_copy(path: Path) -> apsw.Connection:
+    """A connection to a closed copy that leaves nothing beside it."""
+    wal = path.with_name(path.name + "-wal")
+    if wal.exists() and wal.stat().st_size:
+        return connect(path, read_only=True)
+    uri = f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"
+    return apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+
+
+def _configure(db: apsw.Connection) -> None:
+    # Litestream must be the only one who checkpoints: a checkpoint of ours can restart the WAL
+    # before it has read it, and the replica is corrupt without a word. Closing the last
+    # connection checkpoints too, unless it is told not to.
+    db.set_busy_timeout(BUSY_TIMEOUT_MS)
+    _require("no checkpoint on close", db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1), 1)
+    db.execute("PRAGMA wal_autocheckpoint=0").fetchall()
+    _require("wal_autocheckpoint", db.pragma("wal_autocheckpoint"), 0)
+    if not db.readonly("main"):
+        db.execute("PRAGMA journal_mode=WAL").fetchall()
+    _require("journal_mode", db.pragma("journal_mode"), "wal")
+    db.execute("PRAGMA synchronous=FULL").fetchall()
+    _require("synchronous", db.pragma("synchronous"), 2)
+    db.execute("PRAGMA trusted_schema=OFF").fetchall()
+
+
+def _require(setting: str, value: object, wanted: object) -> None:
+    if value != wanted:
+        raise LogRefused(
+            f"SQLite's {setting} is {value!r} and must be {wanted!r} for the replica to be sound",
+            hint="Put the database on a local file system that supports SQLite's WAL mode.",
+        )

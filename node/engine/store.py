@@ -1,0 +1,274 @@
+"""One log file: who may open it, and what can be read from it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import apsw
+
+from node.engine import chain, schema
+from node.engine.errors import LogDamaged, LogInUse, LogMissing, LogRefused
+from node.engine.events import STATUS_CODES, Event, Kind, Payload, Status
+
+_CODES: Final = {status: code for code, status in STATUS_CODES.items()}
+#: Up to this size an opening engine has SQLite check every page; it takes some milliseconds.
+QUICK_CHECK_BYTES: Final = 64 * 1024 * 1024
+
+_EVENT = (
+    "SELECT e.sequence, e.kind, n.name, e.occurrence, e.payload, e.back,"
+    " (SELECT c.sequence FROM litefleet_commit c WHERE c.sequence >= e.sequence"
+    " ORDER BY c.sequence LIMIT 1)"
+    " FROM litefleet_event e JOIN litefleet_name n ON n.id = e.name"
+)
+_EXECUTION = (
+    "SELECT x.id, x.key, n.name, x.status, x.started, x.closed, s.payload, e.payload,"
+    " (SELECT at FROM litefleet_commit c WHERE c.sequence >= x.started"
+    " ORDER BY c.sequence LIMIT 1),"
+    " (SELECT at FROM litefleet_commit c WHERE c.sequence >= x.closed"
+    " ORDER BY c.sequence LIMIT 1)"
+    " FROM litefleet_execution x JOIN litefleet_name n ON n.id = x.workflow"
+    " JOIN litefleet_event s ON s.sequence = x.started"
+    " LEFT JOIN litefleet_event e ON e.sequence = x.closed"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An execution as the log has it. Sequences are the log's, times unix milliseconds."""
+
+    rowid: int
+    id: str
+    workflow: str
+    status: Status
+    started: int
+    closed: int | None
+    input: Payload
+    outcome: Payload
+    started_at: int
+    closed_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """Where the log ends."""
+
+    sequence: int
+    at: int
+    chain: bytes
+
+
+class Store:
+    """An open log: the lock on it, and a connection for reading on the engine's thread."""
+
+    def __init__(
+        self, path: Path, *, tenant: str, lineage: str, create: bool, now: Callable[[], int]
+    ) -> None:
+        """Raises LogInUse, LogMissing, LogDamaged, LogRefused."""
+        self.path = path
+        self._lock = _lock(path)
+        try:
+            if create:
+                self._create(tenant, lineage, now())
+            schema.check_header(path)
+            # Not opened read-only, which needs the WAL's index to exist already.
+            self.reader = schema.connect(path)
+            try:
+                self._rows("PRAGMA query_only=ON")
+                self.tail = self._check(tenant, lineage)
+            except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError) as error:
+                self.reader.close()
+                raise LogDamaged(f"{path} is damaged: {error}") from error
+            except BaseException:
+                self.reader.close()
+                raise
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def _create(self, tenant: str, lineage: str, now: int) -> None:
+        if self.path.exists() and self.path.stat().st_size:
+            raise LogRefused(
+                f"{self.path} exists; a new log is not started over an old one",
+                hint="Open it without create, or name a path that does not exist.",
+            )
+        leftovers = [
+            name
+            for suffix in ("-wal", "-shm", "-journal")
+            if (name := self.path.with_name(self.path.name + suffix)).exists()
+        ]
+        if leftovers:
+            raise LogRefused(f"{leftovers[0]} is left over from another database")
+        self.path.unlink(missing_ok=True)
+        schema.create(
+            self.path,
+            tenant=tenant,
+            lineage=lineage,
+            genesis_at=now,
+            chain=chain.genesis(tenant, lineage, now),
+        )
+
+    def _check(self, tenant: str, lineage: str) -> Tail:
+        if self.path.stat().st_size <= QUICK_CHECK_BYTES:
+            found = self._rows("PRAGMA quick_check(1)")
+            if found != [("ok",)]:
+                raise LogDamaged(f"{self.path} is damaged: {found[0][0]}")
+        meta = dict(self._rows("SELECT key, value FROM litefleet_meta"))
+        if (meta.get("tenant"), meta.get("lineage")) != (tenant, lineage):
+            raise LogRefused(
+                f"{self.path} is the log of tenant {meta.get('tenant')!r} in lineage"
+                f" {meta.get('lineage')!r}, not of {tenant!r} in {lineage!r}"
+            )
+        last = self._rows(
+            "SELECT sequence, at, chain FROM litefleet_commit ORDER BY sequence DESC LIMIT 2"
+        )
+        newest = self._rows("SELECT max(sequence) FROM litefleet_event")[0][0]
+        if not last or last[0][0] != (newest or 0):
+            raise LogDamaged(f"{self.path}: the newest event is not in the newest commit")
+        if len(last) == 2:
+            links = self._rows(
+                "SELECT e.sequence, x.key, e.kind, n.name, e.occurrence, e.payload"
+                " FROM litefleet_event e JOIN litefleet_execution x ON x.id = e.execution"
+                " JOIN litefleet_name n ON n.id = e.name WHERE e.sequence > ? ORDER BY 1",
+                (last[1][0],),
+            )
+            expected = chain.link(last[1][2], last[0][1], links)
+        else:
+            expected = chain.genesis(tenant, lineage, meta["genesis_at"])
+        if expected != last[0][2]:
+            raise LogDamaged(f"{self.path}: the newest commit does not match its hash")
+        return Tail(*last[0])
+
+    def close(self) -> None:
+        self.reader.close()
+        os.close(self._lock)
+
+    def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        # Always to the end: a statement left open holds a read transaction, and the WAL grows.
+        return self.reader.execute(sql, values).fetchall()
+
+    # Reading ------------------------------------------------------------------------------------
+
+    def find(self, key: str) -> Stored | None:
+        rows = self._rows(f"{_EXECUTION} WHERE x.key = ?", (key,))
+        return _stored(rows[0]) if rows else None
+
+    def page(
+        self, *, status: Status | None, workflow: str | None, after: int, limit: int
+    ) -> list[Stored]:
+        """Executions in the order of their start, from the row number `after` on."""
+        where, values = ["x.id > ?"], list[Any]([after])
+        if status is Status.RUNNING:
+            where.append("x.closed IS NULL")
+        elif status is not None:
+            where.append("x.status = ?")
+            values.append(_CODES[status])
+        if workflow is not None:
+            where.append("n.name = ?")
+            values.append(workflow)
+        rows = self._rows(
+            f"{_EXECUTION} WHERE {' AND '.join(where)} ORDER BY x.id LIMIT ?", (*values, limit)
+        )
+        return [_stored(row) for row in rows]
+
+    def open_executions(self) -> list[Stored]:
+        rows = self._rows(f"{_EXECUTION} WHERE x.closed IS NULL ORDER BY x.id")
+        return [_stored(row) for row in rows]
+
+    def last_rowid(self) -> int:
+        rows = self._rows("SELECT max(id) FROM litefleet_execution")
+        return int(rows[0][0] or 0)
+
+    def counts(self) -> dict[int, int]:
+        rows = self._rows("SELECT status, count(*) FROM litefleet_execution GROUP BY 1")
+        return dict(rows)
+
+    def names(self) -> dict[str, int]:
+        return dict(self._rows("SELECT name, id FROM litefleet_name"))
+
+    def heads(self) -> dict[int, int]:
+        """The newest event of each open execution."""
+        return dict(
+            self._rows(
+                "SELECT execution, max(sequence) FROM litefleet_event WHERE sequence >="
+                " (SELECT min(started) FROM litefleet_execution WHERE closed IS NULL)"
+                " AND execution IN (SELECT id FROM litefleet_execution WHERE closed IS NULL)"
+                " GROUP BY execution"
+            )
+        )
+
+    def head(self, rowid: int, started: int) -> int:
+        """The newest event of one open execution."""
+        rows = self._rows(
+            "SELECT max(sequence) FROM litefleet_event WHERE sequence >= ? AND execution = ?",
+            (started, rowid),
+        )
+        return int(rows[0][0])
+
+    def history(self, key: str, head: int) -> list[Event]:
+        """The events of the execution whose newest one is `head`, oldest first."""
+        events: list[Event] = []
+        sequence = head
+        while sequence:
+            row = self._rows(f"{_EVENT} WHERE e.sequence = ?", (sequence,))[0]
+            number, kind, name, occurrence, payload, back, commit = row
+            at = self._rows("SELECT at FROM litefleet_commit WHERE sequence = ?", (commit,))[0][0]
+            events.append(Event(number, key, Kind(kind), name, occurrence, payload, at, commit))
+            sequence = number - back if back else 0
+        events.reverse()
+        return events
+
+
+def read_events(db: apsw.Connection) -> Iterator[Event]:
+    """Every event of a log, in order."""
+    commits = iter(
+        db.execute("SELECT sequence, at FROM litefleet_commit WHERE sequence > 0 ORDER BY 1")
+    )
+    commit, at = 0, 0
+    for sequence, key, kind, name, occurrence, payload in db.execute(
+        "SELECT e.sequence, x.key, e.kind, n.name, e.occurrence, e.payload FROM litefleet_event e"
+        " JOIN litefleet_execution x ON x.id = e.execution JOIN litefleet_name n ON n.id = e.name"
+        " ORDER BY e.sequence"
+    ):
+        while sequence > commit:
+            found = next(commits, None)
+            if found is None:
+                raise LogDamaged(f"event {sequence} is in no commit")
+            commit, at = found
+        yield Event(sequence, key, Kind(kind), name, occurrence, payload, at, commit)
+
+
+def _lock(path: Path) -> int:
+    name = path.with_name(path.name + ".lock")
+    try:
+        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        raise LogMissing(f"there is no folder {path.parent}") from None
+    except OSError as error:
+        raise LogRefused(f"{name} cannot be opened: {error}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise LogInUse(f"another engine has {path} open") from None
+    return descriptor
+
+
+def _stored(row: tuple[Any, ...]) -> Stored:
+    rowid, key, workflow, status, started, closed, given, outcome, started_at, closed_at = row
+    return Stored(
+        rowid,
+        key,
+        workflow,
+        STATUS_CODES[status],
+        started,
+        closed,
+        given,
+        outcome,
+        started_at,
+        closed_at,
+    )

@@ -1,0 +1,307 @@
+"""The one thread that writes the log: a batch of events is one transaction."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Any, Final
+
+import apsw
+
+from node.engine import chain
+from node.engine.chain import Link
+from node.engine.events import CLOSED_AS, Kind, Payload
+from node.engine.schema import OWN_PREFIX, OWN_VIEWS
+from node.engine.store import Tail
+
+logger = logging.getLogger(__name__)
+
+#: Waits, in seconds, before a commit that failed for a passing reason is tried again. After
+#: the last one the engine stops.
+RETRIES: Final = (0.05, 0.2, 1.0, 5.0)
+_PASSING: Final = (apsw.BusyError, apsw.LockedError, apsw.FullError)
+
+
+@dataclass(slots=True)
+class Entry:
+    """An event to be written. `after` is called on the loop with its sequence once it is."""
+
+    execution: int
+    key: str
+    kind: Kind
+    name: str
+    occurrence: int
+    payload: Payload
+    after: Callable[[int], None] | None = None
+
+
+@dataclass(slots=True)
+class Call:
+    """A transactional activity to be run between the events and the commit.
+
+    `perform` runs in the writer's thread and returns the event that its outcome is. `after` is
+    called on the loop with that event and its sequence.
+    """
+
+    execution: int
+    key: str
+    name: str
+    occurrence: int
+    perform: Callable[[WriterTransaction], tuple[Kind, Payload]]
+    after: Callable[[Kind, Payload, int], None]
+    outcome: tuple[Kind, Payload] | None = None
+    broke_transaction: bool = False
+
+
+class TransactionLost(Exception):
+    """The activity's SQL rolled back the whole transaction, and the rest of the commit with it."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one transaction writes. `at` is its time in unix milliseconds."""
+
+    at: int
+    entries: list[Entry] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    first: int = 0
+    last: int = 0
+
+
+class WriterTransaction:
+    """What a transactional activity gets: the writer's connection, for as long as it runs."""
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self._db: apsw.Connection | None = db
+        self.broken = False
+
+    def execute(
+        self, sql: str, parameters: Sequence[Any] | dict[str, Any] = (), /
+    ) -> Iterator[tuple[Any, ...]]:
+        if self._db is None:
+            raise RuntimeError("the transaction is over; use it inside its activity only")
+        # Past the statement cache: the rules for tenants are checked when a statement is
+        # prepared, and one of ours in the cache was prepared under other rules.
+        return iter(self._db.execute(sql, parameters, can_cache=False).fetchall())
+
+    def end(self) -> None:
+        self._db = None
+
+
+class Writer:
+    """Owns the writing connection. Batches are committed in the order they are handed over.
+
+    `on_committed` and `on_failed` are called in the writer's thread; the engine passes them on
+    to its loop. After a failure nothing more is written.
+    """
+
+    def __init__(
+        self,
+        db: apsw.Connection,
+        tail: Tail,
+        *,
+        names: dict[str, int],
+        heads: dict[int, int],
+        on_committed: Callable[[Batch], None],
+        on_failed: Callable[[BaseException], None],
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._db = db
+        self._tail = tail
+        self._names = names
+        self._heads = heads
+        self._on_committed = on_committed
+        self._on_failed = on_failed
+        self._wait = wait
+        self._queue: SimpleQueue[Batch | None] = SimpleQueue()
+        self._in_tenant_code = False
+        self._thread = threading.Thread(target=self._main, name="log-writer", daemon=True)
+        db.authorizer = self._authorize
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def submit(self, batch: Batch) -> None:
+        self._queue.put(batch)
+
+    def close(self) -> None:
+        """Finish what was handed over, then end. Blocks until the thread is gone."""
+        self._queue.put(None)
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._db.close()
+
+    def _main(self) -> None:
+        while (batch := self._queue.get()) is not None:
+            try:
+                self._commit_somehow(batch)
+            except BaseException as error:
+                logger.critical("the log cannot be written: %s", error)
+                self._on_failed(error)
+                return
+            self._on_committed(batch)
+
+    def _commit_somehow(self, batch: Batch) -> None:
+        for _ in range(len(batch.calls)):
+            try:
+                return self._commit_or_retry(batch)
+            except TransactionLost:
+                continue
+        return self._commit_or_retry(batch)
+
+    def _commit_or_retry(self, batch: Batch) -> None:
+        for pause in RETRIES:
+            try:
+                return self._commit(batch)
+            except _PASSING as error:
+                logger.warning("a commit failed and is tried again in %s s: %s", pause, error)
+                self._wait(pause)
+        return self._commit(batch)
+
+    def _commit(self, batch: Batch) -> None:
+        db = self._db
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            # Everything that the next batch builds on is published only after the commit.
+            names: dict[str, int] = {}
+            heads: dict[int, int] = {}
+            rows: list[tuple[int, int, int, int, int, int, Payload]] = []
+            links: list[Link] = []
+            started: list[tuple[int, str, int, int]] = []
+            closed: list[tuple[int, int, int]] = []
+            sequence = self._tail.sequence
+
+            def add(
+                execution: int, key: str, kind: Kind, name: str, nth: int, body: Payload
+            ) -> None:
+                nonlocal sequence
+                sequence += 1
+                number = self._names.get(name) or names.get(name)
+                if number is None:
+                    number = len(self._names) + len(names) + 1
+                    names[name] = number
+                previous = heads.get(execution) or self._heads.get(execution)
+                back = sequence - previous if previous else 0
+                heads[execution] = sequence
+                rows.append((sequence, execution, back, kind.value, number, nth, body))
+                links.append((sequence, key, kind.value, name, nth, body))
+                if kind is Kind.STARTED:
+                    started.append((execution, key, number, sequence))
+                elif kind in CLOSED_AS:
+                    closed.append((sequence, CLOSED_AS[kind], execution))
+
+            for entry in batch.entries:
+                add(
+                    entry.execution,
+                    entry.key,
+                    entry.kind,
+                    entry.name,
+                    entry.occurrence,
+                    entry.payload,
+                )
+            for call in batch.calls:
+                call.outcome = self._perform(call)
+                kind, payload = call.outcome
+                add(call.execution, call.key, kind, call.name, call.occurrence, payload)
+            if names:
+                db.executemany(
+                    "INSERT INTO litefleet_name VALUES (?, ?)",
+                    [(number, name) for name, number in names.items()],
+                )
+            if started:
+                db.executemany(
+                    "INSERT INTO litefleet_execution VALUES (?, ?, ?, ?, NULL, 0)", started
+                )
+            db.executemany("INSERT INTO litefleet_event VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            if closed:
+                db.executemany(
+                    "UPDATE litefleet_execution SET closed = ?, status = ? WHERE id = ?", closed
+                )
+            value = chain.link(self._tail.chain, batch.at, links)
+            db.execute("INSERT INTO litefleet_commit VALUES (?, ?, ?)", (sequence, batch.at, value))
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                with suppress(apsw.Error):
+                    db.execute("ROLLBACK")
+            raise
+        batch.first, batch.last = self._tail.sequence + 1, sequence
+        self._tail = Tail(sequence, batch.at, value)
+        self._names.update(names)
+        self._heads.update(heads)
+        for _, _, execution in closed:
+            self._heads.pop(execution, None)
+
+    def _perform(self, call: Call) -> tuple[Kind, Payload]:
+        db = self._db
+        db.execute("SAVEPOINT activity")
+        transaction = WriterTransaction(db)
+        # One that broke the transaction is not run again in this commit; it is told why.
+        transaction.broken = call.broke_transaction
+        self._in_tenant_code = True
+        try:
+            kind, payload = call.perform(transaction)
+        finally:
+            self._in_tenant_code = False
+            transaction.end()
+        if not db.in_transaction:
+            call.broke_transaction = True
+            raise TransactionLost(call.name)
+        if kind is not Kind.STEP_COMPLETED:
+            db.execute("ROLLBACK TO activity")
+        db.execute("RELEASE activity")
+        return kind, payload
+
+    def _authorize(
+        self, action: int, one: str | None, two: str | None, _db: str | None, source: str | None
+    ) -> int:
+        if not self._in_tenant_code:
+            return apsw.SQLITE_OK
+        if action in _NEVER:
+            return apsw.SQLITE_DENY
+        # SQLite changes its own schema table when a tenant makes a table, and that is fine.
+        if action in _WRITES and any(_is_ours(name) for name in (one, two)):
+            return apsw.SQLITE_DENY
+        return apsw.SQLITE_OK
+
+
+def _is_ours(name: str | None) -> bool:
+    return name is not None and (name.lower().startswith(OWN_PREFIX) or name.lower() in OWN_VIEWS)
+
+
+_NEVER: Final = frozenset(
+    {
+        apsw.SQLITE_TRANSACTION,
+        apsw.SQLITE_SAVEPOINT,
+        apsw.SQLITE_ATTACH,
+        apsw.SQLITE_DETACH,
+        apsw.SQLITE_PRAGMA,
+    }
+)
+_WRITES: Final = frozenset(
+    {
+        apsw.SQLITE_INSERT,
+        apsw.SQLITE_UPDATE,
+        apsw.SQLITE_DELETE,
+        apsw.SQLITE_ALTER_TABLE,
+        apsw.SQLITE_CREATE_INDEX,
+        apsw.SQLITE_CREATE_TEMP_INDEX,
+        apsw.SQLITE_CREATE_TABLE,
+        apsw.SQLITE_CREATE_TEMP_TABLE,
+        apsw.SQLITE_CREATE_TRIGGER,
+        apsw.SQLITE_CREATE_TEMP_TRIGGER,
+        apsw.SQLITE_CREATE_VIEW,
+        apsw.SQLITE_CREATE_TEMP_VIEW,
+        apsw.SQLITE_CREATE_VTABLE,
+        apsw.SQLITE_DROP_INDEX,
+        apsw.SQLITE_DROP_TABLE,
+        apsw.SQLITE_DROP_TRIGGER,
+        apsw.SQLITE_DROP_VIEW,
+        apsw.SQLITE_DROP_VTABLE,
+    }
+)
