@@ -16,7 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from node.engine.durability import Outcome
-from node.engine.engine import Engine, ExecutionView
+from node.engine.engine import Engine
 from node.engine.errors import (
     DurabilityUnavailable,
     EngineError,
@@ -28,6 +28,7 @@ from node.engine.errors import (
     UnknownWorkflow,
 )
 from node.engine.events import Event, Status
+from node.engine.views import ExecutionView
 
 #: Seconds after which a client that was answered 503 should ask again.
 RETRY_AFTER: Final = 1

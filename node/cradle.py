@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -45,6 +46,13 @@ class Cradle:
         assert self._writer is not None
         self._writer.write(order.model_dump_json().encode() + b"\n")
         return await self._number("pid")
+
+    def kill(self) -> None:
+        """SIGKILL to the cradle and, by the kernel's hand, to its engine; both are reaped."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
 
     async def ended(self) -> int:
         """Wait until the engine has ended and is reaped; its exit status, negative for a signal."""

@@ -32,6 +32,8 @@ class SupervisorLink:
 
     async def prove(self, sequence: int) -> Proof:
         """Ask for a proof that all events up to ``sequence`` are in the bucket and still ours."""
+        if self._oldest_at is not None:
+            self._tell()  # the supervisor must know of a commit before it proves it
         try:
             answer = await self._client.call("barrier", sequence=sequence)
         except WireError:
@@ -49,6 +51,8 @@ class SupervisorLink:
             asyncio.get_running_loop().call_later(NEWS_EVERY, self._tell)
 
     def _tell(self) -> None:
+        if self._oldest_at is None:
+            return
         self._client.notify(
             "committed", sequence=self._sequence, at=self._oldest_at, executions=self._counts()
         )

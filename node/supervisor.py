@@ -10,42 +10,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from backup import keys, ownership, records
-from backup.barrier import GroupBarrier, Outcome, Round
-from backup.errors import StoreError
-from backup.lag import LagTracker
+from backup.barrier import GroupBarrier
+from backup.lag import Lag, LagTracker
 from backup.lease import boottime
-from backup.litestream.control import ControlError, Positions
 from backup.litestream.sidecar import Sidecar, SidecarFailed
 from backup.ownership import OwnerRecord
 from backup.store import ObjectStore, S3Store
 from node.authority import AuthorityFile
-from node.cradle import Cradle, CradleLost
+from node.cradle import Cradle
+from node.engine_process import EngineProcess
 from node.log import adopt_tail, check_restored, create_log
 from node.order import ENDED, EngineOrder, NodeOrder, NodeState, NodeStatus
-from node.processes import kill_group
+from node.proofs import Proofs, Replication
+from node.restarts import Restarts
 from node.takeover import FAILURES, Claim, Superseded, Takeover, transition
 from node.watchdog import Watchdog
 from node.wire import Message, Server
 from restore.errors import Damaged
 from restore.plan import list_epoch
 
-PROOF_EVERY = 1.0
-"""Seconds between two proofs while something committed is not proven."""
-ENGINE_STOP_TIMEOUT = 10.0
-"""Seconds that an engine gets to end by itself at a planned stop."""
-FINAL_SYNC_TIMEOUT = 30.0
-"""Seconds for the last upload of a planned stop."""
-RESTART_PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
-"""Seconds before each further restart of an engine or sidecar; the last one repeats."""
-STEADY_AFTER = 30.0
-"""Seconds of life after which a process's earlier restarts are forgotten."""
 MAX_INCIDENTS = 20
 
 
@@ -78,16 +67,14 @@ class Supervisor:
         self._authority = AuthorityFile(sockets / "authority")
         self._authority.extend(order.deadline)
         self._watchdog = Watchdog(self._authority, self._kill_now, boottime)
-        self._tracker = LagTracker()
         self._changed = asyncio.Event()
         self._drain = asyncio.Event()
         self._fenced = asyncio.Event()
-        self._nudge = asyncio.Event()
-        self._streaming = asyncio.Event()
         self._claim: Claim | None = None
         self._sidecar: Sidecar | None = None
-        self._barrier: GroupBarrier | None = None
-        self._engine_pid: int | None = None
+        self._replication: Replication | None = None
+        self._proofs: Proofs | None = None
+        self._engine: EngineProcess | None = None
         self._serving: Server | None = None
         self.status = NodeStatus(
             tenant=order.tenant,
@@ -105,10 +92,12 @@ class Supervisor:
         """Let the node live until ``deadline`` (boot-time clock); too late has no effect."""
         self._authority.extend(deadline)
 
-    def fence(self) -> None:
+    def fence(self, detail: str = "") -> None:
         """End at once: SIGKILL to the engine, then to the sidecar."""
         self._authority.revoke()
         self._kill_now()
+        if detail:
+            self._set(detail=detail)
         self._fenced.set()
 
     def drain(self) -> None:
@@ -117,17 +106,13 @@ class Supervisor:
 
     def look(self) -> NodeStatus:
         """The status as of now, lag included."""
-        return self.status.model_copy(
-            update={
-                "lag": self._tracker.lag(self._clock()),
-                "pids": {
-                    "supervisor": os.getpid(),
-                    "cradle": self._cradle.pid,
-                    **({"engine": self._engine_pid} if self._engine_pid else {}),
-                    **({"sidecar": pid} if (pid := self._sidecar_pid()) else {}),
-                },
-            }
-        )
+        pids = {"supervisor": os.getpid(), "cradle": self._cradle.pid}
+        if self._engine is not None and self._engine.pid is not None:
+            pids["engine"] = self._engine.pid
+        if self._sidecar is not None and self._sidecar.pid is not None:
+            pids["sidecar"] = self._sidecar.pid
+        lag = self._proofs.lag() if self._proofs is not None else Lag()
+        return self.status.model_copy(update={"lag": lag, "pids": pids})
 
     async def look_after(self, version: int, wait: float) -> NodeStatus:
         """The status once its version is above ``version``, or after ``wait`` seconds."""
@@ -151,26 +136,21 @@ class Supervisor:
             asyncio.create_task(self._authority_ended()),
         ]
         await asyncio.wait([life, *fences], return_when=asyncio.FIRST_COMPLETED)
-        await self._cancel([life, *fences])
+        await _cancel([life, *fences])
+        await self._stop_everything()
         if self._fenced.is_set() or not self._authority.alive():
             self._set(NodeState.FENCED, self.status.detail or "the host lost its authority")
         elif not life.cancelled() and (error := life.exception()) is not None:
-            # The node ends, and the agent must hear why.
+            # The node has ended, and the agent must hear why.
             superseded = isinstance(error, Superseded)
             state = NodeState.SUPERSEDED if superseded else NodeState.FAILED
             self._set(state, str(error) if superseded else f"{type(error).__name__}: {error}")
-        await self._stop_everything()
         self._watchdog.stop()
 
     async def _take_over_and_serve(self) -> None:
         takeover = Takeover(self._order, self._store, check_restored, adopt_tail, self._incident)
         self._set(NodeState.RESTORING)
-        try:
-            claim = await takeover.claim()
-        except StoreError as error:
-            self._set(NodeState.FAILED, str(error))
-            return
-        self._claim = claim
+        claim = self._claim = await takeover.claim()
         record = claim.record
         # For whoever finds these files after a reboot.
         (self._folder / "epoch").write_text(f"{record.epoch}\n")
@@ -184,9 +164,10 @@ class Supervisor:
         except FAILURES as error:
             await self._kill_sidecar()
             await takeover.give_up(claim, error)
-            state = NodeState.DAMAGED if isinstance(error, Damaged) else NodeState.FAILED
-            self._set(state, f"{type(error).__name__}: {error}")
-            return
+            if isinstance(error, Damaged):
+                self._set(NodeState.DAMAGED, f"Damaged: {error}")
+                return
+            raise
         self._set(NodeState.ACTIVE, phases=takeover.phases)
         await self._serve()
 
@@ -205,25 +186,47 @@ class Supervisor:
         )
         await self._sidecar.start()
         await takeover.await_base(claim, self._sidecar)
-        self._streaming.set()
         self._claim = await takeover.activate(claim)
-        self._barrier = GroupBarrier(
-            self._sync,
+        self._proofs = self._make_proofs(claim, self._sidecar)
+        self._serving = Server(self._sockets / "supervisor.sock", self._for_engine)
+        await self._serving.start()
+        self._engine = EngineProcess(self._cradle, self._engine_order(claim.record))
+        await self._start_engine(self._engine)
+        takeover.phases = takeover.phases.model_copy(update={"start": time.monotonic() - began})
+
+    def _make_proofs(self, claim: Claim, sidecar: Sidecar) -> Proofs:
+        tracker = LagTracker()
+        self._replication = Replication(sidecar, tracker)
+        self._replication.started()
+        barrier = GroupBarrier(
+            self._replication.sync,
             self._read_owner,
             claim.owner,
             claim.record.epoch,
             incident=self._incident,
         )
-        self._serving = Server(self._sockets / "supervisor.sock", self._for_engine)
-        await self._serving.start()
-        await self._start_engine()
-        takeover.phases = takeover.phases.model_copy(update={"start": time.monotonic() - began})
+        return Proofs(
+            barrier,
+            self._replication,
+            tracker,
+            self._authority.alive,
+            self.fence,
+            self._incident,
+            self._clock,
+        )
+
+    async def _read_owner(self) -> OwnerRecord | None:
+        found = await asyncio.to_thread(
+            records.read, self._store, keys.owner(self._order.tenant), OwnerRecord
+        )
+        return found.record if found else None
 
     async def _serve(self) -> None:
+        assert self._proofs is not None
         keepers = [
             asyncio.create_task(self._keep_engine()),
             asyncio.create_task(self._keep_sidecar()),
-            asyncio.create_task(self._keep_proving()),
+            asyncio.create_task(self._proofs.keep_proving()),
         ]
         told = asyncio.create_task(self._drain.wait())
         try:
@@ -232,7 +235,7 @@ class Supervisor:
                 if keeper.done():
                     keeper.result()
         finally:
-            await self._cancel([*keepers, told])
+            await _cancel([*keepers, told])
         if self._drain.is_set():
             await self._planned_stop()
 
@@ -240,16 +243,18 @@ class Supervisor:
         """Draining, engine stopped, all uploaded, sidecar stopped, position read, released."""
         assert self._claim is not None
         assert self._sidecar is not None
+        assert self._proofs is not None
+        assert self._engine is not None
         epoch = self._claim.record.epoch
         owner = self._claim.owner
         self._set(NodeState.DRAINING)
         self._claim = await transition(
             self._store, self._claim, lambda now: ownership.drain(now, owner, epoch)
         )
-        await self._stop_engine()
-        final = await self._final_sync()
-        if self._barrier is not None:
-            await self._barrier.close()
+        await self._engine.stop()
+        self._set(serving=False)
+        final = await self._proofs.final()
+        await self._proofs.close()
         await self._sidecar.stop()
         reached = await asyncio.to_thread(list_epoch, self._store, self._order.tenant, epoch)
         if reached.reachable < final or reached.gapped:
@@ -263,189 +268,89 @@ class Supervisor:
         )
         self._set(NodeState.RELEASED)
 
-    async def _final_sync(self) -> int:
-        """Upload what is left and prove it: its own exit code says nothing about the last sync."""
-        assert self._barrier is not None
-        until = time.monotonic() + FINAL_SYNC_TIMEOUT
-        while True:
-            covered = self._tracker.sequence
-            result = await self._barrier.prove()
-            if result.outcome is Outcome.DURABLE:
-                self._tracker.proven(covered, result.txid, self._clock())
-                return result.txid
-            if result.outcome is Outcome.FENCED or time.monotonic() >= until:
-                raise SidecarFailed(f"the final sync is {result.outcome}: {result.detail}")
-            await asyncio.sleep(0.2)
-
     # -- the engine ---------------------------------------------------------------------------
 
-    async def _start_engine(self) -> None:
-        assert self._claim is not None
-        record = self._claim.record
-        socket = self._sockets / "engine.sock"
-        socket.unlink(missing_ok=True)
-        self._engine_pid = await self._cradle.start(
-            EngineOrder(
-                tenant=record.tenant,
-                lineage=record.lineage,
-                epoch=record.epoch,
-                app=self._order.app,
-                durability=self._order.durability,
-                env=self._order.env,
-                database=self._database,
-                api_socket=socket,
-                supervisor_socket=self._sockets / "supervisor.sock",
-                authority=self._authority.path,
-                log=self._folder / "engine.log",
-            )
+    def _engine_order(self, record: OwnerRecord) -> EngineOrder:
+        return EngineOrder(
+            tenant=record.tenant,
+            lineage=record.lineage,
+            epoch=record.epoch,
+            app=self._order.app,
+            durability=self._order.durability,
+            env=self._order.env,
+            database=self._database,
+            api_socket=self._sockets / "engine.sock",
+            supervisor_socket=self._sockets / "supervisor.sock",
+            authority=self._authority.path,
+            log=self._folder / "engine.log",
         )
+
+    async def _start_engine(self, engine: EngineProcess) -> None:
+        serves = await engine.start()
         if not self._authority.alive():
             # The watchdog may have fired between the fork and this line, with no pid to kill.
             self._kill_now()
-            return
-        ended = asyncio.create_task(self._cradle.ended())
-        self._engine_ended = ended
-        while not socket.exists():
-            done, _ = await asyncio.wait([ended], timeout=0.005)
-            if done:
-                return
-        self._set(serving=True, serving_since=self._clock())
+        elif serves:
+            self._set(serving=True, serving_since=self._clock())
 
     async def _keep_engine(self) -> None:
         """Restart a dead engine in place, on its file and in its epoch: the host is not lost."""
-        restarts = 0
+        assert self._engine is not None
+        restarts = Restarts()
         while True:
             began = time.monotonic()
-            try:
-                status = await asyncio.shield(self._engine_ended)
-            except CradleLost as error:
-                raise SidecarFailed(str(error)) from error
-            self._engine_pid = None
-            if time.monotonic() - began > STEADY_AFTER:
-                restarts = 0
-            pause = RESTART_PAUSES[min(restarts, len(RESTART_PAUSES) - 1)]
-            restarts += 1
-            self._incident(f"the engine ended with {status}; restarted after {pause} s")
+            status = await self._engine.ended()
+            pause = restarts.pause_after(time.monotonic() - began)
+            words = self._engine.last_words()
+            self._incident(f"the engine ended with {status}: {words}; restarted after {pause} s")
             self._set(engine_restarts=self.status.engine_restarts + 1, serving=False)
             await asyncio.sleep(pause)
             if not self._authority.alive():
                 return
-            await self._start_engine()
-
-    async def _stop_engine(self) -> None:
-        """SIGTERM, a bounded wait for what it is doing, then SIGKILL; reaped in either case."""
-        pid = self._engine_pid
-        if pid is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
-        try:
-            await asyncio.wait_for(asyncio.shield(self._engine_ended), ENGINE_STOP_TIMEOUT)
-        except TimeoutError:
-            kill_group(pid)
-            await asyncio.shield(self._engine_ended)
-        except CradleLost:
-            pass
-        kill_group(pid)  # what the tenant's code has started and left in the group
-        self._engine_pid = None
+            await self._start_engine(self._engine)
 
     async def _for_engine(self, op: str, message: Message) -> Message:
         """What an engine may ask: a proof, and to be heard about its commits."""
+        assert self._proofs is not None
+        sequence = int(message["sequence"])
         if op == "committed":
-            self._tracker.committed(int(message["sequence"]), float(message["at"]))
             self.status = self.status.model_copy(update={"executions": message["executions"]})
-            self._nudge.set()
+            self._proofs.committed(sequence, float(message["at"]))
             return {}
         if op == "barrier":
-            sequence = int(message["sequence"])
-            self._tracker.committed(sequence, self._clock())
-            result = await self._prove(sequence)
-            epoch = self.status.epoch
+            result = await self._proofs.prove(sequence)
             return {
                 "outcome": str(result.outcome),
-                "bookmark": f"{epoch}:{sequence}",
+                "bookmark": f"{self.status.epoch}:{sequence}",
                 "detail": result.detail,
             }
         raise ValueError(f"an engine cannot ask for {op!r}")
-
-    # -- proofs -------------------------------------------------------------------------------
-
-    async def _prove(self, sequence: int) -> Round:
-        assert self._barrier is not None
-        if not self._authority.alive():
-            return Round(Outcome.FENCED, detail="the host lost its authority")
-        result = await self._barrier.prove()
-        if not self._authority.alive():
-            # The bucket alone decides who owns the tenant, but a zombie answers nothing.
-            return Round(Outcome.FENCED, detail="the host lost its authority")
-        if result.outcome is Outcome.DURABLE:
-            self._tracker.proven(sequence, result.txid, self._clock())
-        elif result.outcome is Outcome.FENCED:
-            self._set(detail=result.detail)
-            self.fence()
-        return result
-
-    async def _keep_proving(self) -> None:
-        """Prove what was committed without anybody waiting for it: it is the measure of the lag."""
-        while True:
-            await self._nudge.wait()
-            self._nudge.clear()
-            while self._tracker.behind:
-                result = await self._prove(self._tracker.sequence)
-                if result.outcome is Outcome.FENCED:
-                    return
-                if result.outcome is not Outcome.DURABLE:
-                    self._incident(f"not proven: {result.outcome}: {result.detail}")
-                    await self._look_at_positions()
-                await asyncio.sleep(PROOF_EVERY)
-
-    async def _sync(self, timeout: float) -> Positions:
-        assert self._sidecar is not None
-        await self._streaming.wait()
-        seen = await self._sidecar.sync(timeout)
-        self._tracker.positions(seen.txid, seen.replicated)
-        return seen
-
-    async def _look_at_positions(self) -> None:
-        assert self._sidecar is not None
-        if not self._streaming.is_set():
-            return
-        with contextlib.suppress(ControlError):
-            seen = await self._sidecar.control.sync(wait=False, timeout=2.0)
-            self._tracker.positions(seen.txid, seen.replicated)
-
-    async def _read_owner(self) -> OwnerRecord | None:
-        found = await asyncio.to_thread(
-            records.read, self._store, keys.owner(self._order.tenant), OwnerRecord
-        )
-        return found.record if found else None
 
     # -- the sidecar --------------------------------------------------------------------------
 
     async def _keep_sidecar(self) -> None:
         """Restart a dead sidecar in the same epoch: this process saw the whole of its life."""
         assert self._sidecar is not None
-        restarts = 0
+        assert self._replication is not None
+        restarts = Restarts()
         while True:
             began = time.monotonic()
             status = await self._sidecar.wait()
-            self._streaming.clear()
-            if time.monotonic() - began > STEADY_AFTER:
-                restarts = 0
-            pause = RESTART_PAUSES[min(restarts, len(RESTART_PAUSES) - 1)]
-            restarts += 1
+            self._replication.ended()
+            pause = restarts.pause_after(time.monotonic() - began)
             self._incident(f"litestream ended with {status}; restarted after {pause} s")
             self._set(sidecar_restarts=self.status.sidecar_restarts + 1)
             await asyncio.sleep(pause)
             if not self._authority.alive():
                 return
             await self._sidecar.start()
-            with contextlib.suppress(SidecarFailed):
+            try:
                 await self._sidecar.ready(30.0)
-                self._streaming.set()
-
-    def _sidecar_pid(self) -> int | None:
-        return self._sidecar.pid if self._sidecar is not None else None
+            except SidecarFailed as error:
+                self._incident(str(error))
+                await self._kill_sidecar()
+            else:
+                self._replication.started()
 
     async def _kill_sidecar(self) -> None:
         if self._sidecar is not None and self._sidecar.pid is not None:
@@ -456,9 +361,8 @@ class Supervisor:
 
     def _kill_now(self) -> None:
         """SIGKILL to the engine's group, then to the sidecar. Called from any thread."""
-        pid = self._engine_pid
-        if pid is not None:
-            kill_group(pid)
+        if self._engine is not None:
+            self._engine.kill()
         if self._sidecar is not None:
             self._sidecar.kill()
 
@@ -467,23 +371,13 @@ class Supervisor:
             await asyncio.sleep(0.1)
 
     async def _stop_everything(self) -> None:
-        pid = self._engine_pid
-        if pid is not None:
-            kill_group(pid)
-            with contextlib.suppress(CradleLost):
-                await asyncio.shield(self._engine_ended)
-            self._engine_pid = None
+        if self._engine is not None:
+            await self._engine.destroy()
         await self._kill_sidecar()
-        if self._barrier is not None:
-            await self._barrier.close()
+        if self._proofs is not None:
+            await self._proofs.close()
         if self._serving is not None:
             await self._serving.close()
-
-    @staticmethod
-    async def _cancel(tasks: list[asyncio.Task[Any]]) -> None:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _incident(self, text: str) -> None:
         kept = [*self.status.incidents, f"{self._clock():.3f} {text}"]
@@ -498,3 +392,9 @@ class Supervisor:
         self.status = self.status.model_copy(update=more)
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+async def _cancel(tasks: list[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -32,7 +32,7 @@ def create_app(agent: Agent, token: str) -> FastAPI:
     app = FastAPI(title="Litefleet host agent", docs_url=None, redoc_url=None)
     clients: dict[str, httpx.AsyncClient] = {}
 
-    def bearer(request: Request) -> None:
+    async def bearer(request: Request) -> None:
         given = request.headers.get("authorization", "")
         if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
             raise HTTPException(

@@ -45,7 +45,7 @@ def create_app(coordinator: Coordinator, token: str, http: httpx.AsyncClient) ->
     """The coordinator's application; every path but ``/healthz`` needs the fleet's token."""
     app = FastAPI(title="Litefleet", docs_url="/docs", redoc_url=None)
 
-    def bearer(request: Request) -> None:
+    async def bearer(request: Request) -> None:
         given = request.headers.get("authorization", "")
         if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
             raise HTTPException(401, "the token is missing or wrong")

@@ -1,0 +1,87 @@
+"""One tenant's engine as its supervisor holds it: started from the cradle, stopped, killed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+
+from node.cradle import Cradle, CradleLost
+from node.order import EngineOrder
+from node.processes import kill_group
+
+STOP_TIMEOUT = 10.0
+"""Seconds that an engine gets to end by itself at a planned stop."""
+
+
+class EngineProcess:
+    """At most one engine at a time, always on the same log and in the same epoch."""
+
+    def __init__(self, cradle: Cradle, order: EngineOrder):
+        self._cradle = cradle
+        self._order = order
+        self._ended: asyncio.Task[int] | None = None
+        self.pid: int | None = None
+
+    async def start(self) -> bool:
+        """Start an engine and wait until it answers; False if it ended before it did.
+
+        Raises:
+            CradleLost: there is nothing to start it from.
+        """
+        socket = self._order.api_socket
+        socket.unlink(missing_ok=True)
+        self.pid = await self._cradle.start(self._order)
+        self._ended = asyncio.create_task(self._cradle.ended())
+        while not socket.exists():
+            done, _ = await asyncio.wait([self._ended], timeout=0.005)
+            if done:
+                return False
+        return True
+
+    async def ended(self) -> int:
+        """Wait until the engine has ended and is reaped; its exit status. Raises `CradleLost`."""
+        assert self._ended is not None
+        status = await asyncio.shield(self._ended)
+        if self.pid is not None:
+            kill_group(self.pid)  # what the tenant's code has started and left in the group
+        self.pid = None
+        return status
+
+    async def stop(self) -> None:
+        """SIGTERM, a bounded wait for what it is doing, then SIGKILL; reaped in either case."""
+        if self.pid is None or self._ended is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGTERM)
+        try:
+            await asyncio.wait_for(self.ended(), STOP_TIMEOUT)
+        except TimeoutError:
+            self.kill()
+            await self.ended()
+        except CradleLost:
+            self.pid = None
+
+    def kill(self) -> None:
+        """SIGKILL to the engine and all that it started. Called from any thread; does not wait."""
+        pid = self.pid
+        if pid is not None:
+            kill_group(pid)
+
+    async def destroy(self) -> None:
+        """Kill the engine and the cradle: an engine that was just being forked ends with it."""
+        self.kill()
+        self._cradle.kill()
+        if self._ended is not None:
+            with contextlib.suppress(CradleLost):
+                await asyncio.shield(self._ended)
+        self.pid = None
+
+    def last_words(self) -> str:
+        """The last line of the engine's log."""
+        try:
+            lines = self._order.log.read_text(errors="replace").strip().splitlines()
+        except OSError:
+            return "no log"
+        return lines[-1][:300] if lines else "it said nothing"
