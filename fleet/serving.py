@@ -18,7 +18,7 @@ class HttpServer:
     """
 
     def __init__(self, app: Any, host: str, port: int):
-        self._socket = socket.create_server((host, port), backlog=512)
+        self._socket = listen(host, port)
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -30,7 +30,8 @@ class HttpServer:
         )
         self._task: asyncio.Task[None] | None = None
         bound_host, bound_port = self._socket.getsockname()[:2]
-        self.url = f"http://{bound_host}:{bound_port}"
+        shown = f"[{bound_host}]" if ":" in bound_host else bound_host
+        self.url = f"http://{shown}:{bound_port}"
 
     async def start(self) -> None:
         """Serve; returns once requests are answered."""
@@ -48,6 +49,22 @@ class HttpServer:
         if self._task is not None:
             await self._task
         self._socket.close()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening TCP socket; port 0 takes any free one. Raises `OSError`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # The protocol must be named: asyncio turns Nagle's algorithm off only on sockets that say TCP,
+    # and with it on, every answer of two writes waits 40 ms for the other side's delayed ACK.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(512)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def announce(path: Path | None, url: str) -> None:

@@ -15,7 +15,8 @@ from starlette.responses import JSONResponse, Response
 from backup.errors import StoreError
 from backup.keys import BadTenantName
 from backup.lease import LeaseState
-from fleet.coordinator.coordinator import Coordinator, Tenant, TenantExists
+from fleet.coordinator.account import Tenant
+from fleet.coordinator.coordinator import Coordinator, TenantExists
 from fleet.coordinator.decide import SUSPECT_AFTER
 from fleet.proxy import forward, unavailable
 from fleet.views import (
@@ -143,7 +144,7 @@ def create_app(coordinator: Coordinator, token: str, http: httpx.AsyncClient) ->
             http,
             f"{host.address}/{tenant}/{path}",
             headers={"authorization": f"Bearer {token}"},
-            oldest_epoch=coordinator.newest_epoch(tenant),
+            oldest_epoch=known.newest_epoch,
         )
 
     return app
@@ -158,11 +159,13 @@ def _error(status: int, kind: str, message: str, hint: str | None) -> JSONRespon
 def _tenant(coordinator: Coordinator, name: str, tenant: Tenant) -> TenantView:
     owner = tenant.owner.record if tenant.owner else None
     node = tenant.node
+    watched = coordinator.observer.hosts.get(owner.host) if owner else None
+    seen = watched.seen(time.monotonic()) if watched else None
     view: dict[str, object] = {
         "name": name,
         "app": tenant.wanted.app,
         "durability": tenant.wanted.durability,
-        "state": coordinator.state_of(tenant),
+        "state": tenant.state(seen),
         "host": owner.host or None if owner else None,
         "epoch": owner.epoch if owner else 0,
         "lineage": owner.lineage if owner else None,

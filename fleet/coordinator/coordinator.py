@@ -6,31 +6,27 @@ import asyncio
 import contextlib
 import math
 import time
-from dataclasses import dataclass, field
 
 import httpx
 
 from backup import keys, records
 from backup.errors import Precondition, StoreError
 from backup.lease import LeaseState, fenced
-from backup.ownership import Durability, OwnerRecord, OwnerState, TenantRecord
-from backup.records import Versioned
-from backup.settings import REVEAL, Credentials
+from backup.ownership import Durability, TenantRecord
+from backup.settings import REVEAL
 from backup.store import ObjectStore
 from fleet.agent.nodes import StartRequest
+from fleet.coordinator.account import Ordered, Tenant, recovery_of
 from fleet.coordinator.decide import (
     Brake,
     Fence,
     Picture,
-    SeenTenant,
     Start,
-    authority_over,
     decide,
 )
 from fleet.coordinator.observe import Observer
 from fleet.coordinator.timeline import TimelineLog
 from fleet.issuer import CredentialIssuer
-from fleet.views import Recovery, RecoverySplit
 from node.order import ENDED, NodeState, NodeStatus
 
 TICK = 0.5
@@ -45,33 +41,6 @@ RETRY_AFTER = 2.0
 
 class TenantExists(Exception):
     """A tenant of that name exists already."""
-
-
-@dataclass(slots=True)
-class Ordered:
-    """A start that is under way. ``before``: the tenant's nodes that the host had already."""
-
-    action: Start
-    at: float
-    before: frozenset[str]
-    lost_since: float | None = None
-    detected_at: float | None = None
-
-
-@dataclass(slots=True)
-class Tenant:
-    """One tenant as the coordinator knows it. ``stale``: its owner record must be read again."""
-
-    wanted: TenantRecord
-    owner: Versioned[OwnerRecord] | None = None
-    owner_at: float = -math.inf
-    stale: bool = True
-    ordered: Ordered | None = None
-    node: NodeStatus | None = None
-    failed_on: set[str] = field(default_factory=set)
-    not_before: float = -math.inf
-    recoveries: list[Recovery] = field(default_factory=list)
-    credentials: Credentials | None = None
 
 
 class Coordinator:
@@ -195,16 +164,7 @@ class Coordinator:
         return Picture(
             hosts={name: host.seen(now) for name, host in self.observer.hosts.items()},
             tenants={
-                name: SeenTenant(
-                    wanted=tenant.wanted,
-                    owner=tenant.owner,
-                    owner_at=tenant.owner_at,
-                    ordered=tenant.ordered.action.host if tenant.ordered else None,
-                    failed_on=frozenset(tenant.failed_on),
-                    not_before=tenant.not_before,
-                )
-                for name, tenant in self.tenants.items()
-                if not tenant.stale
+                name: tenant.seen() for name, tenant in self.tenants.items() if not tenant.stale
             },
             watching_for=now - self._began,
             now=now,
@@ -371,41 +331,23 @@ class Coordinator:
         tenant.stale = True
         tenant.failed_on.clear()
         phases = node.phases
-        took = phases.claim + phases.fetch + phases.verify + phases.start
         self.timeline.note(
             "tenant_active",
-            f"{node.tenant} runs on {host} at epoch {node.epoch}, {took:.2f} s after its claim",
+            f"{node.tenant} runs on {host} at epoch {node.epoch}, {phases.total:.2f} s after its "
+            "claim",
             tenant=node.tenant,
             host=host,
             epoch=node.epoch,
             phases=phases.model_dump(),
         )
-        if order.lost_since is None or order.detected_at is None:
+        recovery = recovery_of(order, node, time.time())
+        if recovery is None:
             return
-        now = time.time()
-        total = now - order.lost_since
-        detect = order.detected_at - order.lost_since
-        recovery = Recovery(
-            tenant=node.tenant,
-            from_host=order.action.from_host,
-            to_host=host,
-            from_epoch=order.action.from_epoch,
-            epoch=node.epoch,
-            cause=order.action.cause,
-            at=now,
-            rto_seconds=total,
-            split=RecoverySplit(
-                detect=detect,
-                # All from the detection to the claim: the fence, waiting for a turn, the order.
-                fence=max(0.0, total - detect - took),
-                **phases.model_dump(),
-            ),
-        )
         tenant.recoveries.append(recovery)
         self.timeline.note(
             "tenant_recovered",
-            f"{node.tenant} is back, {total:.1f} s after {order.action.from_host} was last seen "
-            f"alive and {total - detect:.2f} s after that was known",
+            f"{node.tenant} is back, {recovery.rto_seconds:.1f} s after {recovery.from_host} was "
+            f"last seen alive and {recovery.split.after_detection:.2f} s after that was known",
             tenant=node.tenant,
             host=host,
             recovery=recovery.model_dump(),
@@ -426,24 +368,3 @@ class Coordinator:
         if text not in self._said:
             self._said.add(text)
             print(text, flush=True)
-
-    def newest_epoch(self, name: str) -> int:
-        """The newest epoch of a tenant that this coordinator has seen, 0 for none."""
-        tenant = self.tenants.get(name)
-        if tenant is None:
-            return 0
-        recorded = tenant.owner.record.epoch if tenant.owner else 0
-        return max(recorded, tenant.node.epoch if tenant.node else 0)
-
-    def state_of(self, tenant: Tenant) -> str:
-        """One word for where a tenant stands; ``lost`` while its owner's authority has ended."""
-        if tenant.owner is None:
-            return "pending"
-        record = tenant.owner.record
-        seen = (
-            {record.host: self.observer.hosts[record.host].seen(time.monotonic())}
-            if (record.host in self.observer.hosts)
-            else {}
-        )
-        serving = record.state in (OwnerState.ACTIVE, OwnerState.DRAINING)
-        return "lost" if serving and authority_over(record, seen) else str(record.state)

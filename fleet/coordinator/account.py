@@ -1,0 +1,98 @@
+"""What the coordinator knows of one tenant, and what follows from it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from backup.ownership import OwnerRecord, OwnerState, TenantRecord
+from backup.records import Versioned
+from backup.settings import Credentials
+from fleet.coordinator.decide import SeenHost, SeenTenant, Start, authority_over
+from fleet.views import Recovery, RecoverySplit, TenantState
+from node.order import NodeStatus
+
+
+@dataclass(slots=True)
+class Ordered:
+    """A start that is under way. ``before``: the tenant's nodes that the host had already."""
+
+    action: Start
+    at: float
+    before: frozenset[str]
+    lost_since: float | None = None
+    detected_at: float | None = None
+
+
+@dataclass(slots=True)
+class Tenant:
+    """One tenant as the coordinator knows it. ``stale``: its owner record must be read again."""
+
+    wanted: TenantRecord
+    owner: Versioned[OwnerRecord] | None = None
+    owner_at: float = -math.inf
+    stale: bool = True
+    ordered: Ordered | None = None
+    node: NodeStatus | None = None
+    failed_on: set[str] = field(default_factory=set)
+    not_before: float = -math.inf
+    recoveries: list[Recovery] = field(default_factory=list)
+    credentials: Credentials | None = None
+
+    def seen(self) -> SeenTenant:
+        """This tenant in a picture for `decide`."""
+        return SeenTenant(
+            wanted=self.wanted,
+            owner=self.owner,
+            owner_at=self.owner_at,
+            ordered=self.ordered.action.host if self.ordered else None,
+            failed_on=frozenset(self.failed_on),
+            not_before=self.not_before,
+        )
+
+    def state(self, owner: SeenHost | None) -> TenantState:
+        """One word for where the tenant stands; ``lost`` while its owner's authority has ended.
+
+        Args:
+            owner: the host that the record names, as it is seen.
+        """
+        if self.owner is None:
+            return "pending"
+        record = self.owner.record
+        serving = record.state in (OwnerState.ACTIVE, OwnerState.DRAINING)
+        hosts = {owner.name: owner} if owner is not None else {}
+        return "lost" if serving and authority_over(record, hosts) else record.state.value
+
+    @property
+    def newest_epoch(self) -> int:
+        """The newest epoch that was seen, 0 for none."""
+        recorded = self.owner.record.epoch if self.owner else 0
+        return max(recorded, self.node.epoch if self.node else 0)
+
+
+def recovery_of(order: Ordered, node: NodeStatus, now: float) -> Recovery | None:
+    """What a take-over from a lost host took, None if no host was lost.
+
+    Args:
+        now: when the tenant was seen serving again, in unix seconds.
+    """
+    if order.lost_since is None or order.detected_at is None:
+        return None
+    total = now - order.lost_since
+    detect = order.detected_at - order.lost_since
+    return Recovery(
+        tenant=node.tenant,
+        from_host=order.action.from_host,
+        to_host=node.host,
+        from_epoch=order.action.from_epoch,
+        epoch=node.epoch,
+        cause=order.action.cause,
+        at=now,
+        rto_seconds=total,
+        split=RecoverySplit(
+            detect=detect,
+            # All from the detection to the claim: the fence, waiting for a turn, the order.
+            fence=max(0.0, total - detect - node.phases.total),
+            **node.phases.model_dump(),
+        ),
+    )
