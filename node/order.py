@@ -100,6 +100,10 @@ class Phases(BaseModel):
     verify: float = 0.0
     start: float = 0.0
 
+    @property
+    def total(self) -> float:
+        return self.claim + self.fetch + self.verify + self.start
+
 
 class NodeStatus(BaseModel):
     """What a supervisor says of its node. ``version`` grows with every change of state."""

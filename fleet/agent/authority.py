@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from backup import keys, records
@@ -52,18 +51,27 @@ class LeaseKeeper:
         load: Callable[[], Load],
         proven: Callable[[], dict[str, str]],
         say: Callable[[str], None] = lambda text: None,
+        *,
+        clock: Callable[[], float] = boottime,
+        today: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ):
         """
         Args:
             load: what the host says of itself at each renewal.
             proven: for each tenant here, the ``epoch:txid`` proven in the bucket.
             say: told what is being waited for.
+            clock: seconds, suspended time included; the lease's deadlines are on it.
+            today: the host's idea of the time, to be compared with the store's.
         """
         self._store = store
         self._host = host
         self._load = load
         self._proven = proven
         self._say = say
+        self._clock = clock
+        self._today = today
+        self._sleep = sleep
         self._mine: set[str] = set()
         self._lease: Versioned[LeaseRecord] | None = None
         self.authority: Authority | None = None
@@ -95,13 +103,13 @@ class LeaseKeeper:
             found = await self._read()
             if found is not None and not self._open(found.record):
                 if watch is None:
-                    watch = Watch(found.etag, time.monotonic())
+                    watch = Watch(found.etag, self._clock())
                     self._say(
                         f"another agent holds the lease of {self._host}; waiting for it to end"
                     )
-                watch.seen(found.etag, time.monotonic())
-                if not watch.lapsed(time.monotonic()):
-                    await asyncio.sleep(JOIN_PAUSE)
+                watch.seen(found.etag, self._clock())
+                if not watch.lapsed(self._clock()):
+                    await self._sleep(JOIN_PAUSE)
                     continue
             lease = LeaseRecord(
                 host=self._host,
@@ -109,7 +117,7 @@ class LeaseKeeper:
                 load=self._load(),
                 rev=found.record.rev + 1 if found else 1,
             )
-            sent = boottime()
+            sent = self._clock()
             try:
                 written = await asyncio.to_thread(
                     records.swap,
@@ -123,7 +131,7 @@ class LeaseKeeper:
             self._lease = written
             self._mine.add(incarnation)
             self.authority = Authority.granted(sent)
-            if not self.authority.alive(boottime()):
+            if not self.authority.alive(self._clock()):
                 continue
             return
 
@@ -149,7 +157,7 @@ class LeaseKeeper:
         assert self.authority is not None
         authority = self.authority
         # Before anything else: a process that was paused past its deadline must not renew.
-        sent = boottime()
+        sent = self._clock()
         if not authority.alive(sent):
             raise LeaseLost("the deadline passed without a renewal")
         current = self._lease
@@ -163,13 +171,13 @@ class LeaseKeeper:
                 keys.lease(self._host),
                 lease,
                 current.etag,
-                may_send=lambda: authority.alive(boottime()),
+                may_send=lambda: authority.alive(self._clock()),
                 patience=RENEW_PATIENCE,
             )
         except Precondition:
             await self._adopt_changes(authority)
             return authority.deadline
-        if not authority.renewed(sent, boottime()):
+        if not authority.renewed(sent, self._clock()):
             raise LeaseLost("the renewal came back after the deadline")
         self._lease = written
         return authority.deadline
@@ -207,9 +215,9 @@ class LeaseKeeper:
             return
 
     async def _check_clock(self) -> None:
-        before = datetime.now(UTC)
+        before = self._today()
         theirs = await asyncio.to_thread(self._store.date)
-        after = datetime.now(UTC)
+        after = self._today()
         skew = clock_skew(before, theirs, after)
         if skew > MAX_SKEW:
             raise ClockSkewed(

@@ -307,6 +307,8 @@ class Nodes:
 def clean_environment() -> dict[str, str]:
     """What nodes inherit of this process's environment: what a program needs to run, no more."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "TZ", "HOME") if name in os.environ}
+    # Sets of strings must iterate alike in every life of an engine, or a replay could diverge.
+    kept["PYTHONHASHSEED"] = "0"
     # A tenant's application may lie in a folder that this process found by its own search path.
     kept["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     return kept

@@ -6,6 +6,7 @@ nothing unless a turn is running on the thread that acts.
 
 from __future__ import annotations
 
+import _thread
 import sys
 import threading
 from types import FrameType
@@ -39,6 +40,7 @@ _REFUSED: Final = {
     "socket.getaddrinfo": "looking up a host",
     "socket.gethostbyname": "looking up a host",
     "sqlite3.connect": "opening a database",
+    # Told by Python 3.13 and later only. It blocks every execution, but repeats on a replay.
     "time.sleep": "blocking on time.sleep",
     "_thread.start_new_thread": "starting a thread",
     "_thread.start_joinable_thread": "starting a thread",
@@ -65,6 +67,8 @@ def install() -> None:
     with _installed:
         if not _is_installed:
             sys.addaudithook(_hook)
+            if sys.version_info < (3, 12):
+                _audit_threads()
             _is_installed = True
 
 
@@ -76,6 +80,22 @@ def enter() -> None:
 def leave() -> None:
     """The turn on this thread is over."""
     _turn.running = False
+
+
+def _audit_threads() -> None:
+    """Give Python 3.11 the audit event that later versions raise when a thread starts."""
+    start = _thread.start_new_thread
+
+    def start_new_thread(*args: Any) -> int:
+        sys.audit("_thread.start_new_thread", *args)
+        return start(*args)
+
+    for module, name in (
+        (_thread, "start_new_thread"),
+        (_thread, "start_new"),
+        (threading, "_start_new_thread"),
+    ):
+        setattr(module, name, start_new_thread)
 
 
 def _hook(event: str, args: tuple[Any, ...]) -> None:

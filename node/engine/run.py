@@ -93,7 +93,7 @@ class Run:
         self._reset()
 
     def _reset(self) -> None:
-        self.random = Random(seed(self.lineage, self.key))
+        self._random: Random | None = None
         self._loop = WorkflowLoop(self, self.key)  # type: ignore[abstract]
         self._main: asyncio.Task[Any] | None = None
         self._counts: dict[str, int] = {}
@@ -227,6 +227,13 @@ class Run:
     def info(self) -> WorkflowInfo:
         started_at = datetime.fromtimestamp(self._started_at / 1000, UTC)
         return WorkflowInfo(self.key, self.workflow.name, started_at, self.tenant, self.lineage)
+
+    @property
+    def random(self) -> Random:
+        """The execution's own random numbers."""
+        if self._random is None:
+            self._random = Random(seed(self.lineage, self.key))
+        return self._random
 
     def issued(self, step: Step) -> bool:
         """Whether the code has called this step by now."""

@@ -19,11 +19,15 @@ _CODES: Final = {status: code for code, status in STATUS_CODES.items()}
 #: Up to this size an opening engine has SQLite check every page; it takes some milliseconds.
 QUICK_CHECK_BYTES: Final = 64 * 1024 * 1024
 
-_EVENT = (
-    "SELECT e.sequence, e.kind, n.name, e.occurrence, e.payload, e.back,"
-    " (SELECT c.sequence FROM litefleet_commit c WHERE c.sequence >= e.sequence"
-    " ORDER BY c.sequence LIMIT 1)"
-    " FROM litefleet_event e JOIN litefleet_name n ON n.id = e.name"
+_HISTORY = (
+    "WITH RECURSIVE past(sequence) AS (SELECT ? UNION ALL"
+    " SELECT e.sequence - e.back FROM past JOIN litefleet_event e ON e.sequence = past.sequence"
+    " WHERE e.back > 0)"
+    " SELECT e.sequence, e.kind, n.name, e.occurrence, e.payload, c.at, c.sequence FROM past"
+    " CROSS JOIN litefleet_event e ON e.sequence = past.sequence"
+    " CROSS JOIN litefleet_name n ON n.id = e.name"
+    " CROSS JOIN litefleet_commit c ON c.sequence = (SELECT sequence FROM litefleet_commit"
+    " WHERE sequence >= e.sequence ORDER BY sequence LIMIT 1) ORDER BY e.sequence"
 )
 _EXECUTION = (
     "SELECT x.id, x.key, n.name, x.status, x.started, x.closed, s.payload, e.payload,"
@@ -211,16 +215,12 @@ class Store:
 
     def history(self, key: str, head: int) -> list[Event]:
         """The events of the execution whose newest one is `head`, oldest first."""
-        events: list[Event] = []
-        sequence = head
-        while sequence:
-            row = self._rows(f"{_EVENT} WHERE e.sequence = ?", (sequence,))[0]
-            number, kind, name, occurrence, payload, back, commit = row
-            at = self._rows("SELECT at FROM litefleet_commit WHERE sequence = ?", (commit,))[0][0]
-            events.append(Event(number, key, Kind(kind), name, occurrence, payload, at, commit))
-            sequence = number - back if back else 0
-        events.reverse()
-        return events
+        return [
+            Event(sequence, key, Kind(kind), name, occurrence, payload, at, commit)
+            for sequence, kind, name, occurrence, payload, at, commit in self._rows(
+                _HISTORY, (head,)
+            )
+        ]
 
 
 def read_events(db: apsw.Connection) -> Iterator[Event]:

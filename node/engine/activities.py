@@ -1,0 +1,200 @@
+"""From a committed intent to an outcome: when an activity may start, and when again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from functools import partial
+from random import Random
+from typing import Any, Final, cast
+
+from node.engine.attempts import Outcome, Threads, attempt, attempt_in_transaction
+from node.engine.commits import Commits
+from node.engine.context import ActivityInfo, idempotency_key
+from node.engine.definition import Activity
+from node.engine.durability import Durability, Proofs, effective
+from node.engine.errors import EngineStopped
+from node.engine.events import Kind, Payload
+from node.engine.live import Live
+from node.engine.run import Pending
+from node.engine.writer import Call, WriterTransaction
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks whether effects are allowed again.
+AUTHORITY_PAUSE: Final = 0.2
+
+Resolve = Callable[[Live, Kind, Pending, Payload], None]
+Called = Callable[[Live, Pending, Kind, Payload, int], None]
+
+
+class Activities:
+    """Runs the activities of open executions.
+
+    `resolve` is given the outcome of an activity, to be logged and told; `called` the outcome
+    of a transactional one, which is in the log already. `on_broken` hears of a mistake of ours.
+    """
+
+    def __init__(
+        self,
+        *,
+        lineage: str,
+        floor: Durability,
+        commits: Commits,
+        proofs: Proofs,
+        threads: int,
+        authority: Callable[[], bool],
+        random: Random,
+        now: Callable[[], int],
+        resolve: Resolve,
+        called: Called,
+        on_broken: Callable[[BaseException], None],
+    ) -> None:
+        self._lineage = lineage
+        self._floor = floor
+        self._commits = commits
+        self._proofs = proofs
+        self._threads = Threads(threads)
+        self._authority = authority
+        self._random = random
+        self._now = now
+        self._resolve = resolve
+        self._called = called
+        self._on_broken = on_broken
+        self._loop = asyncio.get_running_loop()
+        self._stopped = False
+
+    def stop(self) -> None:
+        """No attempt starts from here on."""
+        self._stopped = True
+        self._threads.close()
+
+    def launch(self, live: Live, pending: Pending, sequence: int) -> None:
+        """The intent is committed at `sequence`: run the activity."""
+        current = self._wanted(live, pending)
+        if current is None:
+            return
+        current.progress.sequence = sequence
+        if _activity(current).transactional:
+            self._call_when_due(live, current)
+        else:
+            current.progress.attempt = self._loop.create_task(self._perform(live, current))
+
+    def _wanted(self, live: Live, pending: Pending) -> Pending | None:
+        """The step as the code knows it now, None when it no longer waits for it."""
+        if self._stopped or live.over:
+            return None
+        return live.code.pending.get(pending.step)
+
+    def may_have_effects(self) -> bool:
+        """Whether anything may leave the node now."""
+        return not self._stopped and self._authority()
+
+    async def _perform(self, live: Live, pending: Pending) -> None:
+        activity = _activity(pending)
+        progress = pending.progress
+        level = effective(self._floor, live.code.workflow.durability, activity.durability)
+        try:
+            if level is not Durability.ASYNC:
+                await self._proofs.wait(progress.sequence)
+            while True:
+                wait = (progress.retry_at - self._now()) / 1000
+                if progress.retry_at and wait > 0:
+                    await asyncio.sleep(wait)
+                outcome = await attempt(
+                    activity,
+                    cast(str, pending.payload),
+                    self._info(live, pending),
+                    self._threads,
+                    self.may_have_effects,
+                    random=self._random,
+                    now=self._now,
+                )
+                if outcome is None:
+                    await asyncio.sleep(AUTHORITY_PAUSE)
+                elif outcome.kind is Kind.STEP_RETRY:
+                    await self._log_retry(live, pending, outcome)
+                else:
+                    self._resolve(live, outcome.kind, pending, outcome.payload)
+                    return
+        except EngineStopped:
+            return
+        except Exception as error:
+            # Not the activity's failure but ours: nobody else would ever see it.
+            logger.exception("running %s of %s broke the engine", pending.name, live.key)
+            self._on_broken(error)
+
+    def _info(self, live: Live, pending: Pending) -> ActivityInfo:
+        return ActivityInfo(
+            execution=live.key,
+            workflow=live.workflow,
+            step=pending.name,
+            occurrence=pending.occurrence,
+            attempt=pending.progress.failures + 1,
+            idempotency_key=idempotency_key(self._lineage, live.key, *pending.step),
+        )
+
+    async def _log_retry(self, live: Live, pending: Pending, outcome: Outcome) -> None:
+        """The next attempt starts only when this one's failure is in the log."""
+        if self._wanted(live, pending) is None:
+            raise EngineStopped("nothing more is logged")
+        logged: asyncio.Future[None] = self._loop.create_future()
+
+        def committed(sequence: int) -> None:
+            if not logged.done():
+                logged.set_result(None)
+
+        self._commits.append(live.entry(outcome.kind, *pending.step, outcome.payload, committed))
+        pending.progress.failures += 1
+        pending.progress.retry_at = outcome.retry_at
+        await logged
+
+    # Transactional ones -----------------------------------------------------------------------
+
+    def call(self, live: Live, pending: Pending) -> None:
+        """Hand a transactional activity to the writer, to be run in the next commit.
+
+        Its writes go to this log only, which a later owner never reads again, so there is no
+        authority to ask for.
+        """
+        current = self._wanted(live, pending)
+        if current is None:
+            return
+        info = self._info(live, current)
+        activity = _activity(current)
+        payload = cast(str, current.payload)
+
+        def perform(transaction: WriterTransaction) -> tuple[Kind, Payload]:
+            outcome = attempt_in_transaction(
+                activity, payload, info, transaction, random=self._random, now=self._now
+            )
+            return outcome.kind, outcome.payload
+
+        live.in_transaction += 1
+        after = partial(self._performed, live, current)
+        self._commits.call(Call(live.rowid, live.key, *current.step, perform, after))
+
+    def _call_when_due(self, live: Live, pending: Pending) -> None:
+        wait = (pending.progress.retry_at - self._now()) / 1000
+        if pending.progress.retry_at and wait > 0:
+            self._loop.call_later(wait, self.call, live, pending)
+        else:
+            self.call(live, pending)
+
+    def _performed(
+        self, live: Live, pending: Pending, kind: Kind, payload: Payload, at: int
+    ) -> None:
+        current = self._wanted(live, pending)
+        if current is not None and kind is Kind.STEP_RETRY:
+            failure = json.loads(cast(str, payload))
+            current.progress.failures = failure["attempt"]
+            current.progress.retry_at = failure["next"]
+            self._call_when_due(live, current)
+        self._called(live, pending, kind, payload, at)
+
+
+def _activity(pending: Pending) -> Activity[Any, Any]:
+    assert pending.activity is not None
+    return pending.activity

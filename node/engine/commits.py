@@ -1,0 +1,157 @@
+"""Group commit: what becomes ready while one commit runs goes into the next one together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, cast
+
+import apsw
+
+from node.engine.events import Kind, Payload
+from node.engine.store import Tail
+from node.engine.writer import Batch, Call, Entry, Writer
+
+logger = logging.getLogger(__name__)
+
+
+class Commits:
+    """The loop's side of the writer. Belongs to the loop that made it.
+
+    `now` gives unix milliseconds. `on_commit` gets (last sequence, unix seconds) after each
+    commit; `on_failed` is called once if the log cannot be written, and nothing is written
+    after that.
+    """
+
+    def __init__(
+        self,
+        db: apsw.Connection,
+        tail: Tail,
+        *,
+        names: dict[str, int],
+        heads: dict[int, int],
+        now: Callable[[], int],
+        on_commit: Callable[[int, float], None] | None,
+        on_failed: Callable[[BaseException], None],
+    ) -> None:
+        self.sequence = tail.sequence
+        """The newest committed event."""
+        self.committed_at = tail.at / 1000 if tail.sequence else None
+        """When, in unix seconds; None before the first."""
+        self._loop = asyncio.get_running_loop()
+        self._now = now
+        self._on_commit = on_commit
+        self._on_failed = on_failed
+        self._at = tail.at
+        self._batch: Batch | None = None
+        self._writing = False
+        self._closing = False
+        self._idle = asyncio.Event()
+        self._writer = Writer(
+            db,
+            tail,
+            names=names,
+            heads=heads,
+            on_committed=partial(self._from_writer, self._committed),
+            on_failed=partial(self._from_writer, self._failed),
+        )
+        self._writer.start()
+
+    @property
+    def at(self) -> int:
+        """The time of the next commit, unix milliseconds; it never goes back."""
+        return self._next().at
+
+    def append(self, entry: Entry) -> int:
+        """Put an event into the next commit; returns its time, unix milliseconds."""
+        batch = self._next()
+        batch.entries.append(entry)
+        return batch.at
+
+    def call(self, call: Call) -> None:
+        """Run a transactional activity in the next commit, after its events."""
+        self._next().calls.append(call)
+
+    def withdraw_calls(self, execution: int) -> None:
+        """Take back what `call` was given for this execution and is not with the writer yet."""
+        if self._batch is not None:
+            calls = self._batch.calls
+            self._batch.calls = [call for call in calls if call.execution != execution]
+
+    def abandon(self) -> None:
+        """Drop what is not with the writer yet."""
+        self._batch = None
+
+    async def close(self) -> None:
+        """Commit what is ready and end the writer."""
+        self._closing = True
+        self._flush()
+        while self._writing:
+            self._idle.clear()
+            await self._idle.wait()
+        await self._loop.run_in_executor(None, self._writer.close)
+
+    def _next(self) -> Batch:
+        batch = self._batch
+        if batch is None:
+            self._at = max(self._now(), self._at)
+            batch = self._batch = Batch(self._at)
+            if not self._writing:
+                # Everything that becomes ready in this turn of the loop shares the commit.
+                self._loop.call_soon(self._flush)
+        return batch
+
+    def _flush(self) -> None:
+        if self._batch is not None and not self._writing:
+            batch, self._batch = self._batch, None
+            self._writing = True
+            self._writer.submit(batch)
+
+    def _from_writer(self, function: Callable[[Any], None], argument: Any) -> None:
+        # The loop can be gone when it was torn down without close().
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(function, argument)
+
+    def _committed(self, batch: Batch) -> None:
+        self._writing = False
+        self.sequence = batch.last
+        self.committed_at = batch.at / 1000
+        self._observed()
+        try:
+            self._tell(batch)
+        except Exception as error:
+            # Going on could leave an execution waiting for ever without a word.
+            logger.exception("what follows a commit broke the engine")
+            self._on_failed(error)
+        if self._closing:
+            self._flush()
+        elif self._batch is not None:
+            # After what was just made ready: it runs first and shares the next commit.
+            self._loop.call_soon(self._flush)
+        if not self._writing:
+            self._idle.set()
+
+    def _tell(self, batch: Batch) -> None:
+        sequence = batch.first
+        for entry in batch.entries:
+            if entry.after is not None:
+                entry.after(sequence)
+            sequence += 1
+        for call in batch.calls:
+            kind, payload = cast("tuple[Kind, Payload]", call.outcome)
+            call.after(kind, payload, batch.at)
+
+    def _observed(self) -> None:
+        if self._on_commit is not None and self.committed_at is not None:
+            try:
+                self._on_commit(self.sequence, self.committed_at)
+            except Exception:
+                logger.exception("the observer of commits failed; the engine goes on")
+
+    def _failed(self, error: BaseException) -> None:
+        self._writing = False
+        self._idle.set()
+        self._on_failed(error)

@@ -1,0 +1,60 @@
+"""Executions as the engine shows them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+from node.engine.events import Status
+from node.engine.live import Live
+from node.engine.store import Stored
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionView:
+    """An execution as it is known now. Times are unix seconds; payloads are decoded JSON.
+
+    `sequence` is the event that a reader of this view depends on: its closing event, or the
+    newest committed one. `error` has at least "type" and "message". `rowid` orders executions
+    by their start.
+    """
+
+    id: str
+    workflow: str
+    status: Status
+    input: Any
+    result: Any
+    error: dict[str, Any] | None
+    started_at: float
+    closed_at: float | None
+    sequence: int
+    rowid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The answer to a start: the execution, and whether this call created it."""
+
+    view: ExecutionView
+    created: bool
+
+
+def view_of(stored: Stored, live: Live | None, newest: int) -> ExecutionView:
+    """What the log and the memory say together; `newest` is the newest committed event."""
+    outcome = None if stored.outcome is None else json.loads(str(stored.outcome))
+    view = ExecutionView(
+        id=stored.id,
+        workflow=stored.workflow,
+        status=stored.status,
+        input=json.loads(str(stored.input)),
+        result=outcome if stored.status is Status.COMPLETED else None,
+        error=outcome if stored.status is Status.FAILED else None,
+        started_at=stored.started_at / 1000,
+        closed_at=None if stored.closed_at is None else stored.closed_at / 1000,
+        sequence=stored.closed or newest,
+        rowid=stored.rowid,
+    )
+    if live is not None and live.trouble is not None:
+        return replace(view, status=Status.DIVERGED, error=live.trouble)
+    return view

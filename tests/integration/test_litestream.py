@@ -1,0 +1,239 @@
+"""Facts about the released Litestream that the design stands on, and our keys taking effect.
+
+If an upgrade changes the ground, these fail first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import stat
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import apsw
+import pytest
+from pydantic import ValidationError
+
+from backup import keys
+from backup.litestream import binary, config
+from backup.litestream.sidecar import Sidecar, SidecarFailed
+from backup.settings import StoreSettings
+from backup.store import S3Store
+from restore.errors import Damaged, RestoreFailed
+from restore.fetch import fetch
+from restore.plan import list_epoch
+
+
+def open_database(path: Path) -> apsw.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    database = apsw.Connection(str(path))
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute("PRAGMA wal_autocheckpoint=0")
+    database.execute("CREATE TABLE IF NOT EXISTS t (a)")
+    return database
+
+
+def run(
+    folder: Path,
+    settings: StoreSettings,
+    scenario: Callable[[apsw.Connection, Sidecar], Awaitable[None]],
+) -> None:
+    """Run a scenario beside a sidecar that streams ``folder/data/log.db`` as epoch 1 of t."""
+
+    async def whole() -> None:
+        database = open_database(folder / "data" / "log.db")
+        database.execute("INSERT INTO t VALUES (0)")
+        sidecar = Sidecar(settings, keys.epoch("t", 1), folder / "data" / "log.db", folder)
+        await sidecar.start()
+        try:
+            await sidecar.ready(20.0)
+            await scenario(database, sidecar)
+        finally:
+            await sidecar.stop()
+            database.close()
+
+    asyncio.run(whole())
+
+
+def test_the_pinned_release_is_the_one_that_runs() -> None:
+    assert binary.version(binary.find()) == binary.VERSION
+
+
+def test_a_sync_uploads_what_was_committed(tmp_path: Path, store_settings: StoreSettings) -> None:
+    async def scenario(database: apsw.Connection, sidecar: Sidecar) -> None:
+        for number in range(1, 4):
+            database.execute("INSERT INTO t VALUES (?)", (number,))
+            seen = await sidecar.sync(5.0)
+            assert 0 < seen.txid == seen.replicated
+        assert list_epoch(S3Store(store_settings), "t", 1).reachable == seen.txid
+        copy = tmp_path / "copy" / "log.db"
+        fetched = await fetch(S3Store(store_settings), store_settings, "t", 1, seen.txid, copy)
+        assert fetched.txid == seen.txid
+        restored = apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READONLY)
+        assert [row[0] for row in restored.execute("SELECT a FROM t ORDER BY a")] == [0, 1, 2, 3]
+        restored.close()
+        with pytest.raises(RestoreFailed, match="not empty"):
+            await fetch(S3Store(store_settings), store_settings, "t", 1, 0, copy)
+
+    run(tmp_path, store_settings, scenario)
+
+
+def test_a_restore_is_not_fooled_by_a_gap(tmp_path: Path, store_settings: StoreSettings) -> None:
+    """Litestream itself would restore the older part and exit 0."""
+
+    async def scenario(database: apsw.Connection, sidecar: Sidecar) -> None:
+        for number in range(1, 5):
+            database.execute("INSERT INTO t VALUES (?)", (number,))
+            await sidecar.sync(5.0)
+
+    run(tmp_path, store_settings, scenario)
+    store = S3Store(store_settings)
+    name = f"0000/{3:016x}-{3:016x}.ltx"
+    store.delete(keys.epoch("t", 1) + name)
+    assert list_epoch(store, "t", 1).gapped
+
+    async def restore() -> None:
+        await fetch(store, store_settings, "t", 1, 0, tmp_path / "copy" / "log.db")
+
+    with pytest.raises(Damaged, match="transaction 3 is missing"):
+        asyncio.run(restore())
+    assert not (tmp_path / "copy" / "log.db").exists()
+
+
+def test_two_sidecars_in_one_folder_are_refused(
+    tmp_path: Path, store_settings: StoreSettings
+) -> None:
+    """Litestream would not refuse: the second steals the socket, and deletes it when it ends."""
+
+    async def scenario(database: apsw.Connection, sidecar: Sidecar) -> None:
+        second = Sidecar(store_settings, keys.epoch("t", 1), tmp_path / "data" / "log.db", tmp_path)
+        with pytest.raises(SidecarFailed, match="another sidecar"):
+            await second.start()
+        database.execute("INSERT INTO t VALUES (1)")
+        assert (await sidecar.sync(5.0)).replicated > 0
+
+    run(tmp_path, store_settings, scenario)
+
+
+def test_an_inherited_ca_bundle_would_kill_it_and_is_not_inherited(
+    tmp_path: Path, store_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", "/nowhere.pem")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "not-this-one")
+
+    async def scenario(database: apsw.Connection, sidecar: Sidecar) -> None:
+        assert (await sidecar.sync(5.0)).replicated > 0
+        environment = Path(f"/proc/{sidecar.pid}/environ").read_bytes()
+        assert b"AWS_" not in environment
+
+    run(tmp_path, store_settings, scenario)
+
+
+def test_it_dies_with_its_parent(tmp_path: Path, store_settings: StoreSettings) -> None:
+    async def child() -> int:
+        open_database(tmp_path / "data" / "log.db").close()
+        sidecar = Sidecar(
+            store_settings, keys.epoch("t", 1), tmp_path / "data" / "log.db", tmp_path
+        )
+        await sidecar.start()
+        await sidecar.ready(20.0)
+        assert sidecar.pid is not None
+        return sidecar.pid
+
+    ours, theirs = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        os.write(theirs, str(asyncio.run(child())).encode())
+        signal.pause()
+    pid = int(os.read(ours, 32))
+    os.close(ours)
+    os.close(theirs)
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    for _ in range(1000):
+        if not Path(f"/proc/{pid}").exists():
+            break
+        os.sched_yield()
+        signal.sigtimedwait([], 0.01)
+    assert not Path(f"/proc/{pid}").exists()
+
+
+# -- the keys that we set ------------------------------------------------------------------------
+
+
+def test_an_unknown_key_is_refused_by_us_since_litestream_ignores_it() -> None:
+    with pytest.raises(ValidationError):
+        config.Socket.model_validate({"path": "x", "premissions": 0o600})
+
+
+def test_socket_and_logging_keys_take_effect(tmp_path: Path, store_settings: StoreSettings) -> None:
+    async def scenario(database: apsw.Connection, sidecar: Sidecar) -> None:
+        mode = (tmp_path / "litestream.sock").stat().st_mode
+        assert stat.S_IMODE(mode) == 0o600
+        told = log_of(tmp_path)  # every line is JSON
+        assert any(line.get("msg") == "litestream" for line in told)
+
+    run(tmp_path, store_settings, scenario)
+
+
+def log_of(tmp_path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (tmp_path / "litestream.log").read_text().splitlines()]
+
+
+def test_level_and_retention_keys_take_effect(
+    tmp_path: Path, store_settings: StoreSettings
+) -> None:
+    async def scenario(database: apsw.Connection, sidecar: Sidecar) -> None:
+        intervals = {
+            line["level"]: line["interval"]
+            for line in log_of(tmp_path)
+            if line.get("msg") == "starting compaction monitor"
+        }
+        second = 1_000_000_000
+        assert intervals == {
+            1: 30 * second,
+            2: 300 * second,
+            3: 3600 * second,
+            9: 24 * 3600 * second,
+        }
+
+    run(tmp_path, store_settings, scenario)
+
+
+@pytest.mark.parametrize("interval", ["100ms", "1h"])
+def test_sync_interval_takes_effect(
+    tmp_path: Path, store_settings: StoreSettings, interval: str
+) -> None:
+    """With 1h nothing is uploaded by itself; with 100ms it is. The same key, both ways."""
+    store = S3Store(store_settings)
+
+    async def scenario(database: apsw.Connection, sidecar: Sidecar) -> None:
+        uploaded = 0
+        for number in range(1, 4):
+            before = list_epoch(store, "t", 1).reachable
+            database.execute("INSERT INTO t VALUES (?)", (number,))
+            for _ in range(100 if interval == "100ms" else 10):
+                if list_epoch(store, "t", 1).reachable > before:
+                    uploaded += 1
+                    break
+                await asyncio.sleep(0.1)
+        # Its first upload does not wait for the interval; every later one does.
+        assert uploaded == 3 if interval == "100ms" else uploaded <= 1
+
+    folder = tmp_path
+    original = config.Replica.model_fields["sync_interval"].default
+    assert original == "1s"
+    written = config.for_epoch
+
+    def changed(*arguments: object) -> config.LitestreamConfig:
+        made = written(*arguments)  # type: ignore[arg-type]
+        database = made.dbs[0]
+        replica = database.replica.model_copy(update={"sync_interval": interval})
+        return made.model_copy(update={"dbs": [database.model_copy(update={"replica": replica})]})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(config, "for_epoch", changed)
+        run(folder, store_settings, scenario)
