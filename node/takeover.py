@@ -21,7 +21,7 @@ from node.order import NodeOrder, Phases
 from restore import verify
 from restore.errors import Damaged, RestoreFailed
 from restore.fetch import fetch
-from restore.plan import list_epoch
+from restore.plan import base_is_there
 
 BASE_TIMEOUT = 30.0
 """Seconds for the first upload of a new epoch to appear in the bucket."""
@@ -165,17 +165,16 @@ class Takeover:
         await sidecar.ready(BASE_TIMEOUT)
         until = self._clock() + BASE_TIMEOUT
         while True:
-            found = await asyncio.to_thread(
-                list_epoch, self._store, claim.record.tenant, claim.record.epoch
-            )
-            if found.reachable > 0:
+            if await asyncio.to_thread(
+                base_is_there, self._store, claim.record.tenant, claim.record.epoch
+            ):
                 return
             if self._clock() >= until:
                 raise RestoreFailed(
                     f"the base of epoch {claim.record.epoch} of {claim.record.tenant} did not "
                     f"reach the bucket within {BASE_TIMEOUT:.0f} s: {sidecar.last_words()}"
                 )
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.02)
 
     async def activate(self, claim: Claim) -> Claim:
         """Step 5: compare-and-swap to ``active``.

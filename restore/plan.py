@@ -90,6 +90,16 @@ def plan(files: Iterable[LtxFile]) -> Plan:
     return Plan(tuple(ordered), reachable, highest)
 
 
+def base_is_there(store: ObjectStore, tenant: str, epoch: int) -> bool:
+    """Whether the first transaction of a fresh epoch is in the bucket.
+
+    One list in place of ten: a fresh epoch's base is uploaded to level 0, and compaction, which
+    moves files up, leaves it there for minutes.
+    """
+    prefix = keys.epoch(tenant, epoch)
+    return plan(parse(prefix, store.list(f"{prefix}{0:04d}/"))).reachable > 0
+
+
 def list_epoch(store: ObjectStore, tenant: str, epoch: int) -> Plan:
     """List an epoch's prefix, level by level in the protocol's order, and plan it.
 
