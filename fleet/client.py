@@ -382,6 +382,9 @@ class AsyncClient:
     ) -> TenantView:
         return await self.send(create_tenant(name, app, durability, env))
 
+    async def tenant(self, name: str) -> TenantView:
+        return await self.send(show_tenant(name))
+
     async def tenants(self) -> list[TenantView]:
         page = await self.send(list_tenants())
         items = page.items

@@ -194,7 +194,7 @@ class Coordinator:
         except Precondition:
             # It renewed after all: the next look will show it.
             return
-        self._lost_since[action.host] = (host.changed_at, detected_at)
+        self._lost_since[written.record.incarnation] = (host.changed_at, detected_at)
         self.observer.wrote_lease(action.host, written)
         self._resumed.discard(action.host)
         self.timeline.note(
@@ -221,9 +221,9 @@ class Coordinator:
 
     def _begin(self, action: Start) -> None:
         tenant = self.tenants[action.tenant]
-        since, detected = self._lost_since.get(action.from_host or "", (None, None))
-        if action.cause != "host_lost":
-            since = detected = None
+        # By the lease's incarnation, not by the host: a host can be lost more than once.
+        authority = tenant.owner.record.owner.authority if tenant.owner else ""
+        since, detected = self._lost_since.get(authority, (None, None))
         before = frozenset(
             node.incarnation
             for node in self.observer.hosts[action.host].nodes
