@@ -128,6 +128,11 @@ class Link:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # asyncio 3.11 reports a cancelled handler as a failed callback, with a traceback.
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._forward(reader, writer)
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
@@ -169,7 +174,8 @@ class Link:
 
 
 def _bind(port: int) -> socket.socket:
-    bound = socket.socket()
+    # Named as TCP, so that asyncio turns Nagle's algorithm off on what it accepts.
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     # So that a listening socket and a silent one can follow each other on one port.
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -32,11 +32,10 @@ async def run(settings: CoordinatorSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     token = settings.token.get_secret_value()
-    limits = httpx.Limits(max_connections=1000, max_keepalive_connections=200)
-    async with httpx.AsyncClient(limits=limits, timeout=90.0) as http:
+    async with httpx.AsyncClient(timeout=10.0) as http:
         coordinator = Coordinator(S3Store(settings.store), issuer_of(settings), token, http)
         server = HttpServer(
-            create_app(coordinator, token, http), settings.listen_host, settings.listen_port
+            create_app(coordinator, token), settings.listen_host, settings.listen_port
         )
         await server.start()
         announce(settings.address_file, server.url)

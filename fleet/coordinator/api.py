@@ -42,8 +42,10 @@ class Resumed(BaseModel):
     hosts: list[str]
 
 
-def create_app(coordinator: Coordinator, token: str, http: httpx.AsyncClient) -> FastAPI:
+def create_app(coordinator: Coordinator, token: str) -> FastAPI:
     """The coordinator's application; every path but ``/healthz`` needs the fleet's token."""
+    # One for each host: a pool is searched from end to end for every request that it carries.
+    clients: dict[str, httpx.AsyncClient] = {}
     app = FastAPI(title="Litefleet", docs_url="/docs", redoc_url=None)
 
     async def bearer(request: Request) -> None:
@@ -139,9 +141,13 @@ def create_app(coordinator: Coordinator, token: str, http: httpx.AsyncClient) ->
         host = coordinator.observer.hosts.get(node.host) if node else None
         if node is None or host is None or not node.serving or node.state in ENDED:
             return unavailable(f"{tenant} is being started or moved")
+        client = clients.get(host.address)
+        if client is None:
+            limits = httpx.Limits(max_connections=512, max_keepalive_connections=32)
+            client = clients[host.address] = httpx.AsyncClient(limits=limits, timeout=90.0)
         return await forward(
             request,
-            http,
+            client,
             f"{host.address}/{tenant}/{path}",
             headers={"authorization": f"Bearer {token}"},
             oldest_epoch=known.newest_epoch,
