@@ -148,7 +148,10 @@ class Destroyer:
             # Cut off, it runs on until its own deadline; what it commits until then is lost too.
             await self._await_end(engines)
             loss.lost_at = time.time()
+            # Its agent moves the files out of the way about now: hold it still for the copy.
+            await asyncio.to_thread(host.machine.freeze)
             loss.copies = await asyncio.to_thread(copy_logs, host.data, self._folder())
+            await asyncio.to_thread(host.machine.thaw)
         await self._await_takeover(on_it, loss)
         owners = {tenant.name: await self._owner(tenant.name) for tenant in on_it}
         self._say(f"{host.name} comes back and does not know yet that it was lost")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 
@@ -58,8 +60,8 @@ def test_absent_record_is_none_and_foreign_one_is_an_error() -> None:
 
 def test_a_write_whose_answer_was_lost_is_found_by_its_nonce() -> None:
     store = MemoryStore()
-    lose = iter(["after"])
-    store.fault = lambda operation, key: next(lose, None) if operation == "put" else None  # type: ignore[assignment,return-value]
+    lose: Iterator[Literal["after"]] = iter(["after"])
+    store.fault = lambda operation, key: next(lose, None) if operation == "put" else None
     note = Note(text="landed")
     etag = swap(store, note, None)
     assert store.get("k").etag == etag
