@@ -105,8 +105,9 @@ def warm_up() -> None:
 class S3Store:
     """`ObjectStore` on any S3-compatible service that honours conditional writes."""
 
-    def __init__(self, settings: StoreSettings):
+    def __init__(self, settings: StoreSettings, read_attempts: int = READ_ATTEMPTS):
         self.settings = settings
+        self._read_attempts = read_attempts
         self._bucket = settings.bucket
         self._root = settings.prefix + "/"
         credentials = settings.credentials
@@ -202,7 +203,7 @@ class S3Store:
 
         retrying: tenacity.Retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type((Throttled, Unreachable, Ambiguous)),
-            stop=tenacity.stop_after_attempt(READ_ATTEMPTS),
+            stop=tenacity.stop_after_attempt(self._read_attempts),
             wait=tenacity.wait_random_exponential(multiplier=0.1, max=1.0),
             reraise=True,
         )

@@ -159,7 +159,7 @@ class Takeover:
         A 200 from ``/sync`` is not evidence.
 
         Raises:
-            RestoreFailed: it did not appear in time.
+            SidecarFailed: it did not appear in time; that says nothing about the content.
             StoreError: the store could not be listed.
         """
         await sidecar.ready(BASE_TIMEOUT)
@@ -170,7 +170,7 @@ class Takeover:
             ):
                 return
             if self._clock() >= until:
-                raise RestoreFailed(
+                raise SidecarFailed(
                     f"the base of epoch {claim.record.epoch} of {claim.record.tenant} did not "
                     f"reach the bucket within {BASE_TIMEOUT:.0f} s: {sidecar.last_words()}"
                 )

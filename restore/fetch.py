@@ -12,7 +12,7 @@ from pathlib import Path
 from backup import keys
 from backup.litestream import binary, config
 from backup.settings import StoreSettings
-from backup.store import ObjectStore
+from backup.store import ObjectStore, S3Store
 from restore.errors import Damaged, RestoreFailed
 from restore.plan import Plan, list_epoch
 
@@ -83,13 +83,26 @@ async def fetch(
     began = time.monotonic()
     found = await settled_plan(store, tenant, epoch, floor)
     listed = time.monotonic()
-    txid = await _litestream_restore(sidecar_store, keys.epoch(tenant, epoch), database)
+    try:
+        txid = await _litestream_restore(sidecar_store, keys.epoch(tenant, epoch), database)
+    except RestoreFailed:
+        # If the store is away, refuses these credentials, or has changed meanwhile, this says so:
+        # only what is left, with the list whole and readable, is a failure of the content.
+        await settled_plan(store, tenant, epoch, floor)
+        await asyncio.to_thread(_read_one, sidecar_store, tenant, epoch, found)
+        raise
     if txid < found.reachable:
         raise RestoreFailed(
             f"litestream restored {tenant} to {txid} of epoch {epoch}, but the list reaches "
             f"{found.reachable}"
         )
     return Fetched(database, txid, found, listed - began, time.monotonic() - listed)
+
+
+def _read_one(sidecar_store: StoreSettings, tenant: str, epoch: int, found: Plan) -> None:
+    """Read the smallest file of a plan with the sidecar's credentials. Raises `StoreError`."""
+    smallest = min(found.files, key=lambda file: file.size)
+    S3Store(sidecar_store).get(keys.epoch(tenant, epoch) + smallest.name)
 
 
 async def _litestream_restore(store: StoreSettings, prefix: str, database: Path) -> int:

@@ -29,6 +29,11 @@ class LtxFile:
     level: int
     size: int
 
+    @property
+    def name(self) -> str:
+        """The object's key under its epoch's prefix."""
+        return f"{self.level:04d}/{self.low:016x}-{self.high:016x}.ltx"
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:

@@ -10,6 +10,7 @@ import psutil
 
 from backup.errors import StoreError
 from backup.lease import Load, boottime
+from backup.settings import StoreSettings
 from backup.store import ObjectStore, S3Store
 from fleet.agent.authority import LeaseKeeper, LeaseLost, next_renewal
 from fleet.agent.nodes import NoAuthority, Nodes, StartRequest, clean_environment
@@ -22,6 +23,13 @@ REJOIN_PAUSE = 1.0
 """Seconds between two tries to join while the store does not answer."""
 
 
+def lease_store(settings: StoreSettings) -> S3Store:
+    """The store as the lease uses it: a try that hangs must end well before the deadline does."""
+    return S3Store(
+        settings.model_copy(update={"connect_timeout": 1.0, "read_timeout": 1.5}), read_attempts=1
+    )
+
+
 class Agent:
     """One host: its lease, its nodes, and what happens to the nodes when the lease is lost."""
 
@@ -31,7 +39,7 @@ class Agent:
         self._address = settings.advertise or ""
         self.nodes = Nodes(settings.data, settings.host, settings.store, clean_environment())
         self._keeper = LeaseKeeper(
-            store or S3Store(settings.store),
+            store or lease_store(settings.store),
             settings.host,
             self._load,
             self.nodes.proven,
@@ -113,18 +121,24 @@ class Agent:
             failed = not await self._renew()
 
     async def _renew(self) -> bool:
+        """One try; whether the deadline has moved."""
         for tenant, epoch in self._keeper.revoked.items():
             node = self.nodes.live(tenant)
             if node is not None and node.status.epoch <= epoch:
                 self._say(f"{tenant} was revoked from {self.host} at epoch {epoch}")
-                await self.nodes.fence(tenant)
+                if not await self.nodes.fence(tenant):
+                    # The renewal would tell whoever waits for it that the node is gone.
+                    return False
+        assert self._keeper.authority is not None
+        before = self._keeper.authority.deadline
         try:
             deadline = await self._keeper.renew()
         except StoreError as error:
             self._say(f"the lease was not renewed: {error}")
             return False
         await self.nodes.extend(deadline)
-        return True
+        # Somebody else's write was only adopted if the deadline stands: try again soon.
+        return deadline > before
 
     async def _leave(self) -> None:
         """Drain under a lease that goes on being renewed, then give it back."""

@@ -251,14 +251,15 @@ class Nodes:
         await self._each(lambda remote: remote.fence())
         await self._all_ended(5.0)
 
-    async def fence(self, tenant: str) -> None:
-        """End one tenant's node now, if it is here."""
+    async def fence(self, tenant: str) -> bool:
+        """End one tenant's node now, if it is here; whether none is left."""
         node = self.live(tenant)
         if node is not None and node.remote is not None:
             with contextlib.suppress(WireError):
                 await node.remote.fence()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(node.ended.wait(), 5.0)
+        return self.live(tenant) is None
 
     async def drain(self, tenant: str) -> None:
         """Begin a planned stop of one tenant's node. No error if it is not here."""

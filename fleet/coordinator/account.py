@@ -61,7 +61,11 @@ class Tenant:
         record = self.owner.record
         serving = record.state in (OwnerState.ACTIVE, OwnerState.DRAINING)
         hosts = {owner.name: owner} if owner is not None else {}
-        return "lost" if serving and authority_over(record, hosts) else record.state.value
+        return (
+            "lost"
+            if serving and authority_over(record, hosts, self.owner_at)
+            else record.state.value
+        )
 
     @property
     def newest_epoch(self) -> int:

@@ -183,6 +183,9 @@ class Coordinator:
             host=action.host,
             seconds=silent,
         )
+        incarnation = action.lease.record.incarnation
+        # Before the write: one whose answer is lost may have fenced the host all the same.
+        self._lost_since[incarnation] = (host.changed_at, detected_at)
         try:
             written = await asyncio.to_thread(
                 records.swap,
@@ -193,8 +196,8 @@ class Coordinator:
             )
         except Precondition:
             # It renewed after all: the next look will show it.
+            del self._lost_since[incarnation]
             return
-        self._lost_since[written.record.incarnation] = (host.changed_at, detected_at)
         self.observer.wrote_lease(action.host, written)
         self._resumed.discard(action.host)
         self.timeline.note(
@@ -294,7 +297,8 @@ class Coordinator:
 
     def _follow(self, host: str, tenant: Tenant, node: NodeStatus) -> None:
         known = tenant.node
-        if known is None or node.epoch >= known.epoch:
+        # One that ended before it claimed anything says nothing about the tenant.
+        if node.epoch and (known is None or node.epoch >= known.epoch):
             self._note_node(host, tenant, node)
         order = tenant.ordered
         if order is None or order.action.host != host or node.incarnation in order.before:
@@ -307,7 +311,7 @@ class Coordinator:
     def _note_node(self, host: str, tenant: Tenant, node: NodeStatus) -> None:
         known = tenant.node
         tenant.node = node
-        if node.epoch and (known is None or known.epoch < node.epoch):
+        if known is None or known.epoch < node.epoch:
             self.timeline.note(
                 "tenant_claimed",
                 f"{host} owns {node.tenant} at epoch {node.epoch}",
@@ -355,9 +359,15 @@ class Coordinator:
 
     def _expire_order(self, tenant: Tenant) -> None:
         order = tenant.ordered
-        if order is None or time.monotonic() - order.at < ORDER_TIMEOUT:
+        if order is None:
             return
         host = self.observer.hosts.get(order.action.host)
+        if host is not None and host.lease.record.state is LeaseState.FENCED:
+            # Whoever fenced it: its last list of nodes stays as it was, and would end nothing.
+            self._failed(order.action, tenant, "the lease of the host has ended")
+            return
+        if time.monotonic() - order.at < ORDER_TIMEOUT:
+            return
         there = host is not None and any(
             node.tenant == order.action.tenant and node.state not in ENDED for node in host.nodes
         )

@@ -22,6 +22,8 @@ BRAKE_SHARE = 0.3
 """Share of the hosts whose loss, if exceeded, is more likely an error of the observer's."""
 STARTS_PER_HOST = 4
 """Take-overs that one host may have under way: restores compete for its disk and network."""
+STARTING = frozenset({"starting", "restoring"})
+"""States of a node that is still being brought up."""
 SUSPECT_AFTER = 8.0
 """Seconds without a renewal after which a host gets no new tenants."""
 
@@ -41,8 +43,8 @@ class SeenHost:
     """A host: its lease, for how many seconds that was seen unchanged, and its nodes.
 
     ``nodes`` is None while the agent does not answer; then nothing is concluded from absence.
-    ``nodes_at`` is when they were asked for, in seconds of the observer's clock. ``dead``: an
-    operator or a runtime has confirmed that the machine is gone.
+    ``nodes_at`` and ``lease_at`` are when they were asked for, in seconds of the observer's clock.
+    ``dead``: an operator or a runtime has confirmed that the machine is gone.
     """
 
     lease: Versioned[LeaseRecord]
@@ -50,6 +52,7 @@ class SeenHost:
     nodes: tuple[SeenNode, ...] | None = None
     nodes_at: float = math.inf
     dead: bool = False
+    lease_at: float = math.inf
 
     @property
     def name(self) -> str:
@@ -168,11 +171,11 @@ def _starts(picture: Picture) -> Iterable[Start]:
             starting[tenant.ordered] += 1
             carrying[tenant.ordered] += 1
     for host in picture.hosts.values():
-        carrying[host.name] += sum(
-            1
-            for node in host.nodes or ()
-            if not node.over and _ordered_to(picture, node.tenant) != host.name
-        )
+        for node in host.nodes or ():
+            if not node.over and _ordered_to(picture, node.tenant) != host.name:
+                carrying[host.name] += 1
+                # Ordered by an earlier coordinator, or given up by this one too soon.
+                starting[host.name] += node.state in STARTING
     for name in sorted(picture.tenants):
         tenant = picture.tenants[name]
         if tenant.ordered is not None or picture.now < tenant.not_before:
@@ -228,10 +231,10 @@ def needs_start(tenant: SeenTenant, hosts: Mapping[str, SeenHost]) -> Need | Non
         return Need("released", authority_ended=True)
     if not record.host:
         return Need("given_up", authority_ended=True)
-    if authority_over(record, hosts):
+    if authority_over(record, hosts, tenant.owner_at):
         return Need("host_lost", authority_ended=True)
-    host = hosts[record.host]
-    if host.nodes is None or host.nodes_at <= tenant.owner_at:
+    host = hosts.get(record.host)
+    if host is None or host.nodes is None or host.nodes_at <= tenant.owner_at:
         # A node is in its agent's list before it claims anything. So a list that was asked for
         # after the record was read, and lacks the owner, shows that it is gone; an older list may
         # only not have it yet, and acting on that would cut off a healthy tenant.
@@ -242,14 +245,22 @@ def needs_start(tenant: SeenTenant, hosts: Mapping[str, SeenHost]) -> Need | Non
     return Need("node_lost", authority_ended=True)
 
 
-def authority_over(record: OwnerRecord, hosts: Mapping[str, SeenHost]) -> bool:
-    """Whether the lease under which the record was written has ended for good."""
+def authority_over(record: OwnerRecord, hosts: Mapping[str, SeenHost], recorded_at: float) -> bool:
+    """Whether the lease under which the record was written has ended for good.
+
+    Args:
+        recorded_at: when the record had been read, on the same clock as ``SeenHost.lease_at``.
+    """
     host = hosts.get(record.host)
     if host is None:
         # Leases are never deleted; one that is not in the picture may only not be read yet.
         return False
     lease = host.lease.record
-    return lease.state is LeaseState.FENCED or lease.incarnation != record.owner.authority
+    if lease.incarnation == record.owner.authority:
+        return lease.state is LeaseState.FENCED
+    # Another incarnation: the owner's successor, or its predecessor if the lease was read before
+    # the owner wrote its own. Only a lease that was asked for after the record can tell.
+    return host.lease_at > recorded_at
 
 
 def place(

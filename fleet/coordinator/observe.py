@@ -33,6 +33,7 @@ class HostWatch:
     lease: Versioned[LeaseRecord]
     watch: Watch
     changed_at: float
+    lease_at: float
     nodes: list[NodeStatus] = field(default_factory=list)
     nodes_incarnation: str = ""
     nodes_at: float = -1.0
@@ -60,6 +61,7 @@ class HostWatch:
             unchanged_for=self.watch.unchanged_for(now),
             nodes=nodes if answers else None,
             nodes_at=self.nodes_at,
+            lease_at=self.lease_at,
         )
 
 
@@ -96,6 +98,7 @@ class Observer:
             StoreError: the list of hosts could not be read.
         """
         names = await asyncio.to_thread(lambda: list(self._store.prefixes(keys.HOSTS)))
+        asked = self._clock()
         found = await asyncio.gather(*(self._read_lease(name) for name in names))
         new = []
         for name, lease in zip(names, found, strict=True):
@@ -104,10 +107,11 @@ class Observer:
             now = self._clock()
             known = self.hosts.get(name)
             if known is None:
-                self.hosts[name] = HostWatch(lease, Watch(lease.etag, now), time.time())
+                self.hosts[name] = HostWatch(lease, Watch(lease.etag, now), time.time(), asked)
                 new.append(name)
             else:
                 self._note(known, lease, now)
+                known.lease_at = asked
             self._keep_polling(name)
         return new
 
@@ -128,7 +132,7 @@ class Observer:
             return None
 
     async def read_owner(self, tenant: str) -> tuple[Versioned[OwnerRecord] | None, float]:
-        """The tenant's ownership record, and when it was asked for. Raises `StoreError`."""
+        """The tenant's ownership record, and when it had been read. Raises `StoreError`."""
         record = await asyncio.to_thread(records.read, self._store, keys.owner(tenant), OwnerRecord)
         return record, self._clock()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from backup import ownership
@@ -172,6 +174,26 @@ def test_the_floor_is_what_was_proven_of_the_epoch_that_is_restored() -> None:
         [host("a", ended=True, proven=proven), host("b")], {"t": tenant(owned("a", epoch=2))}
     )
     assert starts(decide(other))[0].floor_txid == 0
+
+
+def test_starts_that_another_coordinator_ordered_count_too() -> None:
+    restoring = tuple(SeenNode(f"x{n}", f"la.{n}", "restoring", False) for n in range(3))
+    many = {f"t{n}": tenant(name=f"t{n}") for n in range(9)}
+    chosen = starts(decide(picture([host("a", nodes=restoring)], many)))
+    assert len(chosen) == STARTS_PER_HOST - 3
+
+
+def test_an_older_lease_of_another_incarnation_proves_nothing() -> None:
+    """It may be the owner's predecessor: acting on it would take a tenant from a healthy node."""
+    older = replace(host("a", incarnation="before", nodes=None), lease_at=4.0)
+    assert decide(picture([older, host("b")], {"t": tenant(owned("a"))})) == []
+    newer = replace(host("a", incarnation="after"), lease_at=6.0)
+    chosen = starts(decide(picture([newer, host("b")], {"t": tenant(owned("a"))})))
+    assert [start.cause for start in chosen] == ["host_lost"]
+
+
+def test_an_owner_whose_lease_could_not_be_read_yet_is_left_alone() -> None:
+    assert decide(picture([host("b")], {"t": tenant(owned("a"))})) == []
 
 
 def test_starts_are_paced_for_each_host() -> None:

@@ -1,0 +1,216 @@
+"""The invariants, checked at the very step that could break them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from backup.lease import TTL, WATCH, LeaseState
+from backup.ownership import OwnerRecord, OwnerState
+from fleet.coordinator.decide import (
+    BRAKE_HOSTS,
+    BRAKE_SHARE,
+    STARTS_PER_HOST,
+    Action,
+    Fence,
+    Picture,
+)
+from restore.plan import plan
+from tests.simulation.bucket import Bucket, Writer
+from tests.simulation.world import Violation, World
+
+if TYPE_CHECKING:
+    from tests.simulation.node import Node
+
+STARTING = ("starting", "restoring")
+
+
+class Checks:
+    """What must hold. It sees everything at once, as nobody in the fleet does."""
+
+    def __init__(self, world: World, bucket: Bucket):
+        self.world = world
+        self.bucket = bucket
+        self.seen: Counter[str] = Counter()
+        """How often each thing of interest happened: a check that never ran is worth nothing."""
+        self._nodes: dict[str, Node] = {}
+        self._writers: dict[tuple[str, int], str] = {}
+        self._active: dict[str, list[int]] = {}
+        self._base: dict[str, frozenset[int]] = {}
+        self._acknowledged: dict[str, set[int]] = {}
+        self._started: dict[str, int] = {}
+        bucket.on_owner = self._owner_changed
+        bucket.on_file = self._file_landed
+
+    # -- 1: nothing acknowledged is lost ---------------------------------------------------------
+
+    def acknowledged(self, node: Node, first: int, last: int) -> None:
+        """A node answers that its transactions ``first`` to ``last`` are durable."""
+        commits = {commit for txid in range(first, last + 1) for commit in node.contents[txid]}
+        self._acknowledged.setdefault(node.tenant, set()).update(commits)
+        self.seen["acknowledged"] += 1
+        newest = self._active[node.tenant][-1]
+        if newest != node.epoch and not commits <= self._base[node.tenant]:
+            raise Violation(
+                "durable",
+                f"{node.incarnation} acknowledged {node.epoch}:{last} after epoch {newest} had "
+                "become active without it",
+            )
+
+    def _became_active(self, record: OwnerRecord) -> None:
+        node = self._nodes.get(record.incarnation)
+        base = frozenset(node.base) if node is not None else frozenset()
+        missing = self._acknowledged.get(record.tenant, set()) - base
+        self._active.setdefault(record.tenant, []).append(record.epoch)
+        self._base[record.tenant] = base
+        if missing:
+            raise Violation(
+                "durable",
+                f"epoch {record.epoch} of {record.tenant} became active without {len(missing)} "
+                f"acknowledged commits ({', '.join(map(str, sorted(missing)[:5]))})",
+            )
+
+    def bucket_holds_all(self) -> None:
+        """At the end: the newest active epoch's prefix leads to all that was acknowledged."""
+        for tenant, acknowledged in self._acknowledged.items():
+            prefix = self.bucket.prefix(tenant, self._active[tenant][-1])
+            missing = acknowledged - set(prefix.history(plan(prefix.files).reachable))
+            if missing and not prefix.lost:
+                raise Violation("durable", f"{tenant}: {len(missing)} are not in the bucket")
+
+    # -- 2: epochs -------------------------------------------------------------------------------
+
+    def _file_landed(self, writer: Writer) -> None:
+        place = (writer.tenant, writer.epoch)
+        first = self._writers.setdefault(place, writer.incarnation)
+        if first != writer.incarnation:
+            raise Violation(
+                "epochs",
+                f"epoch {writer.epoch} of {writer.tenant} was written by {first} and by "
+                f"{writer.incarnation}",
+            )
+
+    def _owner_changed(self, old: OwnerRecord | None, new: OwnerRecord) -> None:
+        active = self._active.get(new.tenant, [])
+        before = old.epoch if old is not None else 0
+        claimed = old is None or old.owner != new.owner
+        ended = not new.host
+        if new.epoch < before:
+            raise Violation("epochs", f"{new.tenant} went back from epoch {before} to {new.epoch}")
+        if new.state is OwnerState.RESTORING and claimed and not ended:
+            parent = new.parent.epoch if new.parent is not None else 0
+            if parent != (active[-1] if active else 0):
+                raise Violation(
+                    "epochs",
+                    f"epoch {new.epoch} of {new.tenant} has parent {parent}; active were {active}",
+                )
+            self._check_needless(old)
+            self.seen["claimed"] += 1
+        if new.state is OwnerState.ACTIVE:
+            self._became_active(new)
+        if new.state is OwnerState.RELEASED:
+            self.seen["released"] += 1
+        if new.state is OwnerState.DAMAGED:
+            self._check_damage(new)
+
+    # -- 3: effects ------------------------------------------------------------------------------
+
+    def engine_started(self, node: Node) -> None:
+        self._started[node.tenant] = max(self._started.get(node.tenant, 0), node.epoch)
+        self.world.say(node.incarnation, f"serves {node.tenant} at epoch {node.epoch}")
+
+    def effect(self, node: Node) -> None:
+        """A node starts an effect now. Clocks outside of the bound promise nothing."""
+        self.seen["effect"] += 1
+        newest = self._started[node.tenant]
+        if newest > node.epoch and node.host.trusted:
+            raise Violation(
+                "effects",
+                f"{node.incarnation} has an effect at epoch {node.epoch} of {node.tenant}, whose "
+                f"engine of epoch {newest} has started",
+            )
+
+    # -- 4: all settles --------------------------------------------------------------------------
+
+    def unsettled(self, tenants: Iterable[str]) -> list[str]:
+        """The tenants that are neither served under the newest record nor rightly damaged."""
+        return [tenant for tenant in tenants if not self._settled(tenant)]
+
+    def _settled(self, tenant: str) -> bool:
+        found = self.bucket.owners.get(tenant)
+        if found is None:
+            return False
+        if found.record.state is OwnerState.DAMAGED:
+            return True
+        node = self._nodes.get(found.record.incarnation)
+        return (
+            found.record.state is OwnerState.ACTIVE
+            and node is not None
+            and node.serving
+            and node.alive()
+            and not node.host.dead
+        )
+
+    # -- 5: no needless takeover, no storm, the brake --------------------------------------------
+
+    def node_began(self, node: Node) -> None:
+        self._nodes[node.incarnation] = node
+
+    def _check_needless(self, old: OwnerRecord | None) -> None:
+        if old is None or not old.host:
+            return
+        node = self._nodes[old.incarnation]
+        host = node.host
+        # A released node may not know yet that it is; then it only must not serve.
+        runs = node.serving if old.state is OwnerState.RELEASED else not node.over
+        if runs and not host.dead and host.trusted and node.alive():
+            raise Violation(
+                "needless",
+                f"{old.tenant} was taken from {old.incarnation} ({old.state}, epoch {old.epoch}), "
+                f"which has authority for another {node.deadline - host.now():.1f} s",
+            )
+
+    def starting(self, host: str, nodes: Iterable[Node]) -> None:
+        """A host has begun a start: how many of one coordinator's are under way there?"""
+        under_way = Counter(
+            node.order.by for node in nodes if node.state in STARTING and not node.order.given_up
+        )
+        for by, count in under_way.items():
+            if count > STARTS_PER_HOST:
+                raise Violation("storm", f"{host} has {count} starts under way, ordered by {by}")
+
+    def decided(self, picture: Picture, actions: Iterable[Action], resumed: frozenset[str]) -> None:
+        """Count the lost hosts anew: does the brake hold?"""
+        fences = [action.host for action in actions if isinstance(action, Fence)]
+        if not fences:
+            return
+        living = [
+            host for host in picture.hosts.values() if host.lease.record.state is LeaseState.LIVE
+        ]
+        lost = [host.name for host in living if host.dead or host.unchanged_for >= WATCH]
+        unconfirmed = [name for name in fences if name not in resumed]
+        if unconfirmed and len(lost) >= BRAKE_HOSTS and len(lost) > BRAKE_SHARE * len(living):
+            raise Violation(
+                "brake", f"{unconfirmed} are fenced though {lost} of {len(living)} look lost"
+            )
+        confirmed_dead = {host.name for host in living if host.dead}
+        if picture.watching_for < TTL and set(fences) - confirmed_dead:
+            raise Violation("brake", f"{fences} are fenced by a coordinator that has just begun")
+
+    # -- 6: damage -------------------------------------------------------------------------------
+
+    def _check_damage(self, record: OwnerRecord) -> None:
+        self.seen["damaged"] += 1
+        source = record.parent.epoch if record.parent is not None else 0
+        if not self.bucket.prefix(record.tenant, source).lost:
+            raise Violation(
+                "damage",
+                f"{record.tenant} is called damaged though the store has lost nothing of epoch "
+                f"{source}: {record.reason}",
+            )
+
+
+def summary(seen: Mapping[str, int]) -> str:
+    """What a run has exercised, in one line."""
+    return ", ".join(f"{name} {count}" for name, count in sorted(seen.items()))

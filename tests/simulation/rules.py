@@ -1,0 +1,84 @@
+"""The rules of the protocol that the simulation can take away, one at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Every field is a rule; False is its broken twin."""
+
+    # Leases and self-fencing.
+    fence_before_claim: bool = True
+    """A lost host's lease is swapped to `fenced` before its tenants are taken."""
+    fence_what_was_watched: bool = True
+    """The fence is a compare-and-swap on the watched version, not an overwrite."""
+    watch_outlasts_deadline: bool = True
+    """Watching takes longer than a host lives without renewal; the twin watches for 8 s."""
+    deadline_from_sending: bool = True
+    """A renewal counts from its sending, never after the deadline; the twin: from its answer."""
+    nodes_have_deadlines: bool = True
+    """Nodes end by themselves; the twin leaves it to the agent to end them."""
+    effects_ask_the_deadline: bool = True
+    """An effect starts only while the authority lives, whoever has been held up."""
+    join_watches: bool = True
+    """A new agent watches the old one's lease before it takes it."""
+    over_means_dead: bool = True
+    """A node is told of as over only once its processes are gone."""
+    # Acknowledging.
+    sync_before_ack: bool = True
+    """Nothing is acknowledged that is not in the bucket."""
+    owner_read: bool = True
+    """The owner is read before the answer."""
+    owner_read_after_sync: bool = True
+    """It is read after the sync, not before."""
+    # Claiming.
+    claim_decided_version: bool = True
+    """The claim is made on the version that the decision was made on."""
+    claim_swaps: bool = True
+    """The claim is a compare-and-swap, not an overwrite."""
+    newer_lease: bool = True
+    """A lease of another incarnation shows an owner's end only if it was read after the owner."""
+    fresh_epoch: bool = True
+    """Every claim has a new epoch and with it a new prefix."""
+    keep_parent: bool = True
+    """Superseding what never was active copies its parent; the twin walks one epoch back."""
+    only_active_parents: bool = True
+    """An epoch that never was active is nobody's parent."""
+    newer_node_list: bool = True
+    """A node's absence counts only in a list that was asked for after the owner was read."""
+    unclear_is_over: bool = True
+    """A node whose release is unclear has stopped and stays so; the twin takes the write for
+    failed and serves on."""
+    # Restoring.
+    no_fixed_cut: bool = True
+    """What to restore is looked up after the claim; the twin goes by an earlier list."""
+    relist: bool = True
+    """A gap or a short list is looked at again before it is called damage."""
+    gap_check: bool = True
+    """A list with a gap is not restored from."""
+    floors: bool = True
+    """A list that ends below a proven position is not restored from."""
+    base_before_active: bool = True
+    """An epoch becomes active only once its base is in the bucket."""
+    only_content_damages: bool = True
+    """A store that does not answer is not counted as a failure of the content."""
+    # The coordinator.
+    pacing: bool = True
+    """At most STARTS_PER_HOST starts are under way on a host."""
+    brake: bool = True
+    """Many hosts lost at once are not fenced before an operator agrees."""
+    orders_end_with_the_lease: bool = True
+    """An order to a host ends when its lease does, whoever fenced it and whatever its last list
+    of nodes said."""
+
+
+ALL = Rules()
+NAMES = tuple(field.name for field in fields(Rules))
+
+
+def without(name: str) -> Rules:
+    """The protocol with one rule taken away."""
+    assert name in NAMES, name
+    return Rules(**{name: False})
