@@ -227,18 +227,42 @@ def tenant_create(
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="A variable for its engine (repeatable)."),
     ] = None,
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait until it serves; 0 does not wait.")
+    ] = 30.0,
     name: Name = state.DEFAULT_NAME,
     address: Address = None,
     as_json: Json = False,
 ) -> None:
-    """Create a tenant. It is recorded in the bucket before this returns."""
+    """Create a tenant. It is recorded in the bucket before its engine is started."""
     variables = dict(_variable(text) for text in env or [])
     with connect(name, address) as client:
         view = client.create_tenant(tenant, module, durability.value, variables)
+        console.note(f"created tenant {view.name} ({view.app}, {view.durability})")
+        view = _await_serving(client, view, wait)
     if as_json:
         console.print_json(view)
-    else:
-        console.note(f"created tenant {view.name} ({view.app}, {view.durability})")
+    elif view.serving:
+        console.note(f"{view.name} serves on {view.host}")
+
+
+def _await_serving(client: Client, view: TenantView, seconds: float) -> TenantView:
+    """Wait until a tenant serves. Raises Problem when its engine does not start."""
+    deadline = time.monotonic() + seconds
+    while not view.serving and time.monotonic() < deadline:
+        time.sleep(0.1)
+        view = client.tenant(view.name)
+        if view.state == "damaged" or (view.state == "active" and view.detail):
+            break
+    if view.serving or not seconds:
+        return view
+    raise Problem(
+        "not_serving",
+        f"Tenant {view.name} was created, but does not serve: "
+        f"{view.detail or f'it is {view.state} after {seconds:.0f} s'}",
+        f"Mend its application; it is started again by itself. `litefleet tenant show {view.name}` "
+        "tells how it stands.",
+    )
 
 
 @tenant_app.command("list")
@@ -380,7 +404,7 @@ def _tenant_table(tenants: list[TenantView]) -> Table:
         counts = one.executions
         table.add_row(
             one.name,
-            one.state,
+            _state(one),
             one.host or "",
             str(one.epoch),
             one.durability,
@@ -390,13 +414,17 @@ def _tenant_table(tenants: list[TenantView]) -> Table:
     return table
 
 
+def _state(view: TenantView) -> str:
+    return "failing" if view.state == "active" and not view.serving else view.state
+
+
 def _tenant_details(view: TenantView) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
     table.add_column()
     rows = {
         "tenant": view.name,
-        "state": view.state,
+        "state": _state(view),
         "host": view.host or "",
         "epoch": str(view.epoch),
         "lineage": view.lineage or "",
@@ -408,6 +436,8 @@ def _tenant_details(view: TenantView) -> Table:
         "replica": f"txid {_position(view.txid)}, replicated to {_position(view.replicated_txid)}",
         "lag": console.age(view.lag_seconds),
     }
+    if view.detail:
+        rows["trouble"] = view.detail
     for key, value in rows.items():
         table.add_row(key, value)
     for one in view.recoveries:

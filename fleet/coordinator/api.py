@@ -31,7 +31,7 @@ from fleet.views import (
     TenantWanted,
     Timeline,
 )
-from node.order import ENDED
+from node.order import ENDED, NodeStatus
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
@@ -183,7 +183,7 @@ def _tenant(coordinator: Coordinator, name: str, tenant: Tenant) -> TenantView:
         known = view["state"] == "active"
         view |= {
             "serving": node.serving and node.state not in ENDED,
-            "detail": node.detail or (node.incidents[-1] if node.incidents else ""),
+            "detail": node.detail or _trouble(node),
             "executions": Executions(**node.executions),
             "sequence": lag.sequence,
             "proven_sequence": lag.proven_sequence,
@@ -194,6 +194,13 @@ def _tenant(coordinator: Coordinator, name: str, tenant: Tenant) -> TenantView:
             "proven_at": lag.proven_at,
         }
     return TenantView.model_validate(view)
+
+
+def _trouble(node: NodeStatus) -> str:
+    """The last thing that went wrong with a node that does not serve, without its time."""
+    if node.serving or not node.incidents:
+        return ""
+    return node.incidents[-1].partition(" ")[2]
 
 
 def _host(coordinator: Coordinator, name: str) -> HostView:

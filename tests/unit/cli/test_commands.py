@@ -20,6 +20,7 @@ TENANT = {
     "host": "host-2",
     "epoch": 2,
     "lineage": "l-1",
+    "serving": True,
     "executions": {"running": 1, "completed": 2, "failed": 0},
     "sequence": 40,
     "proven_sequence": 39,
@@ -54,11 +55,14 @@ def coordinator(request: httpx.Request) -> httpx.Response:
                 "hint": "Choose another name.",
             }
             return httpx.Response(409, json={"error": error})
-        return httpx.Response(201, json=TENANT | body)
+        return httpx.Response(201, json=TENANT | body | {"serving": body["name"] != "broken"})
     if path == "/api/tenants":
         return httpx.Response(200, json={"items": [TENANT], "next": None})
     if path == "/api/tenants/acme":
         return httpx.Response(200, json=TENANT)
+    if path == "/api/tenants/broken":
+        trouble = {"name": "broken", "serving": False, "detail": "the engine ended with 1: why"}
+        return httpx.Response(200, json=TENANT | trouble)
     if path == "/api/hosts":
         host = {"name": "host-2", "state": "live", "tenants": ["acme"], "lease_age_seconds": 1.25}
         return httpx.Response(200, json={"items": [host], "next": None})
@@ -146,6 +150,15 @@ def test_a_refusal_is_a_message_with_what_to_do(run) -> None:  # type: ignore[no
     as_json = run("tenant", "create", "taken", "--json")
     assert as_json.code == 1
     assert json.loads(as_json.out)["error"]["type"] == "duplicate"
+
+
+def test_a_tenant_whose_engine_does_not_start_says_why(run) -> None:  # type: ignore[no-untyped-def]
+    ran = run("tenant", "create", "broken")
+    assert ran.code == 1
+    assert "was created, but does not serve: the engine ended with 1: why" in ran.err
+    assert run("tenant", "create", "broken", "--wait", "0").code == 0
+    assert "the engine ended with 1: why" in run("tenant", "show", "broken").out
+    assert "failing" in run("tenant", "show", "broken").out
 
 
 @pytest.mark.parametrize(
