@@ -33,6 +33,10 @@ class Replication:
     def ended(self) -> None:
         self._streaming.clear()
 
+    async def streaming(self) -> None:
+        """Wait until the sidecar can be asked."""
+        await self._streaming.wait()
+
     async def sync(self, timeout: float) -> Positions:
         """Upload all that is committed. Raises `ControlError`."""
         await self._streaming.wait()

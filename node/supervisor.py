@@ -197,7 +197,7 @@ class Supervisor:
     def _make_proofs(self, claim: Claim, sidecar: Sidecar) -> Proofs:
         tracker = LagTracker()
         self._replication = Replication(sidecar, tracker)
-        self._replication.started()
+        self._replication.started()  # a base in the bucket shows that it streams
         barrier = GroupBarrier(
             self._replication.sync,
             self._read_owner,
@@ -294,17 +294,31 @@ class Supervisor:
             self._set(serving=True, serving_since=self._clock())
 
     async def _keep_engine(self) -> None:
-        """Restart a dead engine in place, on its file and in its epoch: the host is not lost."""
+        """Restart a dead engine in place, on its file and in its epoch: the host is not lost.
+
+        The sidecar is restarted before it. An engine that is killed between writing a commit's last
+        frame and publishing it in the shared WAL index leaves a commit that Litestream, which reads
+        the file, has seen and may have uploaded, and that SQLite, as long as anybody has the index
+        open, does not know of: the next engine would write over it. Litestream 0.5.17 then takes a
+        snapshot from the wrong place, and fails for ever ("read database page N: EOF") or uploads
+        stale pages. With every connection closed, whoever opens the file first recovers the WAL as
+        a whole, that commit included.
+        """
         assert self._engine is not None
+        assert self._sidecar is not None
+        assert self._replication is not None
         restarts = Restarts()
         while True:
             began = time.monotonic()
             status = await self._engine.ended()
+            self._replication.ended()
+            self._sidecar.kill()
             pause = restarts.pause_after(time.monotonic() - began)
             words = self._engine.last_words()
             self._incident(f"the engine ended with {status}: {words}; restarted after {pause} s")
             self._set(engine_restarts=self.status.engine_restarts + 1, serving=False)
             await asyncio.sleep(pause)
+            await self._replication.streaming()
             if not self._authority.alive():
                 return
             await self._start_engine(self._engine)
