@@ -10,10 +10,21 @@ import secrets
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from backup.errors import Conflict, Denied, NotFound, Precondition, StoreError, Unreachable
+from backup.errors import (
+    Ambiguous,
+    Conflict,
+    Denied,
+    NotFound,
+    Precondition,
+    StoreError,
+    Throttled,
+    Unreachable,
+)
 from backup.store import ObjectStore
 
 RACERS = 8
+ATTEMPTS = 3
+"""How often a probe is begun whose answers get lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +56,21 @@ class ProbeReport:
 def probe(store: ObjectStore, nonce: str | None = None) -> ProbeReport:
     """Try every promise on keys of a fresh ``probe/<nonce>/`` and remove them again.
 
-    Never raises: an unreachable or refusing store is a failed check.
+    Never raises: an unreachable or refusing store is a failed check. A write whose answer was lost
+    shows nothing of the promises, so the probe is then begun anew, on other keys.
     """
-    root = f"probe/{nonce or secrets.token_hex(8)}/"
+    for _ in range(ATTEMPTS - 1):
+        report, unclear = _probe(store, f"probe/{nonce or secrets.token_hex(8)}/")
+        if not unclear:
+            return report
+    return _probe(store, f"probe/{nonce or secrets.token_hex(8)}/")[0]
+
+
+def _probe(store: ObjectStore, root: str) -> tuple[ProbeReport, bool]:
+    """One try, and whether it ended because an answer was lost."""
     checks: list[Check] = []
     hint = ""
+    unclear = False
     try:
         checks += _conditions(store, root)
         checks.append(_race(store, root))
@@ -57,6 +78,7 @@ def probe(store: ObjectStore, nonce: str | None = None) -> ProbeReport:
     except StoreError as error:
         checks.append(Check("reach", False, str(error)))
         hint = _hint(error)
+        unclear = isinstance(error, Ambiguous | Throttled)
     else:
         if not all(check.ok for check in checks):
             hint = (
@@ -64,7 +86,7 @@ def probe(store: ObjectStore, nonce: str | None = None) -> ProbeReport:
                 "writes (AWS S3, Cloudflare R2, MinIO, SeaweedFS)"
             )
     _clean(store, root)
-    return ProbeReport(checks, hint)
+    return ProbeReport(checks, hint), unclear
 
 
 def _conditions(store: ObjectStore, root: str) -> list[Check]:

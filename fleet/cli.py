@@ -135,7 +135,8 @@ def demo(
     tenants: Annotated[int, typer.Option(min=1, max=50, help="How many tenants.")] = 6,
     hosts: Annotated[int, typer.Option(min=1, max=20, help="How many hosts.")] = 3,
     documents: Annotated[
-        int | None, typer.Option(min=1, help="How many documents for each tenant (default: all).")
+        int | None,
+        typer.Option(min=1, help="How many documents for each tenant (default: all, up to 100)."),
     ] = None,
     input: Annotated[
         Path | None,

@@ -26,6 +26,8 @@ _HOP_BY_HOP = frozenset(
     }
 )
 """Headers that are for one hop only. The fleet's own token ends at the gateway too."""
+_OWN = frozenset({"date", "server"})
+"""Headers that this server puts on every answer itself."""
 
 
 def unavailable(message: str, retry_after: int = 1) -> JSONResponse:
@@ -77,7 +79,8 @@ async def forward(
     if epoch.isdigit() and int(epoch) < oldest_epoch:
         await answer.aclose()
         return unavailable(f"an answer of epoch {epoch} came after epoch {oldest_epoch} began")
-    kept = {name: value for name, value in answer.headers.items() if name not in _HOP_BY_HOP}
+    passing = answer.headers.items()
+    kept = {name: value for name, value in passing if name not in _HOP_BY_HOP | _OWN}
     return StreamingResponse(
         answer.aiter_raw(),
         status_code=answer.status_code,

@@ -71,5 +71,5 @@ def _announce(fleet: LocalFleet, as_json: bool) -> None:
         return
     option = "" if fleet.settings.name == state.DEFAULT_NAME else f" --name {fleet.settings.name}"
     console.note(f"the fleet is up at {fleet.address} with {len(fleet.hosts)} hosts")
-    console.note(f"in another terminal: litefleet tenant create first{option}")
+    console.note(f"in another terminal: litefleet tenant create first --app YOUR_MODULE{option}")
     console.note("Ctrl-C stops it")

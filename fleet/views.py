@@ -14,6 +14,7 @@ Durability = Literal["async", "before_effects", "every_commit"]
 TenantState = Literal[
     "pending", "restoring", "active", "draining", "released", "damaged", "lost", "deleted"
 ]
+ExecutionStatus = Literal["running", "completed", "failed", "diverged"]
 HostState = Literal["live", "suspect", "fenced"]
 
 
@@ -194,7 +195,7 @@ class ExecutionView(View):
 
     id: str
     workflow: str
-    status: Literal["running", "completed", "failed"]
+    status: ExecutionStatus
 
 
 class ExecutionList(View):
@@ -206,7 +207,7 @@ class Outcome(View):
     """The result of an execution as far as it is known."""
 
     id: str
-    status: Literal["running", "completed", "failed"]
+    status: ExecutionStatus
     result: Any = None
     error: Any = None
     durable: bool = False

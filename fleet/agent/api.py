@@ -29,7 +29,7 @@ class NodeList(BaseModel):
 
 def create_app(agent: Agent, token: str) -> FastAPI:
     """The agent's application; every path but ``/healthz`` needs the fleet's token."""
-    app = FastAPI(title="Litefleet host agent", docs_url=None, redoc_url=None)
+    app = FastAPI(title="Litefleet host agent", docs_url=None, redoc_url=None, openapi_url=None)
     clients: dict[str, httpx.AsyncClient] = {}
 
     async def bearer(request: Request) -> None:

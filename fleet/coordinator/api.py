@@ -43,7 +43,11 @@ class Resumed(BaseModel):
 
 
 def create_app(coordinator: Coordinator, token: str) -> FastAPI:
-    """The coordinator's application; every path but ``/healthz`` needs the fleet's token."""
+    """The coordinator's application.
+
+    Every path needs the fleet's token, but ``/healthz`` and the description of the API itself
+    (``/docs``, ``/openapi.json``).
+    """
     # One for each host: a pool is searched from end to end for every request that it carries.
     clients: dict[str, httpx.AsyncClient] = {}
     app = FastAPI(title="Litefleet", docs_url="/docs", redoc_url=None)
@@ -179,11 +183,13 @@ def _tenant(coordinator: Coordinator, name: str, tenant: Tenant) -> TenantView:
     }
     if node is not None and owner is not None and node.epoch == owner.epoch:
         lag = node.lag
-        # What a lost host said last is not how things are: its lag is not known.
-        known = view["state"] == "active"
+        # What a silent host said last is not how things are: its lag is not known.
+        answers = seen is not None and seen.nodes is not None
+        known = answers and view["state"] == "active"
+        silence = "" if answers else f"{node.host} does not answer"
         view |= {
-            "serving": node.serving and node.state not in ENDED,
-            "detail": node.detail or _trouble(node),
+            "serving": answers and node.serving and node.state not in ENDED,
+            "detail": node.detail or _trouble(node) or silence,
             "executions": Executions(**node.executions),
             "sequence": lag.sequence,
             "proven_sequence": lag.proven_sequence,

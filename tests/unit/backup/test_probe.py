@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Literal
+
 import pytest
 
-from backup.errors import Denied, NotFound, Unreachable
+from backup.errors import Ambiguous, Denied, NotFound, Unreachable
 from backup.memory import MemoryStore
 from backup.probe import probe
 
@@ -49,6 +52,16 @@ def test_broken_stores_are_caught(broken: type[MemoryStore]) -> None:
     assert not report.ok
     assert report.findings
     assert "conditional writes" in report.hint
+
+
+def test_a_lost_answer_shows_nothing_and_is_probed_anew() -> None:
+    store = MemoryStore()
+    lose: Iterator[Literal["after"]] = iter(["after"])
+    store.fault = lambda operation, key: next(lose, None) if operation == "put" else None
+    report = probe(store)
+    assert report.ok, report.findings
+    store.fault = lambda operation, key: Ambiguous("no answer") if operation == "put" else None
+    assert not probe(store).ok
 
 
 @pytest.mark.parametrize(
