@@ -1,9 +1,11 @@
 """What a tenant's code imports: `from node import activity, workflow`."""
 
 from node.engine.context import ActivityInfo, WorkflowInfo
-from node.engine.definition import Activity, RetryPolicy, Workflow, activity, workflow
+from node.engine.definition import Activity, RetryPolicy, Workflow, activity
 from node.engine.durability import Durability
 from node.engine.errors import ActivityFailed, NonRetryable, RetryLater
+from node.engine.namespace import workflow
+from node.engine.signals import Signal
 
 __all__ = [
     "Activity",
@@ -13,6 +15,7 @@ __all__ = [
     "NonRetryable",
     "RetryLater",
     "RetryPolicy",
+    "Signal",
     "Workflow",
     "WorkflowInfo",
     "activity",

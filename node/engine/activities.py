@@ -18,7 +18,7 @@ from node.engine.durability import Durability, Proofs, effective
 from node.engine.errors import EngineStopped
 from node.engine.events import Kind, Payload
 from node.engine.live import Live
-from node.engine.run import Pending
+from node.engine.steps import Pending
 from node.engine.writer import Call, WriterTransaction
 
 logger = logging.getLogger(__name__)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from node.engine.definition import Activity, Workflow
 from node.engine.errors import DefinitionError
+from node.engine.signals import Signal
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +19,14 @@ class Application:
     name: str
     workflows: Mapping[str, Workflow[..., Any]]
     activities: Mapping[str, Activity[..., Any]]
+    signals: Mapping[str, Signal[Any]] = field(default_factory=dict)
 
 
 def collect(name: str, things: Iterable[object]) -> Application:
-    """The workflows and activities among `things`. Raises DefinitionError."""
+    """The workflows, activities and signals among `things`. Raises DefinitionError."""
     workflows: dict[str, Workflow[..., Any]] = {}
     activities: dict[str, Activity[..., Any]] = {}
+    signals: dict[str, Signal[Any]] = {}
     for thing in things:
         if isinstance(thing, Workflow):
             if workflows.setdefault(thing.name, thing) is not thing:
@@ -33,11 +36,13 @@ def collect(name: str, things: Iterable[object]) -> Application:
             if activities.setdefault(thing.name, thing) is not thing:
                 raise DefinitionError(f"{name}: two activities are named {thing.name!r}")
             thing.codec.check()
+        elif isinstance(thing, Signal) and signals.setdefault(thing.name, thing) is not thing:
+            raise DefinitionError(f"{name}: two signals are named {thing.name!r}")
     if not workflows:
         raise DefinitionError(
             f"{name} declares no workflow", hint="Declare one with @workflow on an async def."
         )
-    return Application(name, workflows, activities)
+    return Application(name, workflows, activities, signals)
 
 
 def load_app(module: str) -> Application:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
-import uuid as uuids
 from asyncio.events import _get_running_loop
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import update_wrapper
 from random import Random
 from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
-from node.engine.context import ActivityInfo, Transaction, WorkflowInfo, activity_info
+from node.engine.context import ActivityInfo, Transaction, activity_info
 from node.engine.durability import Durability
-from node.engine.errors import DefinitionError, NonRetryable, NotInActivity, NotInWorkflow
+from node.engine.errors import DefinitionError, NonRetryable, NotInActivity
 from node.engine.loop import WorkflowLoop
 from node.engine.payload import Codec
 
@@ -65,6 +64,13 @@ class RetryPolicy:
         return wait * (1 + self.jitter * random.uniform(-1, 1))
 
 
+class Calls(Protocol):
+    """The execution whose code calls an activity."""
+
+    def call(self, activity: Activity[Any, Any], payload: str) -> asyncio.Future[Any]:
+        """A step: its number is taken and its intent is recorded now."""
+
+
 class Activity(Generic[P, R]):
     """A function with side effects. Awaited in a workflow it is a step of the log; called
     anywhere else it is just the function."""
@@ -79,7 +85,7 @@ class Activity(Generic[P, R]):
         durability: Durability | None,
         transactional: bool,
     ) -> None:
-        self.name = _named(name or function.__name__, "activity")
+        self.name = named(name or function.__name__, "activity")
         self.function = function
         self.is_async = inspect.iscoroutinefunction(function)
         self.retry = retry
@@ -105,8 +111,9 @@ class Activity(Generic[P, R]):
         loop = _get_running_loop()
         if isinstance(loop, WorkflowLoop):
             # The step's identity is fixed here, at the call, and not where it is awaited.
-            future = _run(loop).call(self, self.codec.input(args, kwargs))
-            return _result(future)
+            running = cast("Calls", loop.owner)
+            future = running.call(self, self.codec.input(args, kwargs))
+            return result_of(future)
         return self._direct(*args, **kwargs)
 
     async def _direct(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -114,7 +121,7 @@ class Activity(Generic[P, R]):
         return cast(R, await value if self.is_async else value)
 
 
-async def _result(future: asyncio.Future[Any]) -> Any:
+async def result_of(future: asyncio.Future[Any]) -> Any:
     return await future
 
 
@@ -128,7 +135,7 @@ class Workflow(Generic[P, R]):
         name: str | None,
         durability: Durability | None,
     ) -> None:
-        self.name = _named(name or function.__name__, "workflow")
+        self.name = named(name or function.__name__, "workflow")
         if not inspect.iscoroutinefunction(function):
             raise DefinitionError(f"{self.name}: a workflow is an async def function")
         self.function = function
@@ -140,89 +147,12 @@ class Workflow(Generic[P, R]):
         return self.function(*args, **kwargs)
 
 
-def _named(name: str, what: str) -> str:
+def named(name: str, what: str) -> str:
     if not _NAME.fullmatch(name):
         raise DefinitionError(
             f"{name!r} is no name for a {what}: letters, digits, '_', '.' and '-', at most 100"
         )
     return name
-
-
-class Running(Protocol):
-    """The execution that a workflow's code runs in."""
-
-    def call(self, activity: Activity[Any, Any], payload: str) -> asyncio.Future[Any]:
-        """A step: its number is taken and its intent is recorded now."""
-
-    def info(self) -> WorkflowInfo:
-        """Who is running."""
-
-    @property
-    def random(self) -> Random:
-        """The execution's own random numbers."""
-
-
-def _run(loop: WorkflowLoop) -> Running:
-    return cast(Running, loop.owner)
-
-
-def _inside(what: str) -> WorkflowLoop:
-    loop = _get_running_loop()
-    if not isinstance(loop, WorkflowLoop):
-        raise NotInWorkflow(f"workflow.{what}() was called outside of a workflow")
-    return loop
-
-
-class _WorkflowDecorator(Protocol):
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
-
-
-class WorkflowNamespace:
-    """`workflow`: the decorator, and what a workflow uses in place of clock and chance."""
-
-    @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
-    @overload
-    def __call__(
-        self, /, *, name: str | None = ..., durability: Durability | str | None = ...
-    ) -> _WorkflowDecorator: ...
-    def __call__(
-        self,
-        function: Callable[..., Coroutine[Any, Any, Any]] | None = None,
-        /,
-        *,
-        name: str | None = None,
-        durability: Durability | str | None = None,
-    ) -> Any:
-        """Declare a workflow. `durability` is its level (the tenant's floor still holds)."""
-        level = _level(durability)
-
-        def declare(function: Callable[..., Coroutine[Any, Any, Any]]) -> Workflow[..., Any]:
-            return Workflow(function, name=name, durability=level)
-
-        return declare if function is None else declare(function)
-
-    def now(self) -> datetime:
-        """The time, in UTC, of the last event this workflow was told. It never goes back."""
-        return datetime.fromtimestamp(_inside("now").time(), UTC)
-
-    async def sleep(self, duration: float | timedelta) -> None:
-        """Sleep for seconds or a timedelta; the UTC deadline is in the log."""
-        _inside("sleep")
-        seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
-        await asyncio.sleep(seconds)
-
-    def random(self) -> Random:
-        """This execution's random numbers: the same on every replay."""
-        return _run(_inside("random")).random
-
-    def uuid4(self) -> uuids.UUID:
-        """A random UUID: the same on every replay."""
-        return uuids.UUID(int=_run(_inside("uuid4")).random.getrandbits(128), version=4)
-
-    def info(self) -> WorkflowInfo:
-        """The running execution. Raises NotInWorkflow."""
-        return _run(_inside("info")).info()
 
 
 class _ActivityDecorator(Protocol):
@@ -263,7 +193,7 @@ class ActivityNamespace:
     ) -> Any:
         """Declare an activity. `timeout` is for one attempt. A plain function runs on a thread;
         at its timeout it is left behind, since nothing can stop it."""
-        level = _level(durability)
+        level = level_of(durability)
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
 
         def declare(function: Callable[..., Any]) -> Activity[..., Any]:
@@ -293,7 +223,7 @@ class ActivityNamespace:
         return transaction
 
 
-def _level(durability: Durability | str | None) -> Durability | None:
+def level_of(durability: Durability | str | None) -> Durability | None:
     if durability is None:
         return None
     try:
@@ -303,5 +233,4 @@ def _level(durability: Durability | str | None) -> Durability | None:
         raise DefinitionError(f"no durability {durability!r}; there are: {levels}") from None
 
 
-workflow = WorkflowNamespace()
 activity = ActivityNamespace()

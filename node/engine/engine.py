@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random, SystemRandom
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from node.engine import guard
 from node.engine.application import Application
@@ -27,6 +27,7 @@ from node.engine.errors import (
 from node.engine.events import STATUS_CODES, Event, Kind, Payload, Status
 from node.engine.executor import Executor
 from node.engine.live import Live
+from node.engine.mail import Answer, Mail, Sent
 from node.engine.schema import connect
 from node.engine.store import Store, Stored
 from node.engine.views import ExecutionView, Started, view_of
@@ -146,6 +147,12 @@ class Engine:
             on_closed=self._closed,
             on_broken=self._failed,
         )
+        self._mail = Mail(
+            application=config.application,
+            executor=self._executor,
+            store=store,
+            commits=self._commits,
+        )
         self._rowid = store.last_rowid()
         for code, count in store.counts().items():
             self._counts[STATUS_CODES[code]] = count
@@ -177,6 +184,7 @@ class Engine:
         self._opened = False
         self._stop(EngineStopped("the engine is closed"))
         await self._commits.close()
+        self._executor.refuse_uncommitted(EngineStopped("the engine is closed"))
         await self._proofs.close()
         self._store.close()
 
@@ -280,6 +288,40 @@ class Engine:
         except EngineStopped:
             return Outcome.FENCED if self._proofs.fenced else Outcome.UNKNOWN
         return Outcome.DURABLE if self._executor.may_have_effects() else Outcome.UNKNOWN
+
+    # Messages ---------------------------------------------------------------------------------
+
+    async def signal(
+        self, id: str, name: str, value: Any = None, *, key: str | None = None
+    ) -> Sent:
+        """Send an execution a signal; in the log when this returns, and told after that.
+
+        With a `key` that this execution has had in a signal of this name, nothing happens.
+        Raises UnknownExecution, ExecutionClosed, ExecutionDiverged, PayloadError,
+        PayloadTooLarge, EngineStopped.
+        """
+        self._refuse_when_stopped()
+        return await self._mail.signal(id, name, value, key)
+
+    async def update(
+        self, id: str, name: str, input: Mapping[str, Any], *, key: str | None = None
+    ) -> Answer:
+        """Have an execution's update handler answer; its answer is in the log when this returns.
+
+        Sent again with the same `key` it gives the same answer. Raises UnknownHandler,
+        UpdateRefused (nothing was logged), UpdateFailed, and what `signal` raises.
+        """
+        self._refuse_when_stopped()
+        return await self._mail.update(id, name, input, key)
+
+    async def query(self, id: str, name: str, input: Mapping[str, Any]) -> Answer:
+        """Ask an execution, open or closed, something that changes nothing and is not logged.
+
+        Raises UnknownExecution, UnknownHandler, PayloadError, StateChanged (it tried to change
+        something), QueryFailed, UnknownWorkflow, Divergence, EngineStopped.
+        """
+        self._refuse_when_stopped()
+        return await self._mail.query(id, name, input)
 
     # Reading ----------------------------------------------------------------------------------
 

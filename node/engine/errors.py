@@ -110,6 +110,53 @@ class ExecutionConflict(EngineError):
     hint = "Use another id, or the same workflow and input to get the existing execution."
 
 
+class ExecutionClosed(EngineError):
+    """The execution has ended; it takes no more messages."""
+
+    hint = "Look at its result; start another execution to go on."
+
+
+class ExecutionDiverged(EngineError):
+    """The execution's code does not follow its log; it takes no messages until it does."""
+
+    hint = "Put back the code that wrote its log, restart, and send it again."
+
+
+class UnknownHandler(EngineError):
+    """The workflow's code has registered nothing that answers this query or update."""
+
+    hint = "Check the name; a handler is there once the workflow's code has declared it."
+
+
+class UpdateRefused(EngineError):
+    """The update's validator refused it, and nothing was logged."""
+
+    hint = "The message says why; correct the update and send it again."
+
+
+class UpdateFailed(EngineError):
+    """The update was accepted, and its handler raised. `type` and `message` say what."""
+
+    hint = "The update is in the log. Send another one if it should be tried again."
+
+    def __init__(self, name: str, *, type: str, message: str) -> None:
+        super().__init__(f"{name}: {type}: {message}")
+        self.type = type
+        self.message = message
+
+
+class QueryFailed(EngineError):
+    """The query's function raised. Nothing was changed."""
+
+    hint = "The message says what it raised; the workflow goes on."
+
+
+class StateChanged(EngineError):
+    """A query, a validator or a condition tried to change the workflow, and was refused."""
+
+    hint = "Use an update to change the workflow; a query, validator or condition only looks."
+
+
 class EngineStopped(EngineError):
     """The engine is closing, closed, fenced or failed, and takes no more work."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Final
@@ -36,12 +37,36 @@ class Kind(IntEnum):
     """A timer is set; the payload is its deadline in unix milliseconds."""
     TIMER_FIRED = 21
     """The deadline has passed."""
+    SIGNAL = 30
+    """A signal arrived; name is the signal's, the payload its value and its key (see `letter`)."""
+    UPDATE = 31
+    """An update was accepted; the payload is its input and its key (see `letter`)."""
+    UPDATE_COMPLETED = 32
+    """The update's handler returned; the payload is its result."""
+    UPDATE_FAILED = 33
+    """The update's handler raised; the payload is the error."""
 
 
 #: What a workflow's code does; a replay must do the same in the same order.
-COMMANDS: Final = frozenset({Kind.STEP, Kind.STEP_CANCELLED, Kind.TIMER})
+COMMANDS: Final = frozenset(
+    {
+        Kind.STEP,
+        Kind.STEP_CANCELLED,
+        Kind.TIMER,
+        Kind.UPDATE_COMPLETED,
+        Kind.UPDATE_FAILED,
+    }
+)
+#: What comes from outside, unasked; each name counts its own.
+MESSAGES: Final = frozenset({Kind.SIGNAL, Kind.UPDATE})
+#: How a step that the code waits for ends.
+OUTCOMES: Final = frozenset({Kind.STEP_COMPLETED, Kind.STEP_FAILED, Kind.TIMER_FIRED})
+#: What happens to a step in between, unseen by the code.
+NOTES: Final = frozenset({Kind.STEP_RETRY})
+#: How an accepted update ends.
+UPDATE_ENDS: Final = frozenset({Kind.UPDATE_COMPLETED, Kind.UPDATE_FAILED})
 #: What a workflow's code is told; a replay tells it the same in the same order.
-DELIVERIES: Final = frozenset({Kind.STEP_COMPLETED, Kind.STEP_FAILED, Kind.TIMER_FIRED})
+DELIVERIES: Final = OUTCOMES | MESSAGES
 #: What ends an execution. Exactly one of them closes each finished execution.
 CLOSING: Final = frozenset({Kind.COMPLETED, Kind.FAILED})
 
@@ -60,6 +85,23 @@ class Status(StrEnum):
 #: The numbers of the log's `status` column.
 STATUS_CODES: Final = {0: Status.RUNNING, 1: Status.COMPLETED, 2: Status.FAILED}
 CLOSED_AS: Final = {Kind.COMPLETED: 1, Kind.FAILED: 2}
+
+
+def letter(value: str | None, key: str | None) -> str:
+    """The payload of a message: {"v": its JSON value, "k": its idempotency key, if any}."""
+    text = "null" if value is None else value
+    return f'{{"v":{text}}}' if key is None else f'{{"v":{text},"k":{json.dumps(key)}}}'
+
+
+def opened(payload: Payload) -> tuple[str, str | None]:
+    """The JSON value and the key of a `letter`. Raises ValueError when it is none."""
+    body = json.loads(str(payload))
+    if not isinstance(body, dict) or "v" not in body or not body.keys() <= {"v", "k"}:
+        raise ValueError("a message's payload has a value, and a key or none")
+    key = body.get("k")
+    if not (key is None or isinstance(key, str)):
+        raise ValueError("a message's key is text")
+    return json.dumps(body["v"], separators=(",", ":"), ensure_ascii=False), key
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,22 +8,26 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from random import Random
-from typing import cast
+from typing import Any, cast
 
 from node.engine.activities import Activities
 from node.engine.application import Application
 from node.engine.commits import Commits
+from node.engine.definition import Workflow
 from node.engine.durability import Durability, Proofs, effective
 from node.engine.errors import (
     Divergence,
     EngineError,
     EngineStopped,
+    ExecutionClosed,
+    ExecutionDiverged,
     UnknownWorkflow,
     describe,
 )
-from node.engine.events import CLOSING, Event, Kind, Payload
-from node.engine.live import Live
-from node.engine.run import Command, Pending, Run, Step
+from node.engine.events import CLOSING, UPDATE_ENDS, Event, Kind, Payload
+from node.engine.live import Answered, Live, Post
+from node.engine.run import Run
+from node.engine.steps import Command, Pending, Step
 from node.engine.store import Stored
 from node.engine.timers import Timers
 
@@ -67,6 +71,7 @@ class Executor:
         self._on_broken = on_broken
         self._loop = asyncio.get_running_loop()
         self._stopped = False
+        self._unanswered: set[asyncio.Future[Any]] = set()
         self._timers: Timers[tuple[Live, Step]] = Timers(self._loop, now, self._due)
         self._activities = Activities(
             lineage=lineage,
@@ -96,7 +101,10 @@ class Executor:
             live.closed.set()
 
     def refuse_uncommitted(self, reason: EngineStopped) -> None:
-        """Tell who waits for a start that it will not be committed."""
+        """Tell who waits for a start or a message that it will not be committed."""
+        for future in [future for future in self._unanswered if not future.done()]:
+            future.set_exception(reason)
+            future.exception()
         for live in self.live.values():
             if not live.committed.done():
                 live.committed.set_exception(reason)
@@ -131,10 +139,9 @@ class Executor:
             return live
         if live.history is not None:
             live.history = [event for event in history if event.kind is not Kind.STEP_RETRY]
-        # With every_commit, outcomes are logged before the code is told.
-        strict = live.durability is not Durability.EVERY_COMMIT
+        live.post = Post.of(history)
         try:
-            commands = live.run.replay(history, strict=strict)
+            commands = live.run.replay(history, strict=_strict(live.durability))
         except EngineError as error:
             self._give_up(live, error)
             return live
@@ -148,17 +155,28 @@ class Executor:
                 self._activities.launch(live, pending, pending.progress.sequence)
         return live
 
+    def rehearse(self, stored: Stored, history: Sequence[Event]) -> Run:
+        """The code of an execution as the log has it, beside the one that runs, to be looked at
+        and dropped. Raises UnknownWorkflow, Divergence, DeterminismError."""
+        definition = self._application.workflows.get(stored.workflow)
+        if definition is None:
+            raise UnknownWorkflow(f"no workflow {stored.workflow!r}")
+        run = self._run(stored.id, definition, str(stored.input))
+        run.replay(history, strict=_strict(effective(self._floor, definition.durability)))
+        return run
+
+    def _run(self, key: str, definition: Workflow[..., Any], payload: str) -> Run:
+        return Run(
+            key=key,
+            workflow=definition,
+            payload=payload,
+            tenant=self._tenant,
+            lineage=self._lineage,
+        )
+
     def _admit(self, key: str, rowid: int, workflow: str, payload: str) -> Live:
         definition = self._application.workflows.get(workflow)
-        run = None
-        if definition is not None:
-            run = Run(
-                key=key,
-                workflow=definition,
-                payload=payload,
-                tenant=self._tenant,
-                lineage=self._lineage,
-            )
+        run = None if definition is None else self._run(key, definition, payload)
         live = Live(
             key=key,
             rowid=rowid,
@@ -195,6 +213,8 @@ class Executor:
                 # What was left behind in this turn must not come after the end.
                 self._commits.withdraw_calls(live.rowid)
                 after = partial(self._closed, live, command.kind)
+            elif command.kind in UPDATE_ENDS:
+                after = partial(self._answered, live, command)
             elif pending is None:
                 raise AssertionError(f"{command.kind.name} is about no step")
             elif command.kind is Kind.STEP:
@@ -217,6 +237,18 @@ class Executor:
         del self.live[live.key]
         self._on_closed(live, kind)
         live.closed.set()
+        ended = ExecutionClosed(f"execution {live.key!r} ended before it could answer")
+        for future in live.answers.values():
+            if not future.done():
+                future.set_exception(ended)
+        # They find the execution closed.
+        while live.deferred:
+            live.deferred.pop(0)()
+
+    def _answered(self, live: Live, command: Command, sequence: int) -> None:
+        future = live.answers.pop((command.name, command.occurrence), None)
+        if future is not None and not future.done():
+            future.set_result(Answered(command.kind, command.payload, sequence))
 
     def _give_up(self, live: Live, error: EngineError) -> None:
         """Stop an execution that its code cannot continue. The log has it as open."""
@@ -245,17 +277,69 @@ class Executor:
         if current is None or current.progress.resolved:
             return
         if live.in_transaction:
-            live.deferred.append((kind, pending, payload))
+            live.deferred.append(partial(self._resolve, live, kind, pending, payload))
             return
         current.progress.resolved = True
+        self._log_and_tell(live, kind, pending.step, payload)
+
+    def post(
+        self, live: Live, kind: Kind, name: str, prepare: Callable[[], tuple[int, str]]
+    ) -> asyncio.Future[int]:
+        """Send the code a message; the future is its sequence once it is committed.
+
+        `prepare` is called when the message's place in the log has come, and gives its number
+        and its payload; the EngineError it raises instead is the future's.
+        """
+        future = self.unanswered()
+
+        def deliver() -> None:
+            try:
+                _refuse_stopped(live)
+                occurrence, payload = prepare()
+            except EngineError as error:
+                future.set_exception(error)
+                return
+
+            def committed(sequence: int) -> None:
+                if not future.done():
+                    future.set_result(sequence)
+
+            self._log_and_tell(live, kind, (name, occurrence), payload, committed)
+
+        if live.in_transaction:
+            live.deferred.append(deliver)
+        else:
+            deliver()
+        return future
+
+    def unanswered(self) -> asyncio.Future[Any]:
+        """A future that ends with the engine at the latest."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._unanswered.add(future)
+        future.add_done_callback(self._unanswered.discard)
+        return future
+
+    def _log_and_tell(
+        self,
+        live: Live,
+        kind: Kind,
+        step: Step,
+        payload: Payload,
+        committed: Callable[[int], None] | None = None,
+    ) -> None:
         if live.durability is Durability.EVERY_COMMIT:
             # The log's order is the order of telling, and proofs come in the log's order.
             at = self._commits.at
-            after = partial(self._tell_proven, live, kind, pending.step, payload, at)
-            self._commits.append(live.entry(kind, *pending.step, payload, after))
+
+            def after(sequence: int) -> None:
+                if committed is not None:
+                    committed(sequence)
+                self._tell_proven(live, kind, step, payload, at, sequence)
+
+            self._commits.append(live.entry(kind, *step, payload, after))
         else:
-            at = self._commits.append(live.entry(kind, *pending.step, payload))
-            self._tell(live, kind, pending.step, payload, at)
+            at = self._commits.append(live.entry(kind, *step, payload, committed))
+            self._tell(live, kind, step, payload, at)
 
     def _called(self, live: Live, pending: Pending, kind: Kind, payload: Payload, at: int) -> None:
         """A transactional activity is back from the writer, its outcome in the log."""
@@ -266,7 +350,7 @@ class Executor:
                 self._tell(live, kind, pending.step, payload, at)
         live.in_transaction -= 1
         while live.deferred and not live.in_transaction:
-            self._resolve(live, *live.deferred.pop(0))
+            live.deferred.pop(0)()
 
     def _tell_proven(
         self, live: Live, kind: Kind, step: Step, payload: Payload, at: int, sequence: int
@@ -296,3 +380,15 @@ class Executor:
         for step, pending in run.pending.items():
             pending.progress = before[step].progress
         return True
+
+
+def _strict(durability: Durability) -> bool:
+    # With every_commit, outcomes are logged before the code is told.
+    return durability is not Durability.EVERY_COMMIT
+
+
+def _refuse_stopped(live: Live) -> None:
+    if live.trouble is not None:
+        raise ExecutionDiverged(f"execution {live.key!r} is stopped: {live.trouble['message']}")
+    if live.over:
+        raise ExecutionClosed(f"execution {live.key!r} has ended")

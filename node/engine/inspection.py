@@ -13,7 +13,18 @@ import apsw
 from node.engine import chain, schema
 from node.engine.chain import Link
 from node.engine.errors import LogDamaged, LogRefused
-from node.engine.events import CLOSED_AS, CLOSING, STATUS_CODES, TIMER_STEP, Event, Kind, Payload
+from node.engine.events import (
+    CLOSED_AS,
+    CLOSING,
+    MESSAGES,
+    STATUS_CODES,
+    TIMER_STEP,
+    UPDATE_ENDS,
+    Event,
+    Kind,
+    Payload,
+    opened,
+)
 from node.engine.store import read_events
 
 
@@ -62,6 +73,7 @@ def _opened(path: Path) -> Iterator[apsw.Connection]:
     schema.check_header(path)
     try:
         with closing(schema.connect_copy(path)) as db:
+            schema.version_of(db, path)
             yield db
     except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError) as error:
         raise LogDamaged(f"{path} is damaged: {error}") from error
@@ -72,7 +84,18 @@ def _opened(path: Path) -> Iterator[apsw.Connection]:
 class _Execution:
     """What the events have said about one execution so far."""
 
-    __slots__ = ("called", "closed", "last", "settled", "started", "status", "workflow")
+    __slots__ = (
+        "called",
+        "closed",
+        "keys",
+        "last",
+        "received",
+        "settled",
+        "started",
+        "status",
+        "updated",
+        "workflow",
+    )
 
     def __init__(self, started: int, workflow: str) -> None:
         self.started = started
@@ -82,6 +105,9 @@ class _Execution:
         self.status = 0
         self.called: dict[str, int] = {}
         self.settled: set[tuple[str, int]] = set()
+        self.received: dict[tuple[Kind, str], int] = {}
+        self.keys: set[tuple[Kind, str, str]] = set()
+        self.updated: set[tuple[str, int]] = set()
 
 
 class _Verifier:
@@ -210,6 +236,14 @@ class _Verifier:
             if occurrence != execution.called.get(name, 0) + 1:
                 raise self._damaged(f"{here} is out of order")
             execution.called[name] = occurrence
+        elif kind in MESSAGES:
+            self._received(here, execution, kind, name, occurrence, payload)
+        elif kind in UPDATE_ENDS:
+            if not 0 < occurrence <= execution.received.get((Kind.UPDATE, name), 0):
+                raise self._damaged(f"{here} answers no update")
+            if step in execution.updated:
+                raise self._damaged(f"{here} is a second answer")
+            execution.updated.add(step)
         elif not 0 < occurrence <= execution.called.get(name, 0):
             raise self._damaged(f"{here} has no intent")
         elif (kind is Kind.TIMER_FIRED) != (name == TIMER_STEP):
@@ -218,6 +252,27 @@ class _Verifier:
             if step in execution.settled:
                 raise self._damaged(f"{here} is a second outcome")
             execution.settled.add(step)
+
+    def _received(
+        self,
+        here: str,
+        execution: _Execution,
+        kind: Kind,
+        name: str,
+        occurrence: int,
+        payload: Payload,
+    ) -> None:
+        try:
+            _, key = opened(payload)
+        except ValueError as error:
+            raise self._damaged(f"{here}: {error}") from None
+        if occurrence != execution.received.get((kind, name), 0) + 1:
+            raise self._damaged(f"{here} is out of order")
+        execution.received[kind, name] = occurrence
+        if key is not None:
+            if (kind, name, key) in execution.keys:
+                raise self._damaged(f"{here} arrived before, with the same key")
+            execution.keys.add((kind, name, key))
 
     def _commit(
         self, commit: tuple[int, int, bytes], value: bytes, last_at: int, links: list[Link]

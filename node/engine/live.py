@@ -3,14 +3,49 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from node.engine.durability import Durability
-from node.engine.events import Event, Kind, Payload
-from node.engine.run import Pending, Run
+from node.engine.events import MESSAGES, Event, Kind, Payload, opened
+from node.engine.run import Run
+from node.engine.steps import Step
 from node.engine.writer import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """How an update ended, and where the log says so."""
+
+    kind: Kind
+    payload: Payload
+    sequence: int
+
+
+@dataclass(slots=True, eq=False)
+class Post:
+    """The messages of one execution: how many of each name, and which key is which."""
+
+    counts: dict[tuple[Kind, str], int] = field(default_factory=dict)
+    keys: dict[tuple[Kind, str, str], int] = field(default_factory=dict)
+
+    @staticmethod
+    def of(history: Iterable[Event]) -> Post:
+        """What the log says was sent."""
+        post = Post()
+        for event in history:
+            if event.kind in MESSAGES:
+                post.add(event.kind, event.name, opened(event.payload)[1])
+        return post
+
+    def add(self, kind: Kind, name: str, key: str | None) -> int:
+        """Count one more; its number."""
+        number = self.counts.get((kind, name), 0) + 1
+        self.counts[kind, name] = number
+        if key is not None:
+            self.keys[kind, name, key] = number
+        return number
 
 
 @dataclass(slots=True, eq=False)
@@ -35,8 +70,12 @@ class Live:
     in_transaction: int = 0
     """Transactional activities handed to the writer; until they are back, nothing else may be
     told, since their outcome's place in the log is before what would be logged now."""
-    deferred: list[tuple[Kind, Pending, Payload]] = field(default_factory=list)
+    deferred: list[Callable[[], None]] = field(default_factory=list)
     """What came meanwhile."""
+    post: Post = field(default_factory=Post)
+    """The messages it was sent."""
+    answers: dict[Step, asyncio.Future[Answered]] = field(default_factory=dict)
+    """Who waits for the end of which update."""
     history: list[Event] | None = None
     """What forced replay is made from, in the order the code saw it; None without it."""
 

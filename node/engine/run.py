@@ -10,9 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from random import Random
 from typing import Any, cast
@@ -22,59 +20,15 @@ from node.engine.definition import Activity, Workflow
 from node.engine.errors import (
     ActivityFailed,
     DeterminismError,
-    Divergence,
     PayloadError,
+    StateChanged,
     describe,
 )
-from node.engine.events import CLOSING, COMMANDS, DELIVERIES, TIMER_STEP, Event, Kind, Payload
+from node.engine.events import MESSAGES, TIMER_STEP, Event, Kind, Payload
+from node.engine.following import Follower
 from node.engine.loop import WorkflowLoop
-
-#: A step of an execution: its name and its occurrence.
-Step = tuple[str, int]
-
-
-@dataclass(slots=True, eq=False)
-class Progress:
-    """How far the engine is with a step; it outlives a replay of the code."""
-
-    failures: int = 0
-    """Attempts that failed and are in the log."""
-    retry_at: int = 0
-    """When the next attempt may start, unix milliseconds."""
-    sequence: int = 0
-    """The intent's place in the log, 0 until it is committed."""
-    resolved: bool = False
-    """Its outcome is in the log, though the code may not have been told."""
-    attempt: asyncio.Task[None] | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Pending:
-    """A step that the code has called and that has no outcome yet."""
-
-    name: str
-    occurrence: int
-    payload: Payload
-    """An activity's input, a timer's deadline in unix milliseconds."""
-    activity: Activity[Any, Any] | None = None
-    future: asyncio.Future[Any] | None = None
-    handle: asyncio.TimerHandle | None = None
-    progress: Progress = field(default_factory=Progress)
-
-    @property
-    def step(self) -> Step:
-        return self.name, self.occurrence
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """What the code did: called an activity, set a timer, gave up on one, or ended."""
-
-    kind: Kind
-    name: str
-    occurrence: int
-    payload: Payload
-    pending: Pending | None = None
+from node.engine.messages import Messages
+from node.engine.steps import Command, Pending, Step
 
 
 class Run:
@@ -95,6 +49,7 @@ class Run:
     def _reset(self) -> None:
         self._random: Random | None = None
         self._loop = WorkflowLoop(self, self.key)  # type: ignore[abstract]
+        self.messages = Messages(self, self._loop)
         self._main: asyncio.Task[Any] | None = None
         self._counts: dict[str, int] = {}
         # By identity: asyncio takes two timers alike for equal.
@@ -111,10 +66,16 @@ class Run:
         return self._turn()
 
     def deliver(self, kind: Kind, step: Step, payload: Payload, at: int) -> list[Command]:
-        """Tell the code a step's outcome. A step it no longer waits for changes nothing."""
+        """Tell the code a step's outcome, or a message.
+
+        A step it no longer waits for changes nothing. Raises UnknownHandler and PayloadError for
+        an update that the code does not take, DeterminismError.
+        """
         loop = self._loop
-        pending = self.pending.pop(step, None)
         loop.milliseconds = max(loop.milliseconds, at)
+        if kind in MESSAGES:
+            return self._message(kind, step, payload)
+        pending = self.pending.pop(step, None)
         if pending is None:
             return []
         if kind is Kind.TIMER_FIRED:
@@ -124,6 +85,15 @@ class Run:
             loop.fire(handle)
         else:
             self._settle(pending, kind, payload)
+        return self._turn()
+
+    def _message(self, kind: Kind, step: Step, payload: Payload) -> list[Command]:
+        if self.finished:
+            return []
+        if kind is Kind.SIGNAL:
+            self.messages.signal(step[0], payload)
+        else:
+            self.messages.update(*step, payload)
         return self._turn()
 
     def _settle(self, pending: Pending, kind: Kind, payload: Payload) -> None:
@@ -149,12 +119,22 @@ class Run:
             )
 
     def _turn(self) -> list[Command]:
-        self._loop.turn()
+        loop, main = self._loop, cast("asyncio.Task[Any]", self._main)
+        loop.turn()
+        while self.messages.conditions and not main.done():
+            loop.call_soon(self.messages.recheck, context=contextvars.Context())
+            loop.turn()
+            if not self.messages.woken:
+                break
         commands, self._commands = self._commands, []
-        main = cast("asyncio.Task[Any]", self._main)
-        if main.done() and not self.finished:
+        if self.finished:
+            return commands
+        if main.done():
             self.finished = True
             commands.append(self._ending(main))
+        elif self.messages.failure is not None:
+            self.finished = True
+            commands.append(self._failed(self.messages.failure))
         return commands
 
     def _ending(self, main: asyncio.Task[Any]) -> Command:
@@ -169,6 +149,9 @@ class Run:
                 return Command(Kind.COMPLETED, self.workflow.name, 1, result)
             except PayloadError as unfit:
                 error = unfit
+        return self._failed(error)
+
+    def _failed(self, error: BaseException) -> Command:
         if (broken := _determinism_error(error)) is not None:
             raise broken
         text = json.dumps(describe(error), separators=(",", ":"), ensure_ascii=False)
@@ -190,11 +173,32 @@ class Run:
         self.finished = False
         self.pending = {}
         self._reset()
-        return _Follower(self, history, strict).follow()
+        return Follower(self, history, strict).follow()
+
+    # Looking ----------------------------------------------------------------------------------
+
+    def query(self, name: str, values: Mapping[str, Any], *, isolated: bool = False) -> str | None:
+        """The JSON of a query's answer; see `Messages.query` for what it raises."""
+        return self.messages.query(name, values, isolated=isolated)
+
+    def read_only(self, function: Callable[[], Any]) -> Any:
+        """Run a function that may only look. Raises StateChanged, DeterminismError."""
+        return self._loop.look(function)
+
+    def _refuse_when_reading(self) -> None:
+        if self._loop.reading:
+            self._loop.refuse(StateChanged("it would do something, and may only look"))
 
     # What the code calls ----------------------------------------------------------------------
 
+    def emit(self, kind: Kind, name: str, occurrence: int, payload: Payload) -> None:
+        """Record what the code did."""
+        if not self.finished:
+            self._commands.append(Command(kind, name, occurrence, payload))
+
     def call(self, activity: Activity[Any, Any], payload: str) -> asyncio.Future[Any]:
+        """A step: its number is taken and its intent is recorded now."""
+        self._refuse_when_reading()
         pending = Pending(activity.name, self._next(activity.name), payload, activity)
         pending.future = self._loop.create_future()
         pending.future.add_done_callback(lambda future: self._given_up(pending, future))
@@ -231,6 +235,7 @@ class Run:
     @property
     def random(self) -> Random:
         """The execution's own random numbers."""
+        self._refuse_when_reading()
         if self._random is None:
             self._random = Random(seed(self.lineage, self.key))
         return self._random
@@ -243,114 +248,6 @@ class Run:
         count = self._counts.get(name, 0) + 1
         self._counts[name] = count
         return count
-
-
-class _Follower:
-    """One replay: the log on one side, the code on the other."""
-
-    def __init__(self, run: Run, history: Sequence[Event], strict: bool) -> None:
-        self.run = run
-        self.strict = strict
-        self.started = history[0]
-        self.commands = deque(event for event in history if event.kind in COMMANDS)
-        self.deliveries = deque(event for event in history if event.kind in DELIVERIES)
-        self.closing = deque(event for event in history if event.kind in CLOSING)
-        self.retries = [event for event in history if event.kind is Kind.STEP_RETRY]
-        self.beyond: list[Command] = []
-
-    def follow(self) -> list[Command]:
-        at = self.started
-        try:
-            self._compare(self.run.begin(at.at), at)
-            while self.deliveries:
-                at = self.deliveries.popleft()
-                if self.commands and self.commands[0].sequence < at.sequence:
-                    raise _missing(self.commands[0])
-                step = (at.name, at.occurrence)
-                if not self.run.issued(step):
-                    raise _missing(at)
-                self._compare(self.run.deliver(at.kind, step, at.payload, at.at), at)
-        except PayloadError as error:
-            raise Divergence(f"event {at.sequence}: {error}", sequence=at.sequence) from error
-        if self.commands:
-            raise _missing(self.commands[0])
-        if self.closing:
-            raise _missing(self.closing[0])
-        for event in self.retries:
-            pending = self.run.pending.get((event.name, event.occurrence))
-            if pending is not None:
-                failure = json.loads(cast(str, event.payload))
-                pending.progress.failures = failure["attempt"]
-                pending.progress.retry_at = failure["next"]
-        return self.beyond
-
-    def _compare(self, commands: list[Command], told: Event) -> None:
-        for command in commands:
-            logged = self._expected(command)
-            if logged is None:
-                self._check_beyond(command, told)
-                self.beyond.append(command)
-            elif not _same(logged, command):
-                raise Divergence(
-                    f"event {logged.sequence}: the log holds {_logged(logged)}, the code did"
-                    f" {_done(command)}",
-                    sequence=logged.sequence,
-                )
-            elif command.pending is not None and logged.kind is not Kind.STEP_CANCELLED:
-                command.pending.progress.sequence = logged.sequence
-                # The deadline in the log holds, even if the code would choose another one now.
-                command.pending.payload = logged.payload
-
-    def _expected(self, command: Command) -> Event | None:
-        if self.commands:
-            return self.commands.popleft()
-        if command.kind in CLOSING and self.closing and not self.deliveries:
-            return self.closing.popleft()
-        return None
-
-    def _check_beyond(self, command: Command, told: Event) -> None:
-        following = self.deliveries[0] if self.deliveries else None
-        if following is None:
-            following = self.closing[0] if self.closing else None
-        if following is None:
-            return
-        # Outcomes of one commit can have been logged before the code was told the first.
-        late = not self.strict or following.commit == told.commit
-        if command.kind in CLOSING or following.kind in CLOSING or not late:
-            raise Divergence(
-                f"event {following.sequence}: the log holds {_logged(following)}, the code did"
-                f" {_done(command)} before it, which the log does not have",
-                sequence=following.sequence,
-            )
-
-
-def _same(event: Event, command: Command) -> bool:
-    same = (event.kind, event.name, event.occurrence) == (
-        command.kind,
-        command.name,
-        command.occurrence,
-    )
-    return same and (event.kind is Kind.TIMER or event.payload == command.payload)
-
-
-def _missing(event: Event) -> Divergence:
-    return Divergence(
-        f"event {event.sequence}: the log holds {_logged(event)}, the code did not get there",
-        sequence=event.sequence,
-    )
-
-
-def _logged(event: Event) -> str:
-    return _words(event.kind, event.name, event.occurrence, event.payload)
-
-
-def _done(command: Command) -> str:
-    return _words(command.kind, command.name, command.occurrence, command.payload)
-
-
-def _words(kind: Kind, name: str, occurrence: int, payload: Payload) -> str:
-    detail = "" if payload is None else f" {str(payload)[:200]}"
-    return f"{kind.name.lower()} {name} #{occurrence}{detail}"
 
 
 def _determinism_error(error: BaseException | None) -> DeterminismError | None:

@@ -10,12 +10,12 @@ from urllib.parse import quote
 import apsw
 
 from node.engine.errors import LogDamaged, LogMissing, LogRefused
-from node.engine.events import TIMER_STEP, Kind
+from node.engine.events import COMMANDS, NOTES, OUTCOMES, TIMER_STEP, UPDATE_ENDS, Kind
 
 #: "LtFl". Says that a SQLite file is a log of ours.
 APPLICATION_ID: Final = 0x4C74466C
 #: The schema's version, in the file's user_version. Any change of the tables raises it.
-VERSION: Final = 1
+VERSION: Final = 2
 BUSY_TIMEOUT_MS: Final = 10_000
 
 _TABLES: Final = """
@@ -43,6 +43,7 @@ _AT = (
     " WHERE c.sequence >= {0} ORDER BY c.sequence LIMIT 1)"
 )
 _KINDS = " ".join(f"WHEN {kind.value} THEN '{kind.name.lower()}'" for kind in Kind)
+_STEPS = ", ".join(str(kind.value) for kind in sorted((COMMANDS | OUTCOMES | NOTES) - UPDATE_ENDS))
 _VIEWS: Final = f"""
 CREATE VIEW executions AS
   SELECT x.key AS id, n.name AS workflow,
@@ -70,7 +71,7 @@ CREATE VIEW steps AS
       AS failed, max(kind = {Kind.TIMER_FIRED.value}) AS fired,
       max(kind = {Kind.STEP_CANCELLED.value}) AS cancelled,
       sum(kind = {Kind.STEP_RETRY.value}) AS failures
-    FROM litefleet_event WHERE kind >= {Kind.STEP.value}
+    FROM litefleet_event WHERE kind IN ({_STEPS})
     GROUP BY execution, name, occurrence) g
   JOIN litefleet_execution x ON x.id = g.execution JOIN litefleet_name n ON n.id = g.name
   JOIN litefleet_event i ON i.sequence = g.first JOIN litefleet_event o ON o.sequence = g.last;
@@ -112,6 +113,49 @@ def create(path: Path, *, tenant: str, lineage: str, genesis_at: int, chain: byt
         os.close(folder)
 
 
+def version_of(db: apsw.Connection, path: Path) -> int:
+    """The version of an open log. The header of the file alone can be older than its WAL.
+
+    Raises LogRefused for a newer one.
+    """
+    version = int(db.pragma("user_version"))
+    _refuse_newer(path, version)
+    return version
+
+
+def migrate(path: Path) -> None:
+    """Bring a log of an older version to this one: whole or not at all.
+
+    Version 2 has more kinds of events, and its views know them; no event is changed, so the
+    hash chain goes on.
+    """
+    db = connect(path)
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            if version_of(db, path) < VERSION:
+                for view in sorted(OWN_VIEWS):
+                    db.execute(f"DROP VIEW IF EXISTS {view}")
+                db.execute(_VIEWS)
+                db.execute(f"PRAGMA user_version={VERSION}")
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+    finally:
+        db.close()
+
+
+def _refuse_newer(path: Path, version: int) -> None:
+    if version > VERSION:
+        raise LogRefused(
+            f"{path} was written by a newer Litefleet (log version {version}; this one reads up"
+            f" to {VERSION})",
+            hint="Upgrade Litefleet on this host. Nothing was changed in the file.",
+        )
+
+
 def check_header(path: Path) -> None:
     """Look at the file's first bytes only. Raises LogMissing, LogRefused, LogDamaged."""
     try:
@@ -132,12 +176,7 @@ def check_header(path: Path) -> None:
             f"{path} is a SQLite database, but not a log of Litefleet's"
             f" (application_id {application:#x})"
         )
-    if version > VERSION:
-        raise LogRefused(
-            f"{path} was written by a newer Litefleet (log version {version}; this one reads up"
-            f" to {VERSION})",
-            hint="Upgrade Litefleet on this host. Nothing was changed in the file.",
-        )
+    _refuse_newer(path, version)
     if version < 1:
         raise LogDamaged(f"{path} has no log version")
 

@@ -83,7 +83,10 @@ class Store:
             self.reader = schema.connect(path)
             try:
                 self._rows("PRAGMA query_only=ON")
+                version = schema.version_of(self.reader, path)
                 self.tail = self._check(tenant, lineage)
+                if version < schema.VERSION:
+                    schema.migrate(path)
             except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError) as error:
                 self.reader.close()
                 raise LogDamaged(f"{path} is damaged: {error}") from error
