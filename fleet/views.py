@@ -194,7 +194,7 @@ class ExecutionView(View):
 
     id: str
     workflow: str
-    status: Literal["running", "completed", "failed"]
+    status: Literal["running", "completed", "failed", "cancelled", "terminated", "diverged"]
 
 
 class ExecutionList(View):
@@ -206,7 +206,7 @@ class Outcome(View):
     """The result of an execution as far as it is known."""
 
     id: str
-    status: Literal["running", "completed", "failed"]
+    status: Literal["running", "completed", "failed", "cancelled", "terminated", "diverged"]
     result: Any = None
     error: Any = None
     durable: bool = False

@@ -1,9 +1,9 @@
 """What a tenant's code imports: `from node import activity, workflow`."""
 
 from node.engine.context import ActivityInfo, WorkflowInfo
-from node.engine.definition import Activity, RetryPolicy, Workflow, activity
+from node.engine.definition import Activity, Child, RetryPolicy, Workflow, activity
 from node.engine.durability import Durability
-from node.engine.errors import ActivityFailed, NonRetryable, RetryLater
+from node.engine.errors import ActivityFailed, ChildFailed, NonRetryable, RetryLater
 from node.engine.namespace import workflow
 from node.engine.signals import Signal
 
@@ -11,6 +11,8 @@ __all__ = [
     "Activity",
     "ActivityFailed",
     "ActivityInfo",
+    "Child",
+    "ChildFailed",
     "Durability",
     "NonRetryable",
     "RetryLater",

@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from node.engine.definition import Activity, Workflow
 from node.engine.errors import DefinitionError
 from node.engine.signals import Signal
+
+#: What an application's module may call its version.
+VERSION_NAME: Final = "APPLICATION_VERSION"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +22,12 @@ class Application:
     name: str
     workflows: Mapping[str, Workflow[..., Any]]
     activities: Mapping[str, Activity[..., Any]]
+    version: str | None = None
+    """What the application calls its version; it is kept with each execution it starts."""
     signals: Mapping[str, Signal[Any]] = field(default_factory=dict)
 
 
-def collect(name: str, things: Iterable[object]) -> Application:
+def collect(name: str, things: Iterable[object], *, version: str | None = None) -> Application:
     """The workflows, activities and signals among `things`. Raises DefinitionError."""
     workflows: dict[str, Workflow[..., Any]] = {}
     activities: dict[str, Activity[..., Any]] = {}
@@ -42,7 +47,7 @@ def collect(name: str, things: Iterable[object]) -> Application:
         raise DefinitionError(
             f"{name} declares no workflow", hint="Declare one with @workflow on an async def."
         )
-    return Application(name, workflows, activities, signals)
+    return Application(name, workflows, activities, version, signals)
 
 
 def load_app(module: str) -> Application:
@@ -54,4 +59,5 @@ def load_app(module: str) -> Application:
             f"the application {module!r} cannot be imported: {error}",
             hint="Name a module that Python finds, such as package.module.",
         ) from error
-    return collect(module, vars(loaded).values())
+    version = getattr(loaded, VERSION_NAME, None)
+    return collect(module, vars(loaded).values(), version=None if version is None else str(version))

@@ -15,17 +15,18 @@ from typing import Any, Final, Self
 from node.engine import guard
 from node.engine.application import Application
 from node.engine.commits import Commits
+from node.engine.control import Control
 from node.engine.durability import Barrier, Durability, Outcome, Proofs, effective
 from node.engine.errors import (
     DurabilityUnavailable,
     EngineStopped,
     ExecutionConflict,
-    PayloadError,
     UnknownExecution,
     UnknownWorkflow,
 )
-from node.engine.events import STATUS_CODES, Event, Kind, Payload, Status
+from node.engine.events import CLOSED_STATUS, STATUS_CODES, Event, Kind, Payload, Reuse, Status
 from node.engine.executor import Executor
+from node.engine.families import check_id
 from node.engine.live import Live
 from node.engine.mail import Answer, Mail, Sent
 from node.engine.schema import connect
@@ -89,6 +90,7 @@ class Engine:
         self._counts = dict.fromkeys(STATUS_CODES.values(), 0)
         self._opened = False
         self._stopped: EngineStopped | None = None
+        self._cut_short = False
 
     # Life -------------------------------------------------------------------------------------
 
@@ -144,6 +146,10 @@ class Engine:
             authority=self.authority,
             random=self._random,
             now=self._now,
+            find=store.find,
+            crashes=store.crashes_since,
+            last_rowid=store.last_rowid(),
+            on_started=self._started,
             on_closed=self._closed,
             on_broken=self._failed,
         )
@@ -153,7 +159,7 @@ class Engine:
             store=store,
             commits=self._commits,
         )
-        self._rowid = store.last_rowid()
+        self.control = Control(executor=self._executor, store=store, commits=self._commits)
         for code, count in store.counts().items():
             self._counts[STATUS_CODES[code]] = count
         self._opened = True
@@ -161,6 +167,7 @@ class Engine:
             self._executor.restore(stored, store.history(stored.id, heads[stored.rowid]))
             if number % REPLAYS_AT_ONCE == 0:
                 await asyncio.sleep(0)
+        self._executor.recover()
 
     def _refuse_unprovable(self) -> None:
         if self._barrier is not None:
@@ -186,7 +193,7 @@ class Engine:
         await self._commits.close()
         self._executor.refuse_uncommitted(EngineStopped("the engine is closed"))
         await self._proofs.close()
-        self._store.close()
+        self._store.close(gracefully=not self._cut_short)
 
     def _stop(self, reason: EngineStopped) -> None:
         self._stopped = self._stopped or reason
@@ -195,6 +202,7 @@ class Engine:
 
     def _abandon(self, reason: EngineStopped) -> None:
         """Stop without committing what is not with the writer yet."""
+        self._cut_short = True
         self._commits.abandon()
         self._executor.refuse_uncommitted(reason)
         self._stop(reason)
@@ -212,7 +220,13 @@ class Engine:
 
     def _closed(self, live: Live, kind: Kind) -> None:
         self._counts[Status.RUNNING] -= 1
-        self._counts[Status.COMPLETED if kind is Kind.COMPLETED else Status.FAILED] += 1
+        self._counts[CLOSED_STATUS[kind]] += 1
+
+    def _started(self, before: Status | None) -> None:
+        """An execution is open now, which was closed like this, or was not there."""
+        self._counts[Status.RUNNING] += 1
+        if before is not None:
+            self._counts[before] -= 1
 
     def _now(self) -> int:
         return int(self._clock() * 1000)
@@ -226,11 +240,18 @@ class Engine:
     # Executions -------------------------------------------------------------------------------
 
     async def start(
-        self, workflow: str, input: Mapping[str, object], *, id: str | None = None
+        self,
+        workflow: str,
+        input: Mapping[str, object],
+        *,
+        id: str | None = None,
+        reuse: Reuse = Reuse.EXISTING,
     ) -> Started:
         """Start an execution; committed when this returns.
 
-        The same id with the same workflow and input gives the existing execution. Raises
+        The same id with the same workflow and input gives the existing execution, unless `reuse`
+        says otherwise; its steps then go on being counted, so that none has the idempotency key
+        of an earlier one. Raises
         UnknownWorkflow, PayloadError, PayloadTooLarge, ExecutionConflict, EngineStopped.
         """
         self._refuse_when_stopped()
@@ -240,21 +261,23 @@ class Engine:
             raise UnknownWorkflow(f"no workflow {workflow!r}; there are: {known}")
         payload = definition.codec.start(input)
         key = f"{self._random.getrandbits(64):016x}" if id is None else id
-        if not (0 < len(key) <= 200 and key.isprintable() and "/" not in key):
-            raise PayloadError(
-                "an execution id has 1 to 200 printable characters without '/'",
-                hint="Choose another id, or leave it out.",
-            )
+        check_id(key)
         live = self._executor.live.get(key)
         stored = self._store.find(key) if live is None else None
         created = live is None and stored is None
+        if live is not None and reuse in (Reuse.REJECT, Reuse.TERMINATE):
+            await asyncio.shield(live.committed)
+            stored = self._find(key)
+        if stored is not None and stored.workflow == workflow:
+            again = await self.control.reuse(stored, payload, reuse)
+            if again is not None:
+                await asyncio.shield(again.committed)
+                return Started(self.execution(key), True)
         if stored is not None:
             _refuse_other(key, (stored.workflow, stored.input), (workflow, payload))
             return Started(self._view(stored), False)
         if live is None:
-            self._rowid += 1
-            self._counts[Status.RUNNING] += 1
-            live = self._executor.begin(key, self._rowid, workflow, payload)
+            live = self._executor.begin(key, workflow, payload)
         _refuse_other(key, (live.workflow, live.payload), (workflow, payload))
         await asyncio.shield(live.committed)
         return Started(self.execution(key), created)
@@ -385,7 +408,7 @@ class Engine:
         """The committed events of an execution. Raises UnknownExecution, EngineStopped."""
         stored = self._find(id)
         head = stored.closed or self._store.head(stored.rowid, stored.started)
-        return self._store.history(id, head)
+        return self._store.history(id, head, whole=True)
 
     def _find(self, id: str) -> Stored:
         stored = self._reading().find(id)

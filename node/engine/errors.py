@@ -185,6 +185,44 @@ class ActivityFailed(EngineError):
         self.attempts = attempts
 
 
+class ChildFailed(EngineError):
+    """A child execution did not complete; raised in the workflow that awaits it.
+
+    `workflow` and `id` say which child, `status` how it ended (failed, cancelled, terminated),
+    `type` and `message` why.
+    """
+
+    hint = ""
+
+    def __init__(self, *, workflow: str, id: str, status: str, type: str, message: str) -> None:
+        super().__init__(f"child {workflow} {id!r} {status}: {type}: {message}")
+        self.workflow = workflow
+        self.id = id
+        self.status = status
+        self.type = type
+        self.message = message
+
+
+class Interrupted(EngineError):
+    """An activity was cut short by a crash of the engine too often to be tried again."""
+
+    hint = "Find out whether it is what crashes; then retry the execution."
+
+
+class ActivityCancelled(EngineError):
+    """Raised by a heartbeat in an activity that nobody waits for any more: stop."""
+
+    hint = "Stop what the activity does; its outcome is not wanted."
+
+
+class ContinueAsNew(BaseException):
+    """Ends a workflow's code to begin it again with this input. Not an error, nor to be caught."""
+
+    def __init__(self, input: str) -> None:
+        super().__init__("continue as new")
+        self.input = input
+
+
 class RetryLater(Exception):
     """Raise in an activity to be tried again after `retry_after` seconds.
 

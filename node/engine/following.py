@@ -12,6 +12,9 @@ from node.engine.events import (
     CLOSING,
     COMMANDS,
     DELIVERIES,
+    ENDINGS,
+    GIVEN_UP,
+    NOTES,
     OUTCOMES,
     Event,
     Kind,
@@ -42,8 +45,8 @@ class Follower:
         self.started = history[0]
         self.commands = deque(event for event in history if event.kind in COMMANDS)
         self.deliveries = deque(event for event in history if event.kind in DELIVERIES)
-        self.closing = deque(event for event in history if event.kind in CLOSING)
-        self.retries = [event for event in history if event.kind is Kind.STEP_RETRY]
+        self.closing = deque(event for event in history if event.kind in ENDINGS)
+        self.notes = [event for event in history if event.kind in NOTES]
         self.beyond: list[Command] = []
 
     def follow(self) -> list[Command]:
@@ -64,9 +67,14 @@ class Follower:
             raise _missing(self.commands[0])
         if self.closing:
             raise _missing(self.closing[0])
-        for event in self.retries:
+        for event in self.notes:
             pending = self.run.pending.get((event.name, event.occurrence))
-            if pending is not None:
+            if pending is None:
+                continue
+            pending.progress.sign = event.sequence
+            if event.kind is Kind.HEARTBEAT:
+                pending.progress.heartbeat = str(event.payload)
+            else:
                 failure = json.loads(cast(str, event.payload))
                 pending.progress.failures = failure["attempt"]
                 pending.progress.retry_at = failure["next"]
@@ -84,8 +92,9 @@ class Follower:
                     f" {_done(command)}",
                     sequence=logged.sequence,
                 )
-            elif command.pending is not None and logged.kind is not Kind.STEP_CANCELLED:
+            elif command.pending is not None and logged.kind not in GIVEN_UP:
                 command.pending.progress.sequence = logged.sequence
+                command.pending.progress.sign = logged.sequence
                 # The deadline in the log holds, even if the code would choose another one now.
                 command.pending.payload = logged.payload
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from node.engine.beginning import Post, compact
 from node.engine.durability import Durability
-from node.engine.events import MESSAGES, Event, Kind, Payload, opened
+from node.engine.events import Event, Kind, Payload
 from node.engine.run import Run
 from node.engine.steps import Step
 from node.engine.writer import Entry
@@ -23,29 +25,37 @@ class Answered:
     sequence: int
 
 
-@dataclass(slots=True, eq=False)
-class Post:
-    """The messages of one execution: how many of each name, and which key is which."""
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an execution comes from: the step of another one that started it, if any, and the
+    version of the application that did."""
 
-    counts: dict[tuple[Kind, str], int] = field(default_factory=dict)
-    keys: dict[tuple[Kind, str, str], int] = field(default_factory=dict)
+    parent: str | None = None
+    step: Step = ("", 0)
+    detached: bool = False
+    version: str | None = None
 
     @staticmethod
-    def of(history: Iterable[Event]) -> Post:
-        """What the log says was sent."""
-        post = Post()
+    def of(history: Iterable[Event]) -> Origin:
+        """What the log says."""
         for event in history:
-            if event.kind in MESSAGES:
-                post.add(event.kind, event.name, opened(event.payload)[1])
-        return post
+            if event.kind is Kind.ORIGIN:
+                body = json.loads(str(event.payload))
+                name, number = body.get("step", ("", 0))
+                return Origin(
+                    body.get("parent"), (name, number), "detached" in body, body.get("version")
+                )
+        return Origin()
 
-    def add(self, kind: Kind, name: str, key: str | None) -> int:
-        """Count one more; its number."""
-        number = self.counts.get((kind, name), 0) + 1
-        self.counts[kind, name] = number
-        if key is not None:
-            self.keys[kind, name, key] = number
-        return number
+    def payload(self) -> str | None:
+        """What the log holds of it; None when there is nothing to say."""
+        body: dict[str, Any] = {}
+        if self.parent is not None:
+            body |= {"parent": self.parent, "step": list(self.step)}
+            body |= {"detached": True} if self.detached else {}
+        if self.version is not None:
+            body["version"] = self.version
+        return compact(body) if body else None
 
 
 @dataclass(slots=True, eq=False)
@@ -59,6 +69,7 @@ class Live:
     rowid: int
     workflow: str
     payload: str
+    """Its input, as the idempotent start compares it."""
     durability: Durability
     run: Run | None
     committed: asyncio.Future[None]
@@ -74,6 +85,20 @@ class Live:
     """What came meanwhile."""
     post: Post = field(default_factory=Post)
     """The messages it was sent."""
+    origin: Origin = Origin()
+    children: set[str] = field(default_factory=set)
+    """The ids of its attached children that are open."""
+    cancelled: bool = False
+    """It was asked to stop."""
+    continuing: bool = False
+    """It has ended to go on with a new input, and its new code has not begun."""
+    paused: bool = False
+    ending: bool = False
+    """Its end is on its way into the log, though its code had none."""
+    untold: list[tuple[str, str]] = field(default_factory=list)
+    """Signals that are logged, and wait for proof before the code is told."""
+    held: list[Callable[[], None]] = field(default_factory=list)
+    """What waits for it to be resumed."""
     answers: dict[Step, asyncio.Future[Answered]] = field(default_factory=dict)
     """Who waits for the end of which update."""
     history: list[Event] | None = None
@@ -84,6 +109,11 @@ class Live:
         """The code of an execution that has it."""
         assert self.run is not None
         return self.run
+
+    @property
+    def busy(self) -> bool:
+        """Something comes first in the log; what may wait is deferred."""
+        return self.in_transaction > 0 or self.continuing
 
     @property
     def over(self) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from node.engine.application import Application
+from node.engine.beginning import Post
 from node.engine.commits import Commits
 from node.engine.errors import (
     EngineError,
@@ -20,7 +21,7 @@ from node.engine.errors import (
 )
 from node.engine.events import UPDATE_ENDS, Event, Kind, letter
 from node.engine.executor import Executor
-from node.engine.live import Answered, Live, Post
+from node.engine.live import Answered, Live
 from node.engine.payload import plain_json
 from node.engine.replica import NotCopyable
 from node.engine.store import Store, Stored

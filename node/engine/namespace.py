@@ -8,12 +8,12 @@ from asyncio.events import _get_running_loop
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, NoReturn, ParamSpec, Protocol, TypeVar, cast, overload
 
 from node.engine.context import WorkflowInfo
 from node.engine.definition import Workflow, level_of
 from node.engine.durability import Durability
-from node.engine.errors import NotInWorkflow
+from node.engine.errors import ContinueAsNew, NotInWorkflow
 from node.engine.loop import WorkflowLoop
 from node.engine.messages import Messages
 from node.engine.signals import Signal
@@ -30,6 +30,7 @@ class Running(Protocol):
     """The execution that a workflow's code runs in."""
 
     messages: Messages
+    workflow: Workflow[..., Any]
 
     def info(self) -> WorkflowInfo:
         """Who is running."""
@@ -99,6 +100,15 @@ class WorkflowNamespace:
     def info(self) -> WorkflowInfo:
         """The running execution. Raises NotInWorkflow."""
         return _run(_inside("info")).info()
+
+    def continue_as_new(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """End here and begin again with these arguments, under the same id, with an empty
+        history. Signals that nobody has received go with it; attached children are cancelled.
+
+        Raises PayloadError.
+        """
+        codec = _run(_inside("continue_as_new")).workflow.codec
+        raise ContinueAsNew(codec.start(codec.signature.bind(*args, **kwargs).arguments))
 
     # Messages ---------------------------------------------------------------------------------
 

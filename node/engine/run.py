@@ -15,16 +15,19 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Any, cast
 
-from node.engine.context import WorkflowInfo, seed
+from node.engine.beginning import Beginning
+from node.engine.context import WorkflowInfo, child_id, seed
 from node.engine.definition import Activity, Workflow
 from node.engine.errors import (
     ActivityFailed,
+    ChildFailed,
+    ContinueAsNew,
     DeterminismError,
     PayloadError,
     StateChanged,
     describe,
 )
-from node.engine.events import MESSAGES, TIMER_STEP, Event, Kind, Payload
+from node.engine.events import DONE, MESSAGES, TIMER_STEP, Event, Kind, Payload, letter
 from node.engine.following import Follower
 from node.engine.loop import WorkflowLoop
 from node.engine.messages import Messages
@@ -35,11 +38,17 @@ class Run:
     """The code of one execution and what it waits for."""
 
     def __init__(
-        self, *, key: str, workflow: Workflow[..., Any], payload: str, tenant: str, lineage: str
+        self,
+        *,
+        key: str,
+        workflow: Workflow[..., Any],
+        beginning: Beginning,
+        tenant: str,
+        lineage: str,
     ) -> None:
         self.key = key
         self.workflow = workflow
-        self.payload = payload
+        self.beginning = beginning
         self.tenant = tenant
         self.lineage = lineage
         self.pending: dict[Step, Pending] = {}
@@ -51,7 +60,8 @@ class Run:
         self._loop = WorkflowLoop(self, self.key)  # type: ignore[abstract]
         self.messages = Messages(self, self._loop)
         self._main: asyncio.Task[Any] | None = None
-        self._counts: dict[str, int] = {}
+        self._cancelled: list[Payload] = []
+        self._counts = dict(self.beginning.counts)
         # By identity: asyncio takes two timers alike for equal.
         self._timers: dict[int, Pending] = {}
         self._commands: list[Command] = []
@@ -60,8 +70,10 @@ class Run:
     def begin(self, at: int) -> list[Command]:
         """Start the code at the time of its first event. Raises PayloadError."""
         self._loop.milliseconds = self._started_at = at
-        bound = self.workflow.codec.arguments(self.payload)
+        bound = self.workflow.codec.arguments(self.beginning.input)
         coroutine = self.workflow.function(*bound.args, **bound.kwargs)
+        for name, value in self.beginning.signals:
+            self.messages.signal(name, letter(value, None))
         self._main = self._loop.create_task(coroutine, name=self.key, context=contextvars.Context())
         return self._turn()
 
@@ -73,7 +85,7 @@ class Run:
         """
         loop = self._loop
         loop.milliseconds = max(loop.milliseconds, at)
-        if kind in MESSAGES:
+        if kind in MESSAGES or kind is Kind.CANCEL:
             return self._message(kind, step, payload)
         pending = self.pending.pop(step, None)
         if pending is None:
@@ -90,7 +102,10 @@ class Run:
     def _message(self, kind: Kind, step: Step, payload: Payload) -> list[Command]:
         if self.finished:
             return []
-        if kind is Kind.SIGNAL:
+        if kind is Kind.CANCEL:
+            self._cancelled.append(payload)
+            cast("asyncio.Task[Any]", self._main).cancel()
+        elif kind is Kind.SIGNAL:
             self.messages.signal(step[0], payload)
         else:
             self.messages.update(*step, payload)
@@ -98,16 +113,19 @@ class Run:
 
     def _settle(self, pending: Pending, kind: Kind, payload: Payload) -> None:
         future = cast("asyncio.Future[Any]", pending.future)
-        activity = cast("Activity[Any, Any]", pending.activity)
+        read = cast("Callable[[str | None], Any]", pending.read)
         if future.done():
             return
-        if kind is Kind.STEP_COMPLETED:
+        if kind in DONE:
             try:
-                future.set_result(activity.codec.value(cast("str | None", payload)))
+                future.set_result(read(cast("str | None", payload)))
             except PayloadError as error:
                 future.set_exception(error)
+            return
+        failure = json.loads(cast(str, payload))
+        if kind is Kind.CHILD_FAILED:
+            future.set_exception(ChildFailed(workflow=pending.name, **failure))
         else:
-            failure = json.loads(cast(str, payload))
             future.set_exception(
                 ActivityFailed(
                     step=pending.name,
@@ -139,6 +157,8 @@ class Run:
 
     def _ending(self, main: asyncio.Task[Any]) -> Command:
         error: BaseException | None
+        if main.cancelled() and self._cancelled:
+            return Command(Kind.CANCELLED, self.workflow.name, 1, self._cancelled[-1])
         if main.cancelled():
             error = asyncio.CancelledError("the workflow cancelled itself")
         else:
@@ -149,6 +169,9 @@ class Run:
                 return Command(Kind.COMPLETED, self.workflow.name, 1, result)
             except PayloadError as unfit:
                 error = unfit
+        if isinstance(error, ContinueAsNew):
+            beginning = Beginning(error.input, self.beginning.run + 1, dict(self._counts))
+            return Command(Kind.CONTINUED, self.workflow.name, 1, beginning.payload())
         return self._failed(error)
 
     def _failed(self, error: BaseException) -> Command:
@@ -199,24 +222,49 @@ class Run:
     def call(self, activity: Activity[Any, Any], payload: str) -> asyncio.Future[Any]:
         """A step: its number is taken and its intent is recorded now."""
         self._refuse_when_reading()
-        pending = Pending(activity.name, self._next(activity.name), payload, activity)
-        pending.future = self._loop.create_future()
-        pending.future.add_done_callback(lambda future: self._given_up(pending, future))
+        pending = self._pending(activity.name, payload, Kind.STEP, activity.codec.value)
+        pending.activity = activity
+        return self._wait(pending)
+
+    def start_child(
+        self, workflow: Workflow[..., Any], payload: str, id: str | None, *, detached: bool
+    ) -> tuple[str, asyncio.Future[Any]]:
+        """Start another execution; its id, and its outcome for one that is not detached."""
+        self._refuse_when_reading()
+        number = self._counts.get(workflow.name, 0) + 1
+        key = child_id(self.key, workflow.name, number) if id is None else id
+        flag = ',"detached":true' if detached else ""
+        body = f'{{"id":{json.dumps(key)},"input":{payload}{flag}}}'
+        pending = self._pending(workflow.name, body, Kind.CHILD, workflow.codec.value)
+        if not detached:
+            return key, self._wait(pending)
+        self._commands.append(Command(Kind.CHILD, *pending.step, body))
+        future = self._loop.create_future()
+        future.set_result(None)
+        return key, future
+
+    def _pending(
+        self, name: str, payload: Payload, kind: Kind, read: Callable[[str | None], Any] | None
+    ) -> Pending:
+        number = self._next(name)
+        return Pending(name, number, payload, kind, self._loop.milliseconds, read)
+
+    def _wait(self, pending: Pending) -> asyncio.Future[Any]:
+        future = pending.future = self._loop.create_future()
+        future.add_done_callback(lambda future: self._given_up(pending, future))
         self.pending[pending.step] = pending
-        self._commands.append(
-            Command(Kind.STEP, pending.name, pending.occurrence, payload, pending)
-        )
-        return pending.future
+        self._commands.append(Command(pending.kind, *pending.step, pending.payload, pending))
+        return future
 
     def _given_up(self, pending: Pending, future: asyncio.Future[Any]) -> None:
         if future.cancelled() and self.pending.get(pending.step) is pending:
             del self.pending[pending.step]
-            self._commands.append(
-                Command(Kind.STEP_CANCELLED, pending.name, pending.occurrence, None, pending)
-            )
+            kind = Kind.STEP_CANCELLED if pending.kind is Kind.STEP else Kind.CHILD_CANCELLED
+            self._commands.append(Command(kind, *pending.step, None, pending))
 
     def timer_set(self, handle: asyncio.TimerHandle, deadline: int) -> None:
-        pending = Pending(TIMER_STEP, self._next(TIMER_STEP), deadline, handle=handle)
+        pending = self._pending(TIMER_STEP, deadline, Kind.TIMER, None)
+        pending.handle = handle
         self._timers[id(handle)] = pending
         self.pending[pending.step] = pending
         self._commands.append(
@@ -237,7 +285,7 @@ class Run:
         """The execution's own random numbers."""
         self._refuse_when_reading()
         if self._random is None:
-            self._random = Random(seed(self.lineage, self.key))
+            self._random = Random(seed(self.lineage, self.key, self.beginning.run))
         return self._random
 
     def issued(self, step: Step) -> bool:

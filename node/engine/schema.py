@@ -10,7 +10,17 @@ from urllib.parse import quote
 import apsw
 
 from node.engine.errors import LogDamaged, LogMissing, LogRefused
-from node.engine.events import COMMANDS, NOTES, OUTCOMES, TIMER_STEP, UPDATE_ENDS, Kind
+from node.engine.events import (
+    COMMANDS,
+    DONE,
+    GIVEN_UP,
+    NOTES,
+    OUTCOMES,
+    STATUS_CODES,
+    TIMER_STEP,
+    UPDATE_ENDS,
+    Kind,
+)
 
 #: "LtFl". Says that a SQLite file is a log of ours.
 APPLICATION_ID: Final = 0x4C74466C
@@ -23,8 +33,8 @@ _TABLES: Final = """
 CREATE TABLE litefleet_meta(key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 -- Names of workflows and steps, so that events hold small numbers.
 CREATE TABLE litefleet_name(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
--- started, closed: sequences of its first and of its closing event.
--- status: 0 running, 1 completed, 2 failed.
+-- started, closed: sequences of the event that last started its id, and of its closing event.
+-- status: 0 running, 1 completed, 2 failed, 3 cancelled, 4 terminated.
 CREATE TABLE litefleet_execution(
   id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, workflow INTEGER NOT NULL,
   started INTEGER NOT NULL, closed INTEGER, status INTEGER NOT NULL);
@@ -37,6 +47,12 @@ CREATE TABLE litefleet_event(
 CREATE TABLE litefleet_commit(
   sequence INTEGER PRIMARY KEY, at INTEGER NOT NULL, chain BLOB NOT NULL);
 """
+_LIVES: Final = """
+-- One row for each time an engine opened the log: the newest event then, when (unix ms), and
+-- whether it closed the log in good order (1) or may have crashed (0).
+CREATE TABLE litefleet_life(
+  id INTEGER PRIMARY KEY, sequence INTEGER NOT NULL, at INTEGER NOT NULL, ended INTEGER NOT NULL);
+"""
 
 _AT = (
     "(SELECT strftime('%Y-%m-%dT%H:%M:%fZ', at / 1000.0, 'unixepoch') FROM litefleet_commit c"
@@ -44,12 +60,19 @@ _AT = (
 )
 _KINDS = " ".join(f"WHEN {kind.value} THEN '{kind.name.lower()}'" for kind in Kind)
 _STEPS = ", ".join(str(kind.value) for kind in sorted((COMMANDS | OUTCOMES | NOTES) - UPDATE_ENDS))
+_STATUSES = " ".join(f"WHEN {code} THEN '{status}'" for code, status in STATUS_CODES.items())
+_DONE, _FAILED, _GIVEN_UP = (
+    ", ".join(str(kind.value) for kind in sorted(kinds))
+    for kinds in (DONE, OUTCOMES - DONE - {Kind.TIMER_FIRED}, GIVEN_UP)
+)
 _VIEWS: Final = f"""
 CREATE VIEW executions AS
   SELECT x.key AS id, n.name AS workflow,
-    CASE x.status WHEN 0 THEN 'running' WHEN 1 THEN 'completed' ELSE 'failed' END AS status,
+    CASE x.status {_STATUSES} END AS status,
     {_AT.format("x.started")} AS started_at, {_AT.format("x.closed")} AS closed_at,
-    s.payload AS input, coalesce(e.payload, CASE WHEN x.status = 1 THEN 'null' END) AS outcome
+    CASE s.kind WHEN {Kind.STARTED.value} THEN s.payload
+      ELSE json_extract(s.payload, '$.input') END AS input,
+    coalesce(e.payload, CASE WHEN x.status = 1 THEN 'null' END) AS outcome
   FROM litefleet_execution x JOIN litefleet_name n ON n.id = x.workflow
   JOIN litefleet_event s ON s.sequence = x.started
   LEFT JOIN litefleet_event e ON e.sequence = x.closed;
@@ -67,9 +90,9 @@ CREATE VIEW steps AS
     CASE WHEN g.last > g.first THEN {_AT.format("g.last")} END AS last_event_at,
     i.payload AS input, CASE WHEN g.last > g.first THEN o.payload END AS outcome
   FROM (SELECT execution, name, occurrence, min(sequence) AS first, max(sequence) AS last,
-      max(kind = {Kind.STEP_COMPLETED.value}) AS done, max(kind = {Kind.STEP_FAILED.value})
-      AS failed, max(kind = {Kind.TIMER_FIRED.value}) AS fired,
-      max(kind = {Kind.STEP_CANCELLED.value}) AS cancelled,
+      max(kind IN ({_DONE})) AS done, max(kind IN ({_FAILED})) AS failed,
+      max(kind = {Kind.TIMER_FIRED.value}) AS fired,
+      max(kind IN ({_GIVEN_UP})) AS cancelled,
       sum(kind = {Kind.STEP_RETRY.value}) AS failures
     FROM litefleet_event WHERE kind IN ({_STEPS})
     GROUP BY execution, name, occurrence) g
@@ -92,7 +115,7 @@ def create(path: Path, *, tenant: str, lineage: str, genesis_at: int, chain: byt
     try:
         db.execute("PRAGMA synchronous=FULL")
         with db:
-            db.execute(_TABLES + _VIEWS)
+            db.execute(_TABLES + _LIVES + _VIEWS)
             db.execute(
                 "INSERT INTO litefleet_meta VALUES"
                 " ('tenant', ?), ('lineage', ?), ('genesis_at', ?)",
@@ -126,8 +149,8 @@ def version_of(db: apsw.Connection, path: Path) -> int:
 def migrate(path: Path) -> None:
     """Bring a log of an older version to this one: whole or not at all.
 
-    Version 2 has more kinds of events, and its views know them; no event is changed, so the
-    hash chain goes on.
+    Version 2 has more kinds of events, which its views know, and a table of the engine's lives;
+    no event is changed, so the hash chain goes on.
     """
     db = connect(path)
     try:
@@ -136,7 +159,7 @@ def migrate(path: Path) -> None:
             if version_of(db, path) < VERSION:
                 for view in sorted(OWN_VIEWS):
                     db.execute(f"DROP VIEW IF EXISTS {view}")
-                db.execute(_VIEWS)
+                db.execute(_LIVES + _VIEWS)
                 db.execute(f"PRAGMA user_version={VERSION}")
             db.execute("COMMIT")
         except BaseException:

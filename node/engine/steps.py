@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,10 @@ class Progress:
     """Attempts that failed and are in the log."""
     retry_at: int = 0
     """When the next attempt may start, unix milliseconds."""
+    sign: int = 0
+    """The place in the log of its last failure or heartbeat, or of its intent."""
+    heartbeat: str | None = None
+    """The last progress that a heartbeat gave, as JSON."""
     sequence: int = 0
     """The intent's place in the log, 0 until it is committed."""
     resolved: bool = False
@@ -35,7 +40,13 @@ class Pending:
     name: str
     occurrence: int
     payload: Payload
-    """An activity's input, a timer's deadline in unix milliseconds."""
+    """An activity's input, a timer's deadline in unix milliseconds, a child's id and input."""
+    kind: Kind
+    """The kind of its intent."""
+    since: int
+    """When the code called it, by the code's time, unix milliseconds."""
+    read: Callable[[str | None], Any] | None = None
+    """How its result is read from the log."""
     activity: Activity[Any, Any] | None = None
     future: asyncio.Future[Any] | None = None
     handle: asyncio.TimerHandle | None = None
@@ -48,7 +59,7 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What the code did: called an activity, set a timer, gave up on one, or ended."""
+    """What the code did: called something, set a timer, gave up on one, answered, or ended."""
 
     kind: Kind
     name: str

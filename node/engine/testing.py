@@ -10,9 +10,9 @@ import json
 from typing import Any
 
 from node.engine.attempts import failure_payload
+from node.engine.beginning import Beginning, Post
 from node.engine.definition import Workflow
-from node.engine.events import CLOSING, Event, Kind, Payload, Status, letter
-from node.engine.live import Post
+from node.engine.events import CLOSED_STATUS, CLOSING, Event, Kind, Payload, Status, letter
 from node.engine.payload import plain_json
 from node.engine.run import Run
 from node.engine.steps import Command, Step
@@ -35,8 +35,11 @@ class Rehearsal:
         self.now = at
         self.log: list[Event] = []
         self.post = Post.of(log or ())
-        payload = workflow.codec.start(input or {}) if log is None else str(log[0].payload)
-        self.run = Run(key=id, workflow=workflow, payload=payload, tenant="test", lineage="test")
+        payload = workflow.codec.start(input or {}) if log is None else ""
+        beginning = Beginning(payload) if log is None else Beginning.of(log[0])
+        self.run = Run(
+            key=id, workflow=workflow, beginning=beginning, tenant="test", lineage="test"
+        )
         if log is None:
             self._write(Kind.STARTED, workflow.name, 1, payload)
             self._take(self.run.begin(self.now))
@@ -49,9 +52,7 @@ class Rehearsal:
     def status(self) -> Status:
         """Running, completed or failed."""
         kind = self.log[-1].kind
-        if kind not in CLOSING:
-            return Status.RUNNING
-        return Status.COMPLETED if kind is Kind.COMPLETED else Status.FAILED
+        return CLOSED_STATUS.get(kind, Status.RUNNING)
 
     @property
     def outcome(self) -> Payload:

@@ -53,7 +53,13 @@ def results(path: Path) -> dict[str, Any]:
 def check(folder: Path, executions: int, wanted: dict[str, Any]) -> None:
     path = folder / "log.db"
     summary = inspect_log(path)
-    assert summary.executions == {"running": 0, "completed": executions, "failed": 0}
+    assert summary.executions == {
+        "running": 0,
+        "completed": executions,
+        "failed": 0,
+        "cancelled": 0,
+        "terminated": 0,
+    }
     assert results(path) == wanted
     # The table and the log agree: each booking once, though the first attempt always fails.
     db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)

@@ -78,7 +78,9 @@ def go(test: Awaitable[None]) -> None:
 
 
 def summary(path: Path) -> dict[str, int]:
-    return inspect_log(path / "log.db").executions
+    found = inspect_log(path / "log.db").executions
+    assert found.pop("cancelled") == found.pop("terminated") == 0
+    return found
 
 
 # Starting -----------------------------------------------------------------------------------------
