@@ -4,6 +4,7 @@ from node.engine.context import ActivityInfo, WorkflowInfo
 from node.engine.definition import Activity, Child, RetryPolicy, Workflow, activity
 from node.engine.durability import Durability
 from node.engine.errors import ActivityFailed, ChildFailed, NonRetryable, RetryLater
+from node.engine.external import External
 from node.engine.namespace import workflow
 from node.engine.signals import Signal
 
@@ -14,6 +15,7 @@ __all__ = [
     "Child",
     "ChildFailed",
     "Durability",
+    "External",
     "NonRetryable",
     "RetryLater",
     "RetryPolicy",

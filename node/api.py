@@ -26,17 +26,18 @@ from node.api_answers import (
     unproven,
     validation_error,
 )
+from node.api_control import ControlApi
 from node.api_messages import MessagesApi
 from node.engine.engine import Engine
 from node.engine.errors import EngineError
-from node.engine.events import Event, Status
+from node.engine.events import CLOSED_STATUS, Event, Reuse, Status
 from node.engine.views import ExecutionView
 
 #: The longest wait for a result, in seconds; ask again for more.
 LONGEST_WAIT: Final = 60.0
 EPOCH_HEADER: Final = "litefleet-epoch"
 
-_CLOSED: Final = (Status.COMPLETED, Status.FAILED)
+_CLOSED: Final = frozenset(CLOSED_STATUS.values())
 
 
 class StartRequest(BaseModel):
@@ -47,6 +48,7 @@ class StartRequest(BaseModel):
     workflow: str
     id: str | None = None
     input: dict[str, Any] = Field(default_factory=dict)
+    reuse: Reuse = Reuse.EXISTING
     ack: Ack = "durable"
 
 
@@ -139,12 +141,13 @@ class _Api:
             Route("/executions/{id}/result", self.result, methods=["GET"]),
             Route("/status", self.status, methods=["GET"]),
             *MessagesApi(self.engine, self.answers).routes(),
+            *ControlApi(self.engine, self.answers).routes(),
         ]
 
     async def start(self, request: Request) -> Response:
         body = await body_of(StartRequest, request)
         self.answers.admit(body.ack, "a start")
-        started = await self.engine.start(body.workflow, body.input, id=body.id)
+        started = await self.engine.start(body.workflow, body.input, id=body.id, reuse=body.reuse)
         view = started.view
         standing = await self.answers.proven(view.sequence, body.ack)
         return JSONResponse(
@@ -215,6 +218,7 @@ class _Api:
             "id": view.id,
             "workflow": view.workflow,
             "status": view.status,
+            "paused": view.paused,
             "started_at": view.started_at,
             "closed_at": view.closed_at,
             **self.answers.standing(view.sequence),

@@ -173,6 +173,7 @@ class Activities:
         self._commits.append(live.entry(outcome.kind, *pending.step, outcome.payload, committed))
         pending.progress.failures += 1
         pending.progress.retry_at = outcome.retry_at
+        pending.progress.error = str(outcome.payload)
         await logged
 
     # Transactional ones -----------------------------------------------------------------------
@@ -218,6 +219,7 @@ class Activities:
             failure = json.loads(cast(str, payload))
             current.progress.failures = failure["attempt"]
             current.progress.retry_at = failure["next"]
+            current.progress.error = str(payload)
             self._call_when_due(live, current)
         self._called(live, pending, kind, payload, at)
 

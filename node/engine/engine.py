@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 
 from node.engine import guard
 from node.engine.application import Application
+from node.engine.archive import Archive
 from node.engine.commits import Commits
 from node.engine.control import Control
 from node.engine.durability import Barrier, Durability, Outcome, Proofs, effective
@@ -32,6 +33,7 @@ from node.engine.mail import Answer, Mail, Sent
 from node.engine.schema import connect
 from node.engine.store import Store, Stored
 from node.engine.views import ExecutionView, Started, view_of
+from node.engine.waiting import Wait, waits_of
 
 logger = logging.getLogger(__name__)
 
@@ -148,6 +150,7 @@ class Engine:
             now=self._now,
             find=store.find,
             crashes=store.crashes_since,
+            secret=store.secret,
             last_rowid=store.last_rowid(),
             on_started=self._started,
             on_closed=self._closed,
@@ -346,6 +349,16 @@ class Engine:
         self._refuse_when_stopped()
         return await self._mail.query(id, name, input)
 
+    async def complete(self, token: str, value: Any = None) -> bool:
+        """Complete an external event by its token; False when it was completed before, with
+        whatever value. In the log when this returns.
+
+        Raises UnknownToken, PayloadError, ExecutionClosed (nothing waits for it any more),
+        EngineStopped.
+        """
+        self._refuse_when_stopped()
+        return await self._mail.complete(token, value)
+
     # Reading ----------------------------------------------------------------------------------
 
     @property
@@ -409,6 +422,23 @@ class Engine:
         stored = self._find(id)
         head = stored.closed or self._store.head(stored.rowid, stored.started)
         return self._store.history(id, head, whole=True)
+
+    def waiting(self, id: str) -> list[Wait]:
+        """Why an execution waits; nothing for a closed one. Raises UnknownExecution."""
+        stored = self._find(id)
+        live = self._executor.live.get(stored.id)
+        return [] if live is None else waits_of(live, self._executor.live, self._now())
+
+    def archive(self, id: str) -> Archive:
+        """An execution as a file that can be replayed elsewhere. Raises UnknownExecution."""
+        config = self.config
+        return Archive.of(
+            self.events(id),
+            tenant=config.tenant,
+            lineage=config.lineage,
+            durability=config.durability,
+            secret=self._executor.secret_of(id).hex(),
+        )
 
     def _find(self, id: str) -> Stored:
         stored = self._reading().find(id)

@@ -71,13 +71,16 @@ class DeterminismError(EngineError):
 
 
 class Divergence(EngineError):
-    """A replay did something else than the log holds. `sequence` is the log's event number."""
+    """A replay did something else than the log holds. `sequence` is the log's event number,
+    `logged` what the log holds there and `did` what the code did."""
 
     hint = "Put back the code that wrote this log, or make the new code follow it, and restart."
 
-    def __init__(self, message: str, *, sequence: int) -> None:
+    def __init__(self, message: str, *, sequence: int, logged: str = "", did: str = "") -> None:
         super().__init__(message)
         self.sequence = sequence
+        self.logged = logged
+        self.did = did
 
 
 class NotInWorkflow(EngineError):
@@ -120,6 +123,12 @@ class ExecutionDiverged(EngineError):
     """The execution's code does not follow its log; it takes no messages until it does."""
 
     hint = "Put back the code that wrote its log, restart, and send it again."
+
+
+class UnknownToken(EngineError):
+    """No event of this tenant has this token."""
+
+    hint = "Use the token exactly as the workflow gave it."
 
 
 class UnknownHandler(EngineError):

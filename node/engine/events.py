@@ -76,6 +76,15 @@ class Kind(IntEnum):
     CHILD_CANCELLED = 53
     """The workflow stopped waiting for the child, which is cancelled."""
 
+    EXTERNAL = 60
+    """The code waits for something outside to complete this event by its token."""
+    EXTERNAL_COMPLETED = 61
+    """Something outside did; the payload is the value it gave."""
+    EXTERNAL_CANCELLED = 63
+    """The workflow stopped waiting for it."""
+    PATCH = 70
+    """The code took a new path, and is to take it on every replay; name is the patch's."""
+
 
 #: What a workflow's code does; a replay must do the same in the same order.
 COMMANDS: Final = frozenset(
@@ -87,16 +96,18 @@ COMMANDS: Final = frozenset(
         Kind.UPDATE_FAILED,
         Kind.CHILD,
         Kind.CHILD_CANCELLED,
+        Kind.EXTERNAL,
+        Kind.EXTERNAL_CANCELLED,
     }
 )
 #: What comes from outside, unasked; each name counts its own.
 MESSAGES: Final = frozenset({Kind.SIGNAL, Kind.UPDATE})
 #: What begins a step, which the same name and number end.
-INTENTS: Final = frozenset({Kind.STEP, Kind.TIMER, Kind.CHILD})
+INTENTS: Final = frozenset({Kind.STEP, Kind.TIMER, Kind.CHILD, Kind.EXTERNAL})
 #: The code no longer waits for a step.
-GIVEN_UP: Final = frozenset({Kind.STEP_CANCELLED, Kind.CHILD_CANCELLED})
+GIVEN_UP: Final = frozenset({Kind.STEP_CANCELLED, Kind.CHILD_CANCELLED, Kind.EXTERNAL_CANCELLED})
 #: A step's good end, with a result.
-DONE: Final = frozenset({Kind.STEP_COMPLETED, Kind.CHILD_COMPLETED})
+DONE: Final = frozenset({Kind.STEP_COMPLETED, Kind.CHILD_COMPLETED, Kind.EXTERNAL_COMPLETED})
 #: How a step that the code waits for ends.
 OUTCOMES: Final = DONE | {Kind.STEP_FAILED, Kind.TIMER_FIRED, Kind.CHILD_FAILED}
 #: What happens to a step in between, unseen by the code.

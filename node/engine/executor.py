@@ -38,6 +38,7 @@ from node.engine.events import (
     Status,
     opened,
 )
+from node.engine.external import execution_secret
 from node.engine.families import Families
 from node.engine.live import Answered, Live, Origin
 from node.engine.run import Run
@@ -72,6 +73,7 @@ class Executor:
         now: Callable[[], int],
         find: Callable[[str], Stored | None],
         crashes: Callable[[int], int],
+        secret: bytes,
         last_rowid: int,
         on_started: Callable[[Status | None], None],
         on_closed: Callable[[Live, Kind], None],
@@ -88,8 +90,10 @@ class Executor:
         self._proofs = proofs
         self._rowid = last_rowid
         self._crashes = crashes
+        self._secret = secret
         self._later: deque[Callable[[], None]] = deque()
-        self._depth = 0
+        # Held until `recover`: families are settled when all of their members are here.
+        self._depth = 1
         self._families = Families(self, find)
         self._on_started = on_started
         self._on_closed = on_closed
@@ -255,6 +259,8 @@ class Executor:
 
     def recover(self) -> None:
         """Every open execution is restored: settle what a crash has left between them."""
+        self._depth -= 1
+        self._drain()
         self._families.recover()
         self._drain()
 
@@ -276,7 +282,12 @@ class Executor:
             beginning=beginning,
             tenant=self._tenant,
             lineage=self._lineage,
+            secret=self.secret_of(key),
         )
+
+    def secret_of(self, key: str) -> bytes:
+        """What an execution's tokens are made with."""
+        return execution_secret(self._secret, key)
 
     def _admit(
         self, key: str, rowid: int, workflow: str, payload: str, beginning: Beginning
@@ -344,6 +355,8 @@ class Executor:
             self._later.append(partial(self._families.start, live, step, payload))
         elif command.kind in UPDATE_ENDS:
             after = partial(self._answered, live, command)
+        elif command.kind is Kind.PATCH:
+            pass
         elif pending is None:
             raise AssertionError(f"{command.kind.name} is about no step")
         elif command.kind is Kind.STEP:
@@ -481,18 +494,28 @@ class Executor:
         if pending is not None:
             self.resolve(live, Kind.TIMER_FIRED, pending, None)
 
-    def resolve(self, live: Live, kind: Kind, pending: Pending, payload: Payload) -> None:
-        """A step has its outcome: log it, then tell the code."""
-        if self._stopped or live.over:
-            return
-        current = live.code.pending.get(pending.step)
+    def resolve(
+        self,
+        live: Live,
+        kind: Kind,
+        pending: Pending,
+        payload: Payload,
+        committed: Callable[[int], None] | None = None,
+    ) -> None:
+        """A step has its outcome: log it, then tell the code. `committed` is called with its
+        sequence, or with 0 when it comes too late."""
+        current = None
+        if not self._stopped and not live.over:
+            current = live.code.pending.get(pending.step)
         if current is None or current.progress.resolved:
+            if committed is not None:
+                committed(0)
             return
         if live.busy:
-            live.deferred.append(partial(self.resolve, live, kind, pending, payload))
+            live.deferred.append(partial(self.resolve, live, kind, pending, payload, committed))
             return
         current.progress.resolved = True
-        self._log_and_tell(live, kind, pending.step, payload)
+        self._log_and_tell(live, kind, pending.step, payload, committed)
 
     def post(
         self, live: Live, kind: Kind, name: str, prepare: Callable[[], tuple[int, str]]

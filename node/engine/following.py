@@ -47,7 +47,12 @@ class Follower:
         self.deliveries = deque(event for event in history if event.kind in DELIVERIES)
         self.closing = deque(event for event in history if event.kind in ENDINGS)
         self.notes = [event for event in history if event.kind in NOTES]
+        self.patches = {event.name for event in history if event.kind is Kind.PATCH}
         self.beyond: list[Command] = []
+
+    def ahead(self, issued: int) -> bool:
+        """Whether the log goes on after what the code did, with `issued` commands not compared."""
+        return bool(len(self.commands) > issued or self.deliveries or self.closing)
 
     def follow(self) -> list[Command]:
         at = self.started
@@ -75,6 +80,7 @@ class Follower:
             if event.kind is Kind.HEARTBEAT:
                 pending.progress.heartbeat = str(event.payload)
             else:
+                pending.progress.error = str(event.payload)
                 failure = json.loads(cast(str, event.payload))
                 pending.progress.failures = failure["attempt"]
                 pending.progress.retry_at = failure["next"]
@@ -82,6 +88,9 @@ class Follower:
 
     def _compare(self, commands: list[Command], told: Event) -> None:
         for command in commands:
+            if command.kind is Kind.PATCH and command.name in self.patches:
+                # Where it asks is its own affair, and whether it still asks, too.
+                continue
             logged = self._expected(command)
             if logged is None:
                 self._check_beyond(command, told)
@@ -91,6 +100,8 @@ class Follower:
                     f"event {logged.sequence}: the log holds {_logged(logged)}, the code did"
                     f" {_done(command)}",
                     sequence=logged.sequence,
+                    logged=_logged(logged),
+                    did=_done(command),
                 )
             elif command.pending is not None and logged.kind not in GIVEN_UP:
                 command.pending.progress.sequence = logged.sequence
@@ -118,6 +129,8 @@ class Follower:
                 f"event {following.sequence}: the log holds {_logged(following)}, the code did"
                 f" {_done(command)} before it, which the log does not have",
                 sequence=following.sequence,
+                logged=_logged(following),
+                did=_done(command),
             )
 
 
@@ -134,6 +147,8 @@ def _missing(event: Event) -> Divergence:
     return Divergence(
         f"event {event.sequence}: the log holds {_logged(event)}, the code did not get there",
         sequence=event.sequence,
+        logged=_logged(event),
+        did="did not get there",
     )
 
 

@@ -121,7 +121,9 @@ class _Verifier:
     def _meta(self) -> dict[str, Any]:
         rows: list[Any] = self.db.execute("SELECT key, value FROM litefleet_meta").fetchall()
         meta = dict(rows)
-        wanted = {"tenant": str, "lineage": str, "genesis_at": int}
+        wanted: dict[str, type] = {"tenant": str, "lineage": str, "genesis_at": int}
+        if schema.version_of(self.db, self.path) > 1:
+            wanted["secret"] = str
         for key, kind in wanted.items():
             if not isinstance(meta.get(key), kind):
                 raise self._damaged(f"its own description lacks {key}")

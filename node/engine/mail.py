@@ -21,6 +21,7 @@ from node.engine.errors import (
 )
 from node.engine.events import UPDATE_ENDS, Event, Kind, letter
 from node.engine.executor import Executor
+from node.engine.external import addressed, check_token
 from node.engine.live import Answered, Live
 from node.engine.payload import plain_json
 from node.engine.replica import NotCopyable
@@ -126,6 +127,31 @@ class Mail:
             raise _query_failed(name, error) from error
         # It has seen what may not be in the log yet.
         return Answer(_decoded(text), await self._commits.settled())
+
+    async def complete(self, token: str, value: Any) -> bool:
+        """See Engine.complete."""
+        id, step = addressed(token)
+        check_token(token, self._executor.secret_of(id), id, step)
+        live = self._executor.live.get(id)
+        pending = live.run.pending.get(step) if live is not None and live.run is not None else None
+        if live is not None and pending is not None and pending.kind is Kind.EXTERNAL:
+            text = plain_json(value, step[0])
+            if pending.read is not None:
+                pending.read(text)
+            future = self._executor.unanswered()
+
+            def committed(sequence: int) -> None:
+                if not future.done():
+                    future.set_result(sequence)
+
+            self._executor.resolve(live, Kind.EXTERNAL_COMPLETED, pending, text, committed)
+            if await future:
+                return True
+        await self._commits.settled()
+        for event in self._history(self._stored(id)):
+            if (event.kind, event.name, event.occurrence) == (Kind.EXTERNAL_COMPLETED, *step):
+                return False
+        raise ExecutionClosed(f"nothing waits for {step[0]!r} of execution {id!r} any more")
 
     def _ask_replica(self, id: str, name: str, values: Mapping[str, Any]) -> Answer:
         stored = self._stored(id)

@@ -11,11 +11,13 @@ from random import Random
 from typing import Any, NoReturn, ParamSpec, Protocol, TypeVar, cast, overload
 
 from node.engine.context import WorkflowInfo
-from node.engine.definition import Workflow, level_of
+from node.engine.definition import Workflow, level_of, named
 from node.engine.durability import Durability
 from node.engine.errors import ContinueAsNew, NotInWorkflow
+from node.engine.external import External
 from node.engine.loop import WorkflowLoop
 from node.engine.messages import Messages
+from node.engine.payload import Shape
 from node.engine.signals import Signal
 
 P = ParamSpec("P")
@@ -34,6 +36,12 @@ class Running(Protocol):
 
     def info(self) -> WorkflowInfo:
         """Who is running."""
+
+    def patched(self, name: str) -> bool:
+        """Whether to take a new path."""
+
+    def external(self, name: str, shape: Shape) -> tuple[str, asyncio.Future[Any]]:
+        """An event's token and value."""
 
     @property
     def random(self) -> Random:
@@ -109,6 +117,25 @@ class WorkflowNamespace:
         """
         codec = _run(_inside("continue_as_new")).workflow.codec
         raise ContinueAsNew(codec.start(codec.signature.bind(*args, **kwargs).arguments))
+
+    def patched(self, name: str) -> bool:
+        """Whether to take the new path of a change called `name`.
+
+        False in an execution whose history took the old one; True in every other, now and on
+        every replay. Once no such execution is open, remove the old path and this call.
+        """
+        return _run(_inside("patched")).patched(named(name, "patch"))
+
+    @overload
+    def external(self, name: str, type: type[T]) -> External[T]: ...
+    @overload
+    def external(self, name: str) -> External[Any]: ...
+    def external(self, name: str, type: Any = None) -> External[Any]:
+        """An event that something outside completes with its token, such as a human's approval.
+        Await it for the value, and give its `token` away with an activity."""
+        running = _run(_inside("external"))
+        shape = Shape(Any if type is None else type, named(name, "external event"))
+        return External(*running.external(name, shape))
 
     # Messages ---------------------------------------------------------------------------------
 

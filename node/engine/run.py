@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from random import Random
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from node.engine.beginning import Beginning
 from node.engine.context import WorkflowInfo, child_id, seed
@@ -28,10 +28,18 @@ from node.engine.errors import (
     describe,
 )
 from node.engine.events import DONE, MESSAGES, TIMER_STEP, Event, Kind, Payload, letter
+from node.engine.external import token_for
 from node.engine.following import Follower
 from node.engine.loop import WorkflowLoop
 from node.engine.messages import Messages
+from node.engine.payload import Shape
 from node.engine.steps import Command, Pending, Step
+
+_GIVE_UP: Final = {
+    Kind.STEP: Kind.STEP_CANCELLED,
+    Kind.CHILD: Kind.CHILD_CANCELLED,
+    Kind.EXTERNAL: Kind.EXTERNAL_CANCELLED,
+}
 
 
 class Run:
@@ -45,12 +53,14 @@ class Run:
         beginning: Beginning,
         tenant: str,
         lineage: str,
+        secret: bytes = bytes(32),
     ) -> None:
         self.key = key
         self.workflow = workflow
         self.beginning = beginning
         self.tenant = tenant
         self.lineage = lineage
+        self.secret = secret
         self.pending: dict[Step, Pending] = {}
         self.finished = False
         self._reset()
@@ -60,6 +70,8 @@ class Run:
         self._loop = WorkflowLoop(self, self.key)  # type: ignore[abstract]
         self.messages = Messages(self, self._loop)
         self._main: asyncio.Task[Any] | None = None
+        self._patches: dict[str, bool] = {}
+        self._follower: Follower | None = None
         self._cancelled: list[Payload] = []
         self._counts = dict(self.beginning.counts)
         # By identity: asyncio takes two timers alike for equal.
@@ -196,7 +208,11 @@ class Run:
         self.finished = False
         self.pending = {}
         self._reset()
-        return Follower(self, history, strict).follow()
+        self._follower = Follower(self, history, strict)
+        try:
+            return self._follower.follow()
+        finally:
+            self._follower = None
 
     # Looking ----------------------------------------------------------------------------------
 
@@ -213,6 +229,31 @@ class Run:
             self._loop.refuse(StateChanged("it would do something, and may only look"))
 
     # What the code calls ----------------------------------------------------------------------
+
+    def external(self, name: str, shape: Shape) -> tuple[str, asyncio.Future[Any]]:
+        """An event for something outside to complete: its token, and its value."""
+        self._refuse_when_reading()
+
+        def read(payload: str | None) -> Any:
+            return shape.read("null" if payload is None else payload)
+
+        pending = self._pending(name, None, Kind.EXTERNAL, read)
+        return token_for(self.secret, self.key, pending.step), self._wait(pending)
+
+    def patched(self, name: str) -> bool:
+        """Whether the code is to take the new path called `name`: always the same answer in one
+        history."""
+        self._refuse_when_reading()
+        known = self._patches.get(name)
+        if known is None:
+            follower = self._follower
+            issued = sum(command.kind is not Kind.PATCH for command in self._commands)
+            # A history that goes on without it was written by the old path.
+            known = follower is None or name in follower.patches or not follower.ahead(issued)
+            self._patches[name] = known
+            if known:
+                self._commands.append(Command(Kind.PATCH, name, 1, None))
+        return known
 
     def emit(self, kind: Kind, name: str, occurrence: int, payload: Payload) -> None:
         """Record what the code did."""
@@ -259,8 +300,7 @@ class Run:
     def _given_up(self, pending: Pending, future: asyncio.Future[Any]) -> None:
         if future.cancelled() and self.pending.get(pending.step) is pending:
             del self.pending[pending.step]
-            kind = Kind.STEP_CANCELLED if pending.kind is Kind.STEP else Kind.CHILD_CANCELLED
-            self._commands.append(Command(kind, *pending.step, None, pending))
+            self._commands.append(Command(_GIVE_UP[pending.kind], *pending.step, None, pending))
 
     def timer_set(self, handle: asyncio.TimerHandle, deadline: int) -> None:
         pending = self._pending(TIMER_STEP, deadline, Kind.TIMER, None)

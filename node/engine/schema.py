@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from secrets import token_hex
 from typing import Final
 from urllib.parse import quote
 
@@ -29,7 +30,7 @@ VERSION: Final = 2
 BUSY_TIMEOUT_MS: Final = 10_000
 
 _TABLES: Final = """
--- tenant, lineage, genesis_at (unix ms)
+-- tenant, lineage, genesis_at (unix ms), secret (hex; what tokens are made with)
 CREATE TABLE litefleet_meta(key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 -- Names of workflows and steps, so that events hold small numbers.
 CREATE TABLE litefleet_name(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
@@ -104,6 +105,9 @@ OWN_PREFIX: Final = "litefleet_"
 OWN_VIEWS: Final = frozenset({"executions", "steps", "timeline"})
 
 
+_SECRET = "INSERT INTO litefleet_meta VALUES ('secret', ?)"
+
+
 def create(path: Path, *, tenant: str, lineage: str, genesis_at: int, chain: bytes) -> None:
     """Make an empty log at `path`, complete or not at all."""
     # Made beside and renamed, so that a crash leaves no half-made log; made before the switch
@@ -121,6 +125,7 @@ def create(path: Path, *, tenant: str, lineage: str, genesis_at: int, chain: byt
                 " ('tenant', ?), ('lineage', ?), ('genesis_at', ?)",
                 (tenant, lineage, genesis_at),
             )
+            db.execute(_SECRET, (token_hex(32),))
             db.execute("INSERT INTO litefleet_name VALUES (1, ?)", (TIMER_STEP,))
             db.execute("INSERT INTO litefleet_commit VALUES (0, ?, ?)", (genesis_at, chain))
             db.execute(f"PRAGMA application_id={APPLICATION_ID}")
@@ -149,7 +154,8 @@ def version_of(db: apsw.Connection, path: Path) -> int:
 def migrate(path: Path) -> None:
     """Bring a log of an older version to this one: whole or not at all.
 
-    Version 2 has more kinds of events, which its views know, and a table of the engine's lives;
+    Version 2 has more kinds of events, which its views know, a table of the engine's
+    lives, and a secret for tokens;
     no event is changed, so the hash chain goes on.
     """
     db = connect(path)
@@ -160,6 +166,7 @@ def migrate(path: Path) -> None:
                 for view in sorted(OWN_VIEWS):
                     db.execute(f"DROP VIEW IF EXISTS {view}")
                 db.execute(_LIVES + _VIEWS)
+                db.execute(_SECRET, (token_hex(32),))
                 db.execute(f"PRAGMA user_version={VERSION}")
             db.execute("COMMIT")
         except BaseException:

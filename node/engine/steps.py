@@ -24,6 +24,8 @@ class Progress:
     """When the next attempt may start, unix milliseconds."""
     sign: int = 0
     """The place in the log of its last failure or heartbeat, or of its intent."""
+    error: str | None = None
+    """What the last failed attempt left in the log."""
     heartbeat: str | None = None
     """The last progress that a heartbeat gave, as JSON."""
     sequence: int = 0

@@ -93,6 +93,8 @@ class Store:
                 if version < schema.VERSION:
                     schema.migrate(path)
                 self._begin_life(now())
+                found = self._rows("SELECT value FROM litefleet_meta WHERE key = 'secret'")
+                self.secret = bytes.fromhex(found[0][0])
             except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError) as error:
                 self.reader.close()
                 raise LogDamaged(f"{path} is damaged: {error}") from error

@@ -27,6 +27,8 @@ _ABOUT = {
     Kind.CHILD_COMPLETED: Kind.CHILD,
     Kind.CHILD_FAILED: Kind.CHILD,
     Kind.CHILD_CANCELLED: Kind.CHILD,
+    Kind.EXTERNAL_COMPLETED: Kind.EXTERNAL,
+    Kind.EXTERNAL_CANCELLED: Kind.EXTERNAL,
 }
 
 
@@ -50,6 +52,7 @@ class Verified:
         self._received: dict[tuple[Kind, str], int] = {}
         self._keys: set[tuple[Kind, str, str]] = set()
         self._updates: dict[tuple[str, int], bool] = {}
+        self._patches: set[str] = set()
         self._cancelled = False
         self._paused = False
 
@@ -101,6 +104,10 @@ class Verified:
                 raise ValueError("it does not follow its execution's start")
             if not isinstance(json.loads(str(event.payload)), dict):
                 raise ValueError("it does not say where its execution comes from")
+        elif kind is Kind.PATCH:
+            if event.name in self._patches or event.occurrence != 1:
+                raise ValueError("it was taken before")
+            self._patches.add(event.name)
         elif kind is Kind.CANCEL:
             if self._cancelled:
                 raise ValueError("it was asked to stop before")
@@ -139,6 +146,7 @@ class Verified:
         self._keys = set(beginning.keys)
         self._cancelled, self._paused = False, beginning.paused
         self._open.clear()
+        self._patches.clear()
         self._updates.clear()
 
     def _close(self, event: Event) -> None:

@@ -11,6 +11,7 @@ import httpx
 
 from node import Signal, workflow
 from node.api import create_api
+from node.engine.archive import Archive, replay_archive
 from node.engine.durability import Barrier
 from node.engine.engine import Engine
 from tests.integration.engine.harness import Proves, application, engine
@@ -81,6 +82,36 @@ def test_messages(tmp_path: Path) -> None:
         assert (late.status_code, late.json()["error"]["type"]) == (409, "execution_closed")
         nowhere = await client.post("/executions/b/signals/number", json={"value": 5})
         assert nowhere.status_code == 404
+
+    serve(tmp_path, test, barrier=Proves())
+
+
+def test_control(tmp_path: Path) -> None:
+    async def test(client: httpx.AsyncClient, it: Engine) -> None:
+        url = "/executions/a"
+        for action, changed in [("pause", True), ("pause", False), ("resume", True)]:
+            found = await client.post(f"{url}/{action}")
+            assert (found.status_code, found.json()["changed"]) == (200, changed)
+            assert found.json()["durable"] is True
+        waits = (await client.get(f"{url}/waiting")).json()["items"]
+        assert [(wait["kind"], wait["name"]) for wait in waits] == [("signal", "number")]
+        found = await client.post(f"{url}/cancel", json={"reason": "enough"})
+        assert found.json()["changed"] is True
+        result = (await client.get(f"{url}/result?wait=10")).json()
+        assert (result["status"], result["error"]["message"]) == ("cancelled", "enough")
+        assert result["durable"] is True
+        assert (await client.post(f"{url}/retry")).json()["status"] == "running"
+        assert (await client.post(f"{url}/retry")).status_code == 409
+        assert (await client.post(f"{url}/terminate")).json()["status"] == "terminated"
+        listed = (await client.get("/executions?status=terminated")).json()["items"]
+        assert [item["id"] for item in listed] == ["a"]
+        body = {"workflow": "adds", "id": "a", "reuse": "if_failed"}
+        assert (await client.post("/executions", json=body)).status_code == 201
+        archive = Archive.read((await client.get(f"{url}/archive")).content)
+        assert replay_archive(archive, application(number, adds)).ok
+        assert (await client.post("/external/nonsense")).status_code == 404
+        assert (await client.post("/executions/b/cancel")).status_code == 404
+        assert (await client.get("/executions/b/waiting")).status_code == 404
 
     serve(tmp_path, test, barrier=Proves())
 
