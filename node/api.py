@@ -219,6 +219,7 @@ class _Api:
             "workflow": view.workflow,
             "status": view.status,
             "paused": view.paused,
+            "version": view.version,
             "started_at": view.started_at,
             "closed_at": view.closed_at,
             **self.answers.standing(view.sequence),

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from node.engine.definition import Activity, Workflow
 from node.engine.errors import DefinitionError
+from node.engine.purity import impurities
 from node.engine.signals import Signal
 
 #: What an application's module may call its version.
@@ -37,6 +38,7 @@ def collect(name: str, things: Iterable[object], *, version: str | None = None) 
             if workflows.setdefault(thing.name, thing) is not thing:
                 raise DefinitionError(f"{name}: two workflows are named {thing.name!r}")
             thing.codec.check()
+            _refuse_impure(thing)
         elif isinstance(thing, Activity):
             if activities.setdefault(thing.name, thing) is not thing:
                 raise DefinitionError(f"{name}: two activities are named {thing.name!r}")
@@ -48,6 +50,15 @@ def collect(name: str, things: Iterable[object], *, version: str | None = None) 
             f"{name} declares no workflow", hint="Declare one with @workflow on an async def."
         )
     return Application(name, workflows, activities, version, signals)
+
+
+def _refuse_impure(workflow: Workflow[..., Any]) -> None:
+    found = impurities(workflow.function)
+    if found:
+        raise DefinitionError(
+            f"workflow {workflow.name}: {'; '.join(found[:5])}",
+            hint="Or call it in an activity, whose result is in the log.",
+        )
 
 
 def load_app(module: str) -> Application:

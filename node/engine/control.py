@@ -60,6 +60,7 @@ class Control:
             return False
         self._executor.terminate(live, _reason(reason))
         await live.closed.wait()
+        self._executor.refuse_when_stopped()
         await self._commits.settled()
         return self._stored(id).status is Status.TERMINATED
 
@@ -84,6 +85,8 @@ class Control:
         """Open an execution that failed, was cancelled or was terminated, and try again: the step
         whose failure ended it gets new attempts, and what came after it is void.
 
+        Children that it waits for and that did not complete are tried again as well.
+
         Without such a step, the code is replayed to its end and may do better if it was changed.
         Raises ExecutionConflict when it is open or completed, UnknownWorkflow.
         """
@@ -97,7 +100,13 @@ class Control:
         if not self._executor.knows(stored.workflow):
             raise UnknownWorkflow(f"no workflow {stored.workflow!r}")
         whole = self._store.history(id, stored.closed)
-        self._executor.reopen(stored, whole, _cut(standing(whole)))
+        live = self._executor.reopen(stored, whole, _cut(standing(whole)))
+        await self._commits.settled()
+        for child in self._executor.children_to_retry(live):
+            if child not in self._executor.live:
+                await self.retry(child)
+                if child in self._executor.live:
+                    live.children.add(child)
         await self._commits.settled()
 
     async def reuse(self, stored: Stored, payload: str, policy: Reuse) -> Live | None:

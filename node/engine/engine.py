@@ -7,33 +7,29 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any, Final, Self
 
 from node.engine import guard
-from node.engine.application import Application
-from node.engine.archive import Archive
 from node.engine.commits import Commits
+from node.engine.config import EngineConfig
 from node.engine.control import Control
 from node.engine.durability import Barrier, Durability, Outcome, Proofs, effective
 from node.engine.errors import (
     DurabilityUnavailable,
     EngineStopped,
     ExecutionConflict,
-    UnknownExecution,
     UnknownWorkflow,
 )
-from node.engine.events import CLOSED_STATUS, STATUS_CODES, Event, Kind, Payload, Reuse, Status
+from node.engine.events import CLOSED_STATUS, STATUS_CODES, Kind, Payload, Reuse, Status
 from node.engine.executor import Executor
 from node.engine.families import check_id
 from node.engine.live import Live
 from node.engine.mail import Answer, Mail, Sent
+from node.engine.reading import Reading
 from node.engine.schema import connect
-from node.engine.store import Store, Stored
-from node.engine.views import ExecutionView, Started, view_of
-from node.engine.waiting import Wait, waits_of
+from node.engine.store import Store
+from node.engine.views import ExecutionView, Started
 
 logger = logging.getLogger(__name__)
 
@@ -41,27 +37,7 @@ logger = logging.getLogger(__name__)
 REPLAYS_AT_ONCE: Final = 50
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineConfig:
-    """What an engine runs, and on which file.
-
-    `create` starts an empty log and is for a tenant's genesis only. `durability` is the
-    tenant's floor. `threads` bounds the plain activities that run at once. `forced_replay` is
-    a mode for tests: the coroutine is dropped at every await and replayed for the next event.
-    """
-
-    path: Path
-    application: Application
-    tenant: str
-    lineage: str
-    epoch: int = 1
-    create: bool = False
-    durability: Durability = Durability.ASYNC
-    threads: int = 16
-    forced_replay: bool = False
-
-
-class Engine:
+class Engine(Reading):
     """Runs the executions of one log. All methods belong to the loop that called `open`.
 
     `authority` is asked right before anything leaves the node. `clock` gives unix seconds.
@@ -81,16 +57,13 @@ class Engine:
         on_fenced: Callable[[], None] | None = None,
         on_failed: Callable[[BaseException], None] | None = None,
     ) -> None:
-        self.config = config
+        super().__init__(config, clock)
         self.authority = authority
         self._barrier = barrier
-        self._clock = clock
         self._random = random or SystemRandom()
         self._on_commit = on_commit
         self._on_fenced = on_fenced
         self._on_failed = on_failed
-        self._counts = dict.fromkeys(STATUS_CODES.values(), 0)
-        self._opened = False
         self._stopped: EngineStopped | None = None
         self._cut_short = False
 
@@ -149,6 +122,7 @@ class Engine:
             random=self._random,
             now=self._now,
             find=store.find,
+            history=store.history_of,
             crashes=store.crashes_since,
             secret=store.secret,
             last_rowid=store.last_rowid(),
@@ -230,9 +204,6 @@ class Engine:
         self._counts[Status.RUNNING] += 1
         if before is not None:
             self._counts[before] -= 1
-
-    def _now(self) -> int:
-        return int(self._clock() * 1000)
 
     def _refuse_when_stopped(self) -> None:
         if self._stopped is not None:
@@ -359,104 +330,12 @@ class Engine:
         self._refuse_when_stopped()
         return await self._mail.complete(token, value)
 
-    # Reading ----------------------------------------------------------------------------------
-
-    @property
-    def sequence(self) -> int:
-        """The newest committed event."""
-        return self._commits.sequence
-
-    @property
-    def committed_at(self) -> float | None:
-        """When, in unix seconds; None before the first."""
-        return self._commits.committed_at
-
-    @property
-    def proven(self) -> int:
-        """Everything up to this sequence is proven durable."""
-        return self._proofs.sequence
-
-    @property
-    def can_prove(self) -> bool:
-        """Whether there is a barrier at all."""
-        return self._proofs.available
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Executions by status. Diverged ones count as running too: the log has them open."""
-        counts = {status.value: count for status, count in self._counts.items()}
-        stopped = (live.trouble is not None for live in self._executor.live.values())
-        return {**counts, Status.DIVERGED.value: sum(stopped)}
-
-    def bookmark(self, sequence: int) -> str:
-        """`epoch:sequence`."""
-        return f"{self.config.epoch}:{sequence}"
-
-    def execution(self, id: str) -> ExecutionView:
-        """Raises UnknownExecution, EngineStopped."""
-        return self._view(self._find(id))
-
-    def executions(
-        self,
-        *,
-        status: Status | None = None,
-        workflow: str | None = None,
-        after: int = 0,
-        limit: int = 100,
-    ) -> list[ExecutionView]:
-        """A page of executions in the order of their start, after the row number `after`."""
-        store = self._reading()
-        if status is not Status.DIVERGED:
-            found = store.page(status=status, workflow=workflow, after=after, limit=limit)
-            return [self._view(stored) for stored in found]
-        stopped = [live for live in self._executor.live.values() if live.trouble is not None]
-        wanted = sorted(
-            (live.rowid, live.key)
-            for live in stopped
-            if live.rowid > after and workflow in (None, live.workflow)
-        )
-        return [self.execution(key) for _, key in wanted[:limit]]
-
-    def events(self, id: str) -> list[Event]:
-        """The committed events of an execution. Raises UnknownExecution, EngineStopped."""
-        stored = self._find(id)
-        head = stored.closed or self._store.head(stored.rowid, stored.started)
-        return self._store.history(id, head, whole=True)
-
-    def waiting(self, id: str) -> list[Wait]:
-        """Why an execution waits; nothing for a closed one. Raises UnknownExecution."""
-        stored = self._find(id)
-        live = self._executor.live.get(stored.id)
-        return [] if live is None else waits_of(live, self._executor.live, self._now())
-
-    def archive(self, id: str) -> Archive:
-        """An execution as a file that can be replayed elsewhere. Raises UnknownExecution."""
-        config = self.config
-        return Archive.of(
-            self.events(id),
-            tenant=config.tenant,
-            lineage=config.lineage,
-            durability=config.durability,
-            secret=self._executor.secret_of(id).hex(),
-        )
-
-    def _find(self, id: str) -> Stored:
-        stored = self._reading().find(id)
-        if stored is None:
-            raise UnknownExecution(f"no execution {id!r}")
-        return stored
-
-    def _reading(self) -> Store:
-        if not self._opened:
-            raise EngineStopped("the engine is not open")
-        return self._store
-
-    def _view(self, stored: Stored) -> ExecutionView:
-        return view_of(stored, self._executor.live.get(stored.id), self.sequence)
-
 
 def _refuse_other(key: str, existing: tuple[str, Payload], asked: tuple[str, Payload]) -> None:
     if existing[0] != asked[0]:
         raise ExecutionConflict(f"execution {key!r} exists and runs workflow {existing[0]!r}")
     if existing[1] != asked[1]:
         raise ExecutionConflict(f"execution {key!r} exists with another input")
+
+
+__all__ = ["Engine", "EngineConfig"]

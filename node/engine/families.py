@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from node.engine.beginning import compact
+from node.engine.beginning import compact, restarted, standing
 from node.engine.errors import ExecutionConflict, PayloadError, UnknownWorkflow, describe
-from node.engine.events import CLOSED_STATUS, Kind, Payload, Status
+from node.engine.events import CLOSED_STATUS, Event, Kind, Payload, Status
 from node.engine.live import Live, Origin
 from node.engine.steps import Pending, Step
 from node.engine.store import Stored
@@ -22,11 +22,17 @@ _NOT_WAITED_FOR: Final = compact("its parent stopped waiting for it")
 
 
 class Families:
-    """The children of one engine's executions. `find` looks into the log."""
+    """The children of one engine's executions. `find` and `history` look into the log."""
 
-    def __init__(self, executor: Executor, find: Callable[[str], Stored | None]) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        find: Callable[[str], Stored | None],
+        history: Callable[[Stored], list[Event]],
+    ) -> None:
         self._executor = executor
         self._find = find
+        self._history = history
 
     def start(self, parent: Live, step: Step, payload: Payload) -> None:
         """Start the child that a CHILD event asks for."""
@@ -35,6 +41,8 @@ class Families:
         origin = Origin(parent.key, step, detached)
         try:
             check_id(key)
+            if self._had_before(parent, key, origin, body["input"]):
+                return
             if key in self._executor.live or self._find(key) is not None:
                 raise ExecutionConflict(f"execution {key!r} exists")
             if not self._executor.knows(step[0]):
@@ -48,6 +56,41 @@ class Families:
         if not detached:
             parent.children.add(key)
         self._executor.begin(key, step[0], compact(body["input"]), origin)
+
+    def _had_before(self, parent: Live, key: str, origin: Origin, given: Any) -> bool:
+        """A retry of the parent calls the child that it had: run that again, under its id."""
+        live = self._executor.live.get(key)
+        stored = None if live is not None else self._find(key)
+        if stored is not None and stored.closed is not None and stored.workflow == origin.step[0]:
+            history = standing(self._history(stored))
+            known = Origin.of(history)
+            if (known.parent, known.step) == (origin.parent, origin.step):
+                self._executor.begin_again(stored, restarted(history, compact(given)), origin)
+                if not origin.detached:
+                    parent.children.add(key)
+                return True
+        return False
+
+    def retried(self, live: Live) -> list[str]:
+        """A parent is tried again: tell it of the children that completed, and give those that
+        did not, which are to be tried again as well."""
+        failed: list[str] = []
+        if live.over:
+            return failed
+        for pending in list(live.code.pending.values()):
+            if pending.kind is not Kind.CHILD:
+                continue
+            key = json.loads(str(pending.payload))["id"]
+            child = self._executor.live.get(key)
+            stored = self._find(key)
+            if child is not None:
+                if child.origin.parent == live.key:
+                    live.children.add(key)
+            elif stored is not None and stored.status is not Status.COMPLETED:
+                failed.append(key)
+            elif stored is not None:
+                self._recover_parent(live, pending)
+        return failed
 
     def ended(self, live: Live, kind: Kind, payload: Payload) -> None:
         """An execution has its end in the next commit: its parent hears of it, its children end
@@ -93,6 +136,9 @@ class Families:
         waits = parent is not None and not parent.over and origin.step in parent.code.pending
         if parent is not None and (waits or parent.trouble is not None):
             parent.children.add(live.key)
+            return
+        if live.reopened:
+            # It goes on for its own sake.
             return
         # Its parent has ended, goes on without it, or is just ending.
         stored = self._find(str(origin.parent))

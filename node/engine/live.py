@@ -93,6 +93,8 @@ class Live:
     continuing: bool = False
     """It has ended to go on with a new input, and its new code has not begun."""
     paused: bool = False
+    reopened: bool = False
+    """It had ended before, and its parent may have been told."""
     ending: bool = False
     """Its end is on its way into the log, though its code had none."""
     untold: list[tuple[str, str]] = field(default_factory=list)

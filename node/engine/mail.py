@@ -86,7 +86,7 @@ class Mail:
         live = self._live(id, Kind.UPDATE, name, key)
         if live is None:
             stored = self._stored(id)
-            history = self._history(stored)
+            history = self._store.history_of(stored)
             number = Post.of(history).keys[Kind.UPDATE, name, str(key)]
             return _answer(name, _ended(history, name, number) or _unanswered(id))
         answered: asyncio.Future[Answered] = self._executor.unanswered()
@@ -103,7 +103,7 @@ class Mail:
         except _Duplicate as known:
             number = known.number
             await self._commits.settled()
-            ended = _ended(self._history(self._stored(id)), name, number)
+            ended = _ended(self._store.history_of(self._stored(id)), name, number)
             if ended is not None:
                 return _answer(name, ended)
             if live.closed.is_set():
@@ -148,14 +148,14 @@ class Mail:
             if await future:
                 return True
         await self._commits.settled()
-        for event in self._history(self._stored(id)):
+        for event in self._store.history_of(self._stored(id)):
             if (event.kind, event.name, event.occurrence) == (Kind.EXTERNAL_COMPLETED, *step):
                 return False
         raise ExecutionClosed(f"nothing waits for {step[0]!r} of execution {id!r} any more")
 
     def _ask_replica(self, id: str, name: str, values: Mapping[str, Any]) -> Answer:
         stored = self._stored(id)
-        run = self._executor.rehearse(stored, self._history(stored))
+        run = self._executor.rehearse(stored, self._store.history_of(stored))
         try:
             text = run.query(name, values, isolated=True)
         except EngineError:
@@ -174,7 +174,7 @@ class Mail:
         if live is not None:
             return live
         stored = self._stored(id)
-        if key is not None and (kind, name, key) in Post.of(self._history(stored)).keys:
+        if key is not None and (kind, name, key) in Post.of(self._store.history_of(stored)).keys:
             return None
         raise ExecutionClosed(f"execution {id!r} has ended")
 
@@ -199,10 +199,6 @@ class Mail:
         if stored is None:
             raise UnknownExecution(f"no execution {id!r}")
         return stored
-
-    def _history(self, stored: Stored) -> list[Event]:
-        head = stored.closed or self._store.head(stored.rowid, stored.started)
-        return self._store.history(stored.id, head)
 
 
 def _ended(history: list[Event], name: str, number: int) -> Answered | None:

@@ -39,10 +39,13 @@ _EXECUTION = (
     " (SELECT at FROM litefleet_commit c WHERE c.sequence >= x.started"
     " ORDER BY c.sequence LIMIT 1),"
     " (SELECT at FROM litefleet_commit c WHERE c.sequence >= x.closed"
-    " ORDER BY c.sequence LIMIT 1)"
+    " ORDER BY c.sequence LIMIT 1), json_extract(o.payload, '$.version')"
     " FROM litefleet_execution x JOIN litefleet_name n ON n.id = x.workflow"
     " JOIN litefleet_event s ON s.sequence = x.started"
     " LEFT JOIN litefleet_event e ON e.sequence = x.closed"
+    # Where it comes from is in the very next event, if there is anything to say.
+    " LEFT JOIN litefleet_event o ON o.sequence = x.started + 1 AND o.execution = x.id"
+    f" AND o.kind = {Kind.ORIGIN.value}"
 )
 
 
@@ -60,6 +63,7 @@ class Stored:
     outcome: Payload
     started_at: int
     closed_at: int | None
+    version: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +250,11 @@ class Store:
         )
         return int(rows[0][0])
 
+    def history_of(self, stored: Stored) -> list[Event]:
+        """The events of an execution since it last began."""
+        head = stored.closed or self.head(stored.rowid, stored.started)
+        return self.history(stored.id, head)
+
     def history(self, key: str, head: int, *, whole: bool = False) -> list[Event]:
         """The events of the execution whose newest one is `head`, oldest first: those since it
         last began, or the `whole` of them."""
@@ -293,16 +302,5 @@ def _lock(path: Path) -> int:
 
 
 def _stored(row: tuple[Any, ...]) -> Stored:
-    rowid, key, workflow, status, started, closed, given, outcome, started_at, closed_at = row
-    return Stored(
-        rowid,
-        key,
-        workflow,
-        STATUS_CODES[status],
-        started,
-        closed,
-        given,
-        outcome,
-        started_at,
-        closed_at,
-    )
+    rowid, key, workflow, status, *rest = row
+    return Stored(rowid, key, workflow, STATUS_CODES[status], *rest)

@@ -31,6 +31,8 @@ class ExecutionView:
     sequence: int
     rowid: int
     paused: bool = False
+    version: str | None = None
+    """What the application that started it called its version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ def view_of(stored: Stored, live: Live | None, newest: int) -> ExecutionView:
         closed_at=None if stored.closed_at is None else stored.closed_at / 1000,
         sequence=stored.closed or newest,
         rowid=stored.rowid,
+        version=stored.version,
     )
     if live is not None:
         view = replace(view, paused=live.paused)

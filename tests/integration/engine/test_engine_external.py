@@ -246,6 +246,7 @@ def test_the_version_is_kept_with_each_execution(tmp_path: Path) -> None:
         async with engine(tmp_path, versioned) as it:
             await it.start("job", {}, id="a")
             assert (await it.result("a", wait=10)).result == 2
+            assert it.execution("a").version == "2026-11"
             assert '"version":"2026-11"' in str(it.events("a")[1].payload)
 
     go(test())

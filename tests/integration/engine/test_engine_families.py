@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from node import ChildFailed, activity, workflow
+from node import ChildFailed, RetryPolicy, activity, workflow
 from node.engine.durability import Durability
 from node.engine.errors import ExecutionConflict
 from node.engine.events import Kind, Reuse, Status
@@ -224,3 +224,90 @@ def test_ids_are_used_again_as_asked(tmp_path: Path) -> None:
     go(test())
     assert len(keys) == len(set(keys)) >= 3
     assert inspect_log(tmp_path / "log.db").executions["completed"] == 1
+
+
+@pytest.mark.parametrize("forced", [False, True])
+def test_a_retry_tries_the_children_again_that_failed(tmp_path: Path, forced: bool) -> None:
+    works = False
+    calls: list[str] = []
+
+    @activity(retry=RetryPolicy(max_attempts=1))
+    async def shaky(name: str) -> str:
+        calls.append(name)
+        if not works:
+            raise ConnectionError("down")
+        return name
+
+    @workflow
+    async def kid(name: str) -> str:
+        return await shaky(name)
+
+    @workflow
+    async def fine(number: int) -> int:
+        return number
+
+    @workflow
+    async def mother() -> list[object]:
+        one = await fine.child(1)
+        try:
+            two = await kid.child("two")
+        except ChildFailed:
+            await fine.child(99)
+            raise
+        return [one, two, await fine.child(3)]
+
+    app = application(shaky, kid, fine, mother)
+
+    async def first() -> None:
+        nonlocal works
+        async with engine(tmp_path, app, forced_replay=forced) as it:
+            await it.start("mother", {}, id="m")
+            assert (await it.result("m", wait=10)).status is Status.FAILED
+            works = True
+            await it.control.retry("m")
+            view = await it.result("m", wait=10)
+            assert view.result == [1, "two", 3]
+            assert calls == ["two", "two"]
+            # The id of what was called after the failure is used again, for another input.
+            assert it.execution("m.fine.2").result == 3
+
+    async def second() -> None:
+        async with engine(tmp_path, app, forced_replay=forced) as it:
+            assert it.counts["running"] == 0
+
+    go(first())
+    go(second())
+    inspect_log(tmp_path / "log.db")
+
+
+def test_a_child_that_is_tried_again_by_itself_goes_on_without_its_parent(tmp_path: Path) -> None:
+    @activity(retry=RetryPolicy(max_attempts=1))
+    async def refuses() -> None:
+        raise ConnectionError("down")
+
+    @workflow
+    async def kid() -> str:
+        word = await workflow.receive("word", str)
+        if word == "bad":
+            await refuses()
+        return word
+
+    @workflow
+    async def mother() -> None:
+        await kid.with_id("kid").child()
+
+    app = application(refuses, kid, mother)
+
+    async def test() -> None:
+        async with engine(tmp_path, app) as it:
+            await it.start("mother", {}, id="m")
+            await it.control.terminate("kid")
+            assert (await it.result("m", wait=10)).status is Status.FAILED
+            await it.control.retry("kid")
+        async with engine(tmp_path, app) as it:
+            assert it.execution("kid").status is Status.RUNNING
+            await it.signal("kid", "word", "good")
+            assert (await it.result("kid", wait=10)).result == "good"
+
+    go(test())
+    inspect_log(tmp_path / "log.db")
