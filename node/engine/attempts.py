@@ -85,13 +85,13 @@ async def attempt(
     pulse = info.pulse
     try:
         # The timeout is the attempt's: waiting for a thread is over by now.
-        async with (
-            asyncio.timeout(activity.timeout),
-            asyncio.timeout(activity.heartbeat_timeout) as deadline,
-        ):
-            if pulse is not None:
-                pulse.watch(deadline, activity.heartbeat_timeout)
-            value = await _call(activity, payload, threads)
+        async with asyncio.timeout(activity.timeout):
+            if pulse is not None and activity.heartbeat_timeout is not None:
+                async with asyncio.timeout(activity.heartbeat_timeout) as deadline:
+                    pulse.watch(deadline, activity.heartbeat_timeout)
+                    value = await _call(activity, payload, threads)
+            else:
+                value = await _call(activity, payload, threads)
         return Outcome(Kind.STEP_COMPLETED, activity.codec.result(value))
     except asyncio.CancelledError as error:
         task = asyncio.current_task()

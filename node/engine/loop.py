@@ -178,7 +178,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.Handle:
-        self._refuse_when_reading()
+        if self.reading:
+            self._refuse_when_reading()
         handle = asyncio.Handle(callback, args, self, context)
         if not self._closed:
             self._ready.append(handle)
@@ -228,7 +229,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     ) -> asyncio.Task[Any]:
         if self.reading:
             coro.close()
-        self._refuse_when_reading()
+            self._refuse_when_reading()
         self._count += 1
         order = self._order + self._count
         task = _Task(order, coro, loop=self, name=name or f"task-{self._count}", context=context)

@@ -31,7 +31,10 @@ Duration = float | timedelta
 class Running(Protocol):
     """The execution that a workflow's code runs in."""
 
-    messages: Messages
+    @property
+    def messages(self) -> Messages:
+        """Its handlers and its inbox."""
+
     workflow: Workflow[..., Any]
 
     def info(self) -> WorkflowInfo:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -32,14 +31,14 @@ class Pulse:
         self._handle: asyncio.TimerHandle | None = None
         self._deadline: asyncio.Timeout | None = None
         self._within: float | None = None
-        self._cancelled = threading.Event()
+        self._cancelled = False
         self._over = False
         self.progress: Any = None if progress is None else json.loads(progress)
 
     @property
     def cancelled(self) -> bool:
         """Nobody waits for the activity any more."""
-        return self._cancelled.is_set()
+        return self._cancelled
 
     def beat(self, progress: Any) -> None:
         """Raises ActivityCancelled, PayloadError, PayloadTooLarge."""
@@ -56,7 +55,7 @@ class Pulse:
     def end(self, *, cancelled: bool = False) -> None:
         """The attempt is over: log what was kept back."""
         if cancelled:
-            self._cancelled.set()
+            self._cancelled = True
         elif not self._over:
             self._flush()
         self._over = True

@@ -68,7 +68,7 @@ class Run:
     def _reset(self) -> None:
         self._random: Random | None = None
         self._loop = WorkflowLoop(self, self.key)  # type: ignore[abstract]
-        self.messages = Messages(self, self._loop)
+        self._messages: Messages | None = None
         self._main: asyncio.Task[Any] | None = None
         self._patches: dict[str, bool] = {}
         self._follower: Follower | None = None
@@ -151,10 +151,11 @@ class Run:
     def _turn(self) -> list[Command]:
         loop, main = self._loop, cast("asyncio.Task[Any]", self._main)
         loop.turn()
-        while self.messages.conditions and not main.done():
-            loop.call_soon(self.messages.recheck, context=contextvars.Context())
+        messages = self._messages
+        while messages is not None and messages.conditions and not main.done():
+            loop.call_soon(messages.recheck, context=contextvars.Context())
             loop.turn()
-            if not self.messages.woken:
+            if not messages.woken:
                 break
         commands, self._commands = self._commands, []
         if self.finished:
@@ -162,9 +163,9 @@ class Run:
         if main.done():
             self.finished = True
             commands.append(self._ending(main))
-        elif self.messages.failure is not None:
+        elif messages is not None and messages.failure is not None:
             self.finished = True
-            commands.append(self._failed(self.messages.failure))
+            commands.append(self._failed(messages.failure))
         return commands
 
     def _ending(self, main: asyncio.Task[Any]) -> Command:
@@ -213,6 +214,13 @@ class Run:
             return self._follower.follow()
         finally:
             self._follower = None
+
+    @property
+    def messages(self) -> Messages:
+        """What the code has to say to messages. Most executions never ask for it."""
+        if self._messages is None:
+            self._messages = Messages(self, self._loop)
+        return self._messages
 
     # Looking ----------------------------------------------------------------------------------
 
