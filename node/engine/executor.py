@@ -343,7 +343,8 @@ class Executor(Steering):
         self._on_closed(live, kind)
         live.closed.set()
         self._refuse_answers(live, "ended")
-        # They find the execution closed.
+        # They find the execution closed. Calls that were withdrawn never come back.
+        live.in_transaction = 0
         while live.deferred:
             live.deferred.pop(0)()
 

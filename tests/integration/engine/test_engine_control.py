@@ -242,3 +242,31 @@ def test_a_diverged_execution_can_be_terminated(tmp_path: Path) -> None:
             assert it.execution("a").status is Status.TERMINATED
 
     go(test())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_cancelling_beside_a_transactional_activity(tmp_path: Path, mode: Any) -> None:
+    @activity(transactional=True)
+    def keep(number: int) -> int:
+        return number
+
+    @workflow
+    async def leaves_one_behind() -> None:
+        await double(1)
+        tasks = [asyncio.create_task(keep(1))]
+        await workflow.receive("go")
+        tasks[0].cancel()
+        tasks.append(asyncio.create_task(keep(2)))
+
+    async def test() -> None:
+        app = application(double, keep, leaves_one_behind)
+        async with engine(tmp_path, app, barrier=Proves(), **mode) as it:
+            for number in range(20):
+                id = f"e{number}"
+                await it.start("leaves_one_behind", {}, id=id)
+                await asyncio.gather(it.signal(id, "go"), it.control.cancel(id))
+                view = await it.result(id, wait=10)
+                assert view.status in (Status.COMPLETED, Status.CANCELLED)
+
+    go(test())
+    inspect_log(tmp_path / "log.db")
