@@ -14,7 +14,7 @@ Durability = Literal["async", "before_effects", "every_commit"]
 TenantState = Literal[
     "pending", "restoring", "active", "draining", "released", "damaged", "lost", "deleted"
 ]
-ExecutionStatus = Literal["running", "completed", "failed", "diverged"]
+ExecutionStatus = Literal["running", "completed", "failed", "cancelled", "terminated", "diverged"]
 HostState = Literal["live", "suspect", "fenced"]
 
 

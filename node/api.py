@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.applications import Starlette
@@ -15,37 +14,30 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from node.engine.durability import Outcome
-from node.engine.engine import Engine
-from node.engine.errors import (
-    DurabilityUnavailable,
-    EngineError,
-    EngineStopped,
-    ExecutionConflict,
-    PayloadError,
-    PayloadTooLarge,
-    UnknownExecution,
-    UnknownWorkflow,
+from node.api_answers import (
+    Ack,
+    Answers,
+    Unproven,
+    body_of,
+    engine_error,
+    http_error,
+    query_of,
+    unexpected,
+    unproven,
+    validation_error,
 )
-from node.engine.events import Event, Status
+from node.api_control import ControlApi
+from node.api_messages import MessagesApi
+from node.engine.engine import Engine
+from node.engine.errors import EngineError
+from node.engine.events import CLOSED_STATUS, Event, Reuse, Status
 from node.engine.views import ExecutionView
 
-#: Seconds after which a client that was answered 503 should ask again.
-RETRY_AFTER: Final = 1
 #: The longest wait for a result, in seconds; ask again for more.
 LONGEST_WAIT: Final = 60.0
 EPOCH_HEADER: Final = "litefleet-epoch"
 
-_STATUS: Final[dict[type[EngineError], int]] = {
-    UnknownWorkflow: 404,
-    UnknownExecution: 404,
-    ExecutionConflict: 409,
-    PayloadTooLarge: 413,
-    PayloadError: 422,
-    DurabilityUnavailable: 422,
-    EngineStopped: 503,
-}
-_CLOSED: Final = (Status.COMPLETED, Status.FAILED)
+_CLOSED: Final = frozenset(CLOSED_STATUS.values())
 
 
 class StartRequest(BaseModel):
@@ -56,7 +48,8 @@ class StartRequest(BaseModel):
     workflow: str
     id: str | None = None
     input: dict[str, Any] = Field(default_factory=dict)
-    ack: Literal["durable", "async"] = "durable"
+    reuse: Reuse = Reuse.EXISTING
+    ack: Ack = "durable"
 
 
 class ListQuery(BaseModel):
@@ -85,19 +78,7 @@ class ResultQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     wait: Annotated[float, Field(ge=0, le=LONGEST_WAIT)] = 0
-    ack: Literal["durable", "async"] = "durable"
-
-
-Model = TypeVar("Model", bound=BaseModel)
-Handler = Callable[[Request], Awaitable[Response]]
-
-
-class _Unproven(Exception):
-    """An answer that may not be given as durable. The status of the thing itself is unknown."""
-
-    def __init__(self, outcome: Outcome) -> None:
-        super().__init__(outcome.value)
-        self.outcome = outcome
+    ack: Ack = "durable"
 
 
 def create_api(engine: Engine, *, proof_timeout: float = 10.0) -> Starlette:
@@ -110,11 +91,11 @@ def create_api(engine: Engine, *, proof_timeout: float = 10.0) -> Starlette:
         engine.config.epoch,
         routes=_Api(engine, proof_timeout).routes(),
         exception_handlers={
-            EngineError: _engine_error,
-            ValidationError: _validation_error,
-            HTTPException: _http_error,
-            _Unproven: _unproven,
-            Exception: _unexpected,
+            EngineError: engine_error,
+            ValidationError: validation_error,
+            HTTPException: http_error,
+            Unproven: unproven,
+            Exception: unexpected,
         },
     )
 
@@ -148,7 +129,7 @@ class _EpochHeader:
 class _Api:
     def __init__(self, engine: Engine, proof_timeout: float) -> None:
         self.engine = engine
-        self.proof_timeout = proof_timeout
+        self.answers = Answers(engine, proof_timeout)
         self.started_at = time.monotonic()
 
     def routes(self) -> list[Route]:
@@ -159,33 +140,23 @@ class _Api:
             Route("/executions/{id}/events", self.events, methods=["GET"]),
             Route("/executions/{id}/result", self.result, methods=["GET"]),
             Route("/status", self.status, methods=["GET"]),
+            *MessagesApi(self.engine, self.answers).routes(),
+            *ControlApi(self.engine, self.answers).routes(),
         ]
 
     async def start(self, request: Request) -> Response:
-        body = StartRequest.model_validate_json(await request.body())
-        if body.ack == "durable" and not self.engine.can_prove:
-            raise DurabilityUnavailable(
-                "no supervisor is here to prove that a start is durable; nothing was started",
-                hint='Ask with "ack": "async", or run the engine under its supervisor.',
-            )
-        if not self.engine.authority():
-            raise _Unproven(Outcome.UNKNOWN)
-        started = await self.engine.start(body.workflow, body.input, id=body.id)
+        body = await body_of(StartRequest, request)
+        self.answers.admit(body.ack, "a start")
+        started = await self.engine.start(body.workflow, body.input, id=body.id, reuse=body.reuse)
         view = started.view
-        if body.ack == "durable":
-            await self._prove(view.sequence)
+        standing = await self.answers.proven(view.sequence, body.ack)
         return JSONResponse(
-            {
-                "id": view.id,
-                "workflow": view.workflow,
-                "status": view.status,
-                **self._standing(view.sequence, durable=body.ack == "durable"),
-            },
+            {"id": view.id, "workflow": view.workflow, "status": view.status, **standing},
             status_code=201 if started.created else 200,
         )
 
     async def list(self, request: Request) -> Response:
-        query = _query(ListQuery, request)
+        query = query_of(ListQuery, request)
         views = self.engine.executions(
             status=query.status,
             workflow=query.workflow,
@@ -200,7 +171,7 @@ class _Api:
         return JSONResponse({**self._summary(view), "input": view.input, **_outcome(view)})
 
     async def events(self, request: Request) -> Response:
-        query = _query(EventsQuery, request)
+        query = query_of(EventsQuery, request)
         events = [
             event
             for event in self.engine.events(request.path_params["id"])
@@ -210,23 +181,21 @@ class _Api:
         following = str(page[-1].sequence) if len(events) > len(page) else None
         newest = page[-1].sequence if page else self.engine.sequence
         return JSONResponse(
-            {"items": [_event(e) for e in page], "next": following, **self._standing(newest)}
+            {"items": [_event(e) for e in page], "next": following, **self.answers.standing(newest)}
         )
 
     async def result(self, request: Request) -> Response:
-        query = _query(ResultQuery, request)
+        query = query_of(ResultQuery, request)
         view = await self.engine.result(request.path_params["id"], wait=query.wait)
         durable = False
         if view.status in _CLOSED and query.ack == "durable" and self.engine.can_prove:
             try:
-                await self._prove(view.sequence)
+                await self.answers.prove(view.sequence)
                 durable = True
-            except _Unproven as unproven:
-                # Late is said with durable: false. Anything else means that this engine may no
-                # longer be the one to ask.
-                if unproven.outcome is not Outcome.TIMED_OUT:
+            except Unproven as error:
+                if not error.late:
                     raise
-        standing = self._standing(view.sequence, durable=durable)
+        standing = self.answers.standing(view.sequence, durable=durable)
         return JSONResponse({"id": view.id, "status": view.status, **_outcome(view), **standing})
 
     async def status(self, request: Request) -> Response:
@@ -244,28 +213,17 @@ class _Api:
             }
         )
 
-    async def _prove(self, sequence: int) -> None:
-        outcome = await self.engine.prove(sequence, within=self.proof_timeout)
-        if outcome is not Outcome.DURABLE:
-            raise _Unproven(outcome)
-
-    def _standing(self, sequence: int, *, durable: bool = False) -> dict[str, Any]:
-        known = sequence <= self.engine.proven and self.engine.authority()
-        return {"durable": durable or known, "bookmark": self.engine.bookmark(sequence)}
-
     def _summary(self, view: ExecutionView) -> dict[str, Any]:
         return {
             "id": view.id,
             "workflow": view.workflow,
             "status": view.status,
+            "paused": view.paused,
+            "version": view.version,
             "started_at": view.started_at,
             "closed_at": view.closed_at,
-            **self._standing(view.sequence),
+            **self.answers.standing(view.sequence),
         }
-
-
-def _query(model: type[Model], request: Request) -> Model:
-    return model.model_validate(dict(request.query_params))
 
 
 def _outcome(view: ExecutionView) -> dict[str, Any]:
@@ -284,54 +242,3 @@ def _event(event: Event) -> dict[str, Any]:
         "occurrence": event.occurrence,
         "payload": json.loads(payload) if isinstance(payload, str) else payload,
     }
-
-
-# Errors -----------------------------------------------------------------------------------------
-
-
-def _error(status: int, type: str, message: str, hint: str, **more: Any) -> JSONResponse:
-    headers = {"Retry-After": str(RETRY_AFTER)} if status == 503 else None
-    body = {"error": {"type": type, "message": message, "hint": hint}, **more}
-    return JSONResponse(body, status_code=status, headers=headers)
-
-
-async def _engine_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, EngineError)
-    status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
-    more = {"outcome": "unknown"} if status == 503 else {}
-    return _error(status, _snake(type(error).__name__), str(error), error.hint, **more)
-
-
-async def _unproven(request: Request, error: Exception) -> Response:
-    assert isinstance(error, _Unproven)
-    return _error(
-        503,
-        "unproven",
-        f"it could not be proven durable ({error.outcome.value}); it may or may not last",
-        "Ask again with the same id; the answer will be the same execution.",
-        outcome="unknown",
-    )
-
-
-async def _validation_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ValidationError)
-    details = error.errors(include_url=False, include_context=False, include_input=False)
-    message = "; ".join(
-        f"{'.'.join(str(part) for part in detail['loc'])}: {detail['msg']}".lstrip(": ")
-        for detail in details
-    )
-    return _error(422, "bad_request", message, "Correct the request.")
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    hint = "The paths are /executions, /executions/{id}[/events|/result] and /status."
-    return _error(error.status_code, _snake(error.detail.replace(" ", "")), error.detail, hint)
-
-
-async def _unexpected(request: Request, error: Exception) -> Response:
-    return _error(500, "internal", "the engine made a mistake", "Its log has the details.")
-
-
-def _snake(name: str) -> str:
-    return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))

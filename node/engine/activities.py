@@ -10,15 +10,16 @@ from functools import partial
 from random import Random
 from typing import Any, Final, cast
 
-from node.engine.attempts import Outcome, Threads, attempt, attempt_in_transaction
+from node.engine.attempts import Outcome, Threads, attempt, attempt_in_transaction, failure_payload
 from node.engine.commits import Commits
 from node.engine.context import ActivityInfo, idempotency_key
 from node.engine.definition import Activity
 from node.engine.durability import Durability, Proofs, effective
-from node.engine.errors import EngineStopped
+from node.engine.errors import EngineStopped, Interrupted
 from node.engine.events import Kind, Payload
 from node.engine.live import Live
-from node.engine.run import Pending
+from node.engine.pulse import Pulse
+from node.engine.steps import Pending
 from node.engine.writer import Call, WriterTransaction
 
 logger = logging.getLogger(__name__)
@@ -82,6 +83,18 @@ class Activities:
         else:
             current.progress.attempt = self._loop.create_task(self._perform(live, current))
 
+    def launch_again(self, live: Live, pending: Pending, crashes: int) -> None:
+        """After a restart, `crashes` of which came since the last sign of life."""
+        activity = _activity(pending)
+        if crashes < activity.retry.max_interruptions:
+            self.launch(live, pending, pending.progress.sequence)
+            return
+        error = Interrupted(
+            f"the engine's process crashed {crashes} times while it ran, and it may be why"
+        )
+        payload = failure_payload(error, pending.progress.failures + crashes)
+        self._resolve(live, Kind.STEP_FAILED, pending, payload)
+
     def _wanted(self, live: Live, pending: Pending) -> Pending | None:
         """The step as the code knows it now, None when it no longer waits for it."""
         if self._stopped or live.over:
@@ -103,12 +116,13 @@ class Activities:
                 wait = (progress.retry_at - self._now()) / 1000
                 if progress.retry_at and wait > 0:
                     await asyncio.sleep(wait)
+                await _resumed(live)
                 outcome = await attempt(
                     activity,
                     cast(str, pending.payload),
-                    self._info(live, pending),
+                    self._info(live, pending, self._pulse(live, pending)),
                     self._threads,
-                    self.may_have_effects,
+                    lambda: not live.paused and self.may_have_effects(),
                     random=self._random,
                     now=self._now,
                 )
@@ -126,7 +140,16 @@ class Activities:
             logger.exception("running %s of %s broke the engine", pending.name, live.key)
             self._on_broken(error)
 
-    def _info(self, live: Live, pending: Pending) -> ActivityInfo:
+    def _pulse(self, live: Live, pending: Pending) -> Pulse:
+        def log(progress: str) -> None:
+            current = self._wanted(live, pending)
+            if current is not None and not current.progress.resolved:
+                current.progress.heartbeat = progress
+                self._commits.append(live.entry(Kind.HEARTBEAT, *pending.step, progress))
+
+        return Pulse(log, pending.progress.heartbeat)
+
+    def _info(self, live: Live, pending: Pending, pulse: Pulse | None = None) -> ActivityInfo:
         return ActivityInfo(
             execution=live.key,
             workflow=live.workflow,
@@ -134,6 +157,7 @@ class Activities:
             occurrence=pending.occurrence,
             attempt=pending.progress.failures + 1,
             idempotency_key=idempotency_key(self._lineage, live.key, *pending.step),
+            pulse=pulse,
         )
 
     async def _log_retry(self, live: Live, pending: Pending, outcome: Outcome) -> None:
@@ -149,6 +173,7 @@ class Activities:
         self._commits.append(live.entry(outcome.kind, *pending.step, outcome.payload, committed))
         pending.progress.failures += 1
         pending.progress.retry_at = outcome.retry_at
+        pending.progress.error = str(outcome.payload)
         await logged
 
     # Transactional ones -----------------------------------------------------------------------
@@ -161,6 +186,9 @@ class Activities:
         """
         current = self._wanted(live, pending)
         if current is None:
+            return
+        if live.paused:
+            live.held.append(partial(self.call, live, pending))
             return
         info = self._info(live, current)
         activity = _activity(current)
@@ -191,8 +219,17 @@ class Activities:
             failure = json.loads(cast(str, payload))
             current.progress.failures = failure["attempt"]
             current.progress.retry_at = failure["next"]
+            current.progress.error = str(payload)
             self._call_when_due(live, current)
         self._called(live, pending, kind, payload, at)
+
+
+async def _resumed(live: Live) -> None:
+    """Wait while the execution is paused."""
+    while live.paused:
+        going = asyncio.Event()
+        live.held.append(going.set)
+        await going.wait()
 
 
 def _activity(pending: Pending) -> Activity[Any, Any]:

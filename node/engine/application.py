@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from node.engine.definition import Activity, Workflow
 from node.engine.errors import DefinitionError
+from node.engine.purity import impurities
+from node.engine.signals import Signal
+
+#: What an application's module may call its version.
+VERSION_NAME: Final = "APPLICATION_VERSION"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,26 +23,42 @@ class Application:
     name: str
     workflows: Mapping[str, Workflow[..., Any]]
     activities: Mapping[str, Activity[..., Any]]
+    version: str | None = None
+    """What the application calls its version; it is kept with each execution it starts."""
+    signals: Mapping[str, Signal[Any]] = field(default_factory=dict)
 
 
-def collect(name: str, things: Iterable[object]) -> Application:
-    """The workflows and activities among `things`. Raises DefinitionError."""
+def collect(name: str, things: Iterable[object], *, version: str | None = None) -> Application:
+    """The workflows, activities and signals among `things`. Raises DefinitionError."""
     workflows: dict[str, Workflow[..., Any]] = {}
     activities: dict[str, Activity[..., Any]] = {}
+    signals: dict[str, Signal[Any]] = {}
     for thing in things:
         if isinstance(thing, Workflow):
             if workflows.setdefault(thing.name, thing) is not thing:
                 raise DefinitionError(f"{name}: two workflows are named {thing.name!r}")
             thing.codec.check()
+            _refuse_impure(thing)
         elif isinstance(thing, Activity):
             if activities.setdefault(thing.name, thing) is not thing:
                 raise DefinitionError(f"{name}: two activities are named {thing.name!r}")
             thing.codec.check()
+        elif isinstance(thing, Signal) and signals.setdefault(thing.name, thing) is not thing:
+            raise DefinitionError(f"{name}: two signals are named {thing.name!r}")
     if not workflows:
         raise DefinitionError(
             f"{name} declares no workflow", hint="Declare one with @workflow on an async def."
         )
-    return Application(name, workflows, activities)
+    return Application(name, workflows, activities, version, signals)
+
+
+def _refuse_impure(workflow: Workflow[..., Any]) -> None:
+    found = impurities(workflow.function)
+    if found:
+        raise DefinitionError(
+            f"workflow {workflow.name}: {'; '.join(found[:5])}",
+            hint="Or call it in an activity, whose result is in the log.",
+        )
 
 
 def load_app(module: str) -> Application:
@@ -49,4 +70,5 @@ def load_app(module: str) -> Application:
             f"the application {module!r} cannot be imported: {error}",
             hint="Name a module that Python finds, such as package.module.",
         ) from error
-    return collect(module, vars(loaded).values())
+    version = getattr(loaded, VERSION_NAME, None)
+    return collect(module, vars(loaded).values(), version=None if version is None else str(version))

@@ -82,18 +82,31 @@ async def attempt(
     elif not may_start():
         return None
     current_activity.set(info)
+    pulse = info.pulse
     try:
         # The timeout is the attempt's: waiting for a thread is over by now.
         async with asyncio.timeout(activity.timeout):
-            value = await _call(activity, payload, threads)
+            if pulse is not None and activity.heartbeat_timeout is not None:
+                async with asyncio.timeout(activity.heartbeat_timeout) as deadline:
+                    pulse.watch(deadline, activity.heartbeat_timeout)
+                    value = await _call(activity, payload, threads)
+            else:
+                value = await _call(activity, payload, threads)
         return Outcome(Kind.STEP_COMPLETED, activity.codec.result(value))
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
+            if pulse is not None:
+                pulse.end(cancelled=True)
             raise
         return failure(activity, info.attempt, error, random=random, now=now)
     except (Exception, SystemExit) as error:
         return failure(activity, info.attempt, error, random=random, now=now)
+    finally:
+        if pulse is not None:
+            # A thread that goes on after its attempt's timeout learns it from its next beat.
+            pulse.end()
+            pulse.end(cancelled=True)
 
 
 async def _call(activity: Activity[Any, Any], payload: str, threads: Threads) -> Any:

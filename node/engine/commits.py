@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import apsw
 
+from node.engine.errors import EngineStopped
 from node.engine.events import Kind, Payload
 from node.engine.store import Tail
 from node.engine.writer import Batch, Call, Entry, Writer
@@ -50,6 +51,7 @@ class Commits:
         self._writing = False
         self._closing = False
         self._idle = asyncio.Event()
+        self._settling: list[asyncio.Future[None]] = []
         self._writer = Writer(
             db,
             tail,
@@ -84,6 +86,19 @@ class Commits:
     def abandon(self) -> None:
         """Drop what is not with the writer yet."""
         self._batch = None
+        self._refuse_settling("the engine stopped before it was committed")
+
+    async def settled(self) -> int:
+        """Wait until all that was appended so far is committed; the newest sequence then.
+
+        Raises EngineStopped when it will not be.
+        """
+        if self._writing or self._batch is not None:
+            for _ in range(self._writing + (self._batch is not None)):
+                future: asyncio.Future[None] = self._loop.create_future()
+                self._settling.append(future)
+                await future
+        return self.sequence
 
     async def close(self) -> None:
         """Commit what is ready and end the writer."""
@@ -131,8 +146,18 @@ class Commits:
         elif self._batch is not None:
             # After what was just made ready: it runs first and shares the next commit.
             self._loop.call_soon(self._flush)
+        for future in self._take_settling():
+            future.set_result(None)
         if not self._writing:
             self._idle.set()
+
+    def _take_settling(self) -> list[asyncio.Future[None]]:
+        waiting, self._settling = self._settling, []
+        return [future for future in waiting if not future.done()]
+
+    def _refuse_settling(self, reason: str) -> None:
+        for future in self._take_settling():
+            future.set_exception(EngineStopped(reason))
 
     def _tell(self, batch: Batch) -> None:
         sequence = batch.first

@@ -10,6 +10,7 @@ from hashlib import blake2b
 from typing import Any, Protocol
 
 from node.engine.errors import NotInActivity
+from node.engine.pulse import Pulse
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class ActivityInfo:
     attempt: int
     idempotency_key: str
     transaction: Transaction | None = field(default=None, repr=False)
+    pulse: Pulse | None = field(default=None, repr=False)
 
 
 def idempotency_key(lineage: str, execution: str, step: str, occurrence: int) -> str:
@@ -58,9 +60,18 @@ def idempotency_key(lineage: str, execution: str, step: str, occurrence: int) ->
     return blake2b(text.encode(), digest_size=16, person=b"idempotency").hexdigest()
 
 
-def seed(lineage: str, execution: str) -> int:
-    """The seed of an execution's random numbers."""
-    text = "".join(f"{len(part)}:{part}" for part in (lineage, execution))
+def child_id(parent: str, workflow: str, number: int) -> str:
+    """The id of a child that was not given one."""
+    id = f"{parent}.{workflow}.{number}"
+    if len(id) <= 200:
+        return id
+    return blake2b(id.encode(), digest_size=16, person=b"child").hexdigest()
+
+
+def seed(lineage: str, execution: str, run: int = 1) -> int:
+    """The seed of an execution's random numbers; `run` counts its histories from 1."""
+    parts = (lineage, execution) if run == 1 else (lineage, execution, str(run))
+    text = "".join(f"{len(part)}:{part}" for part in parts)
     return int.from_bytes(blake2b(text.encode(), digest_size=16, person=b"random").digest())
 
 

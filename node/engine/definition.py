@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
-import uuid as uuids
 from asyncio.events import _get_running_loop
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
+from copy import copy
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import update_wrapper
 from random import Random
 from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
-from node.engine.context import ActivityInfo, Transaction, WorkflowInfo, activity_info
+from node.engine.context import ActivityInfo, Transaction, activity_info
 from node.engine.durability import Durability
 from node.engine.errors import DefinitionError, NonRetryable, NotInActivity, NotInWorkflow
 from node.engine.loop import WorkflowLoop
 from node.engine.payload import Codec
+from node.engine.pulse import Pulse
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,6 +35,10 @@ class RetryPolicy:
     `initial * factor**(n-1)`, at most `max_interval`, give or take the part `jitter` of it. An
     exception of a type in `non_retryable`, or NonRetryable, fails the activity at once; one
     with a numeric `retry_after` sets the wait itself.
+
+    An attempt that a crash of the engine's process cut short does not count as one. After
+    `max_interruptions` crashes in a row, without a failed attempt or a heartbeat's progress
+    between them, the activity fails as Interrupted: it may be what crashes the process.
     """
 
     max_attempts: int | None = 5
@@ -41,11 +46,14 @@ class RetryPolicy:
     factor: float = 2.0
     max_interval: float = 60.0
     jitter: float = 0.1
+    max_interruptions: int = 100
     non_retryable: tuple[type[BaseException], ...] = ()
 
     def __post_init__(self) -> None:
         if self.max_attempts is not None and self.max_attempts < 1:
             raise DefinitionError("RetryPolicy: max_attempts counts the first one: at least 1")
+        if self.max_interruptions < 1:
+            raise DefinitionError("RetryPolicy: max_interruptions is at least 1")
         if self.initial < 0 or self.factor < 1 or self.max_interval < 0:
             raise DefinitionError("RetryPolicy: waits cannot be negative, factor is at least 1")
         if not 0 <= self.jitter <= 1:
@@ -65,6 +73,18 @@ class RetryPolicy:
         return wait * (1 + self.jitter * random.uniform(-1, 1))
 
 
+class Calls(Protocol):
+    """The execution whose code calls an activity."""
+
+    def call(self, activity: Activity[Any, Any], payload: str) -> asyncio.Future[Any]:
+        """A step: its number is taken and its intent is recorded now."""
+
+    def start_child(
+        self, workflow: Workflow[..., Any], payload: str, id: str | None, *, detached: bool
+    ) -> tuple[str, asyncio.Future[Any]]:
+        """Another execution: its id is fixed and its start is recorded now."""
+
+
 class Activity(Generic[P, R]):
     """A function with side effects. Awaited in a workflow it is a step of the log; called
     anywhere else it is just the function."""
@@ -78,12 +98,14 @@ class Activity(Generic[P, R]):
         timeout: float | None,
         durability: Durability | None,
         transactional: bool,
+        heartbeat_timeout: float | None = None,
     ) -> None:
-        self.name = _named(name or function.__name__, "activity")
+        self.name = named(name or function.__name__, "activity")
         self.function = function
         self.is_async = inspect.iscoroutinefunction(function)
         self.retry = retry
         self.timeout = timeout
+        self.heartbeat_timeout = heartbeat_timeout
         self.durability = durability
         self.transactional = transactional
         self.codec = Codec(function, self.name)
@@ -91,6 +113,11 @@ class Activity(Generic[P, R]):
             raise DefinitionError(
                 f"{self.name}: a transactional activity is a plain function; it runs inside the"
                 " writer's transaction and cannot await"
+            )
+        if heartbeat_timeout is not None and (transactional or heartbeat_timeout <= 0):
+            raise DefinitionError(
+                f"{self.name}: a heartbeat's timeout is above 0 seconds, and a transactional"
+                " activity has none"
             )
         if transactional and timeout is not None:
             raise DefinitionError(
@@ -105,8 +132,9 @@ class Activity(Generic[P, R]):
         loop = _get_running_loop()
         if isinstance(loop, WorkflowLoop):
             # The step's identity is fixed here, at the call, and not where it is awaited.
-            future = _run(loop).call(self, self.codec.input(args, kwargs))
-            return _result(future)
+            running = cast("Calls", loop.owner)
+            future = running.call(self, self.codec.input(args, kwargs))
+            return result_of(future)
         return self._direct(*args, **kwargs)
 
     async def _direct(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -114,7 +142,7 @@ class Activity(Generic[P, R]):
         return cast(R, await value if self.is_async else value)
 
 
-async def _result(future: asyncio.Future[Any]) -> Any:
+async def result_of(future: asyncio.Future[Any]) -> Any:
     return await future
 
 
@@ -128,101 +156,69 @@ class Workflow(Generic[P, R]):
         name: str | None,
         durability: Durability | None,
     ) -> None:
-        self.name = _named(name or function.__name__, "workflow")
+        self.name = named(name or function.__name__, "workflow")
         if not inspect.iscoroutinefunction(function):
             raise DefinitionError(f"{self.name}: a workflow is an async def function")
         self.function = function
         self.durability = durability
         self.codec = Codec(function, self.name)
+        self._id: str | None = None
         update_wrapper(self, function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         return self.function(*args, **kwargs)
 
+    def with_id(self, id: str) -> Workflow[P, R]:
+        """The same workflow, whose next `child` or `detach` has this execution id."""
+        twin = copy(self)
+        twin._id = id
+        return twin
 
-def _named(name: str, what: str) -> str:
+    def child(self, *args: P.args, **kwargs: P.kwargs) -> Child[R]:
+        """Inside a workflow: start this one as a child, and await its result.
+
+        It is cancelled when the parent ends or stops waiting; its failure raises ChildFailed.
+        """
+        return Child(*self._start(args, kwargs, detached=False))
+
+    def detach(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """Inside a workflow: start this one on its own; its execution id. Nothing of it comes
+        back to the workflow that started it."""
+        return self._start(args, kwargs, detached=True)[0]
+
+    def _start(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], *, detached: bool
+    ) -> tuple[str, asyncio.Future[Any]]:
+        loop = _get_running_loop()
+        if not isinstance(loop, WorkflowLoop):
+            raise NotInWorkflow(f"{self.name} was started as a child outside of a workflow")
+        bound = self.codec.signature.bind(*args, **kwargs)
+        payload = self.codec.start(bound.arguments)
+        calls = cast("Calls", loop.owner)
+        return calls.start_child(self, payload, self._id, detached=detached)
+
+
+class Child(Generic[R]):
+    """A child execution: await it for its result. `id` is its execution id."""
+
+    def __init__(self, id: str, future: asyncio.Future[Any]) -> None:
+        self.id = id
+        self._future = future
+
+    def __await__(self) -> Generator[Any, None, R]:
+        return self._future.__await__()
+
+    def cancel(self) -> None:
+        """Stop waiting for it, and have it cancelled."""
+        self._future.cancel()
+
+
+def named(name: str, what: str) -> str:
     if not _NAME.fullmatch(name):
         raise DefinitionError(
             f"{name!r} is no name for a {what}: letters, digits, '_', '.' and '-', at most 100"
         )
     return name
-
-
-class Running(Protocol):
-    """The execution that a workflow's code runs in."""
-
-    def call(self, activity: Activity[Any, Any], payload: str) -> asyncio.Future[Any]:
-        """A step: its number is taken and its intent is recorded now."""
-
-    def info(self) -> WorkflowInfo:
-        """Who is running."""
-
-    @property
-    def random(self) -> Random:
-        """The execution's own random numbers."""
-
-
-def _run(loop: WorkflowLoop) -> Running:
-    return cast(Running, loop.owner)
-
-
-def _inside(what: str) -> WorkflowLoop:
-    loop = _get_running_loop()
-    if not isinstance(loop, WorkflowLoop):
-        raise NotInWorkflow(f"workflow.{what}() was called outside of a workflow")
-    return loop
-
-
-class _WorkflowDecorator(Protocol):
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
-
-
-class WorkflowNamespace:
-    """`workflow`: the decorator, and what a workflow uses in place of clock and chance."""
-
-    @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
-    @overload
-    def __call__(
-        self, /, *, name: str | None = ..., durability: Durability | str | None = ...
-    ) -> _WorkflowDecorator: ...
-    def __call__(
-        self,
-        function: Callable[..., Coroutine[Any, Any, Any]] | None = None,
-        /,
-        *,
-        name: str | None = None,
-        durability: Durability | str | None = None,
-    ) -> Any:
-        """Declare a workflow. `durability` is its level (the tenant's floor still holds)."""
-        level = _level(durability)
-
-        def declare(function: Callable[..., Coroutine[Any, Any, Any]]) -> Workflow[..., Any]:
-            return Workflow(function, name=name, durability=level)
-
-        return declare if function is None else declare(function)
-
-    def now(self) -> datetime:
-        """The time, in UTC, of the last event this workflow was told. It never goes back."""
-        return datetime.fromtimestamp(_inside("now").time(), UTC)
-
-    async def sleep(self, duration: float | timedelta) -> None:
-        """Sleep for seconds or a timedelta; the UTC deadline is in the log."""
-        _inside("sleep")
-        seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
-        await asyncio.sleep(seconds)
-
-    def random(self) -> Random:
-        """This execution's random numbers: the same on every replay."""
-        return _run(_inside("random")).random
-
-    def uuid4(self) -> uuids.UUID:
-        """A random UUID: the same on every replay."""
-        return uuids.UUID(int=_run(_inside("uuid4")).random.getrandbits(128), version=4)
-
-    def info(self) -> WorkflowInfo:
-        """The running execution. Raises NotInWorkflow."""
-        return _run(_inside("info")).info()
 
 
 class _ActivityDecorator(Protocol):
@@ -249,6 +245,7 @@ class ActivityNamespace:
         timeout: float | timedelta | None = ...,
         durability: Durability | str | None = ...,
         transactional: bool = ...,
+        heartbeat_timeout: float | timedelta | None = ...,
     ) -> _ActivityDecorator: ...
     def __call__(
         self,
@@ -260,11 +257,15 @@ class ActivityNamespace:
         timeout: float | timedelta | None = None,
         durability: Durability | str | None = None,
         transactional: bool = False,
+        heartbeat_timeout: float | timedelta | None = None,
     ) -> Any:
         """Declare an activity. `timeout` is for one attempt. A plain function runs on a thread;
-        at its timeout it is left behind, since nothing can stop it."""
-        level = _level(durability)
+        at its timeout it is left behind, since nothing can stop it. `heartbeat_timeout` is the
+        longest time between two heartbeats of an attempt."""
+        level = level_of(durability)
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        beat = heartbeat_timeout
+        pause = beat.total_seconds() if isinstance(beat, timedelta) else beat
 
         def declare(function: Callable[..., Any]) -> Activity[..., Any]:
             return Activity(
@@ -274,6 +275,7 @@ class ActivityNamespace:
                 timeout=seconds,
                 durability=level,
                 transactional=transactional,
+                heartbeat_timeout=pause,
             )
 
         return declare if function is None else declare(function)
@@ -281,6 +283,24 @@ class ActivityNamespace:
     def info(self) -> ActivityInfo:
         """The running attempt. Raises NotInActivity."""
         return activity_info()
+
+    def heartbeat(self, progress: Any = None) -> None:
+        """Say that the running attempt is alive, and how far it is. Any thread may call it.
+
+        Progress (any JSON value) is in the log within a second, and is what `progress` gives in
+        a later attempt. Raises ActivityCancelled once nobody waits for the activity any more,
+        NotInActivity, PayloadError.
+        """
+        _pulse("heartbeat").beat(progress)
+
+    def progress(self) -> Any:
+        """The last progress of an earlier attempt, None when there is none."""
+        return _pulse("progress").progress
+
+    def cancelled(self) -> bool:
+        """Whether nobody waits for the activity any more. A plain function should ask now and
+        then; an async one gets CancelledError."""
+        return _pulse("cancelled").cancelled
 
     def transaction(self) -> Transaction:
         """The transaction of a transactional activity. Raises NotInActivity."""
@@ -293,7 +313,14 @@ class ActivityNamespace:
         return transaction
 
 
-def _level(durability: Durability | str | None) -> Durability | None:
+def _pulse(what: str) -> Pulse:
+    pulse = activity_info().pulse
+    if pulse is None:
+        raise NotInActivity(f"activity.{what}() was called in a transactional activity")
+    return pulse
+
+
+def level_of(durability: Durability | str | None) -> Durability | None:
     if durability is None:
         return None
     try:
@@ -303,5 +330,4 @@ def _level(durability: Durability | str | None) -> Durability | None:
         raise DefinitionError(f"no durability {durability!r}; there are: {levels}") from None
 
 
-workflow = WorkflowNamespace()
 activity = ActivityNamespace()

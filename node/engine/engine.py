@@ -7,29 +7,29 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 from random import Random, SystemRandom
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from node.engine import guard
-from node.engine.application import Application
 from node.engine.commits import Commits
+from node.engine.config import EngineConfig
+from node.engine.control import Control
 from node.engine.durability import Barrier, Durability, Outcome, Proofs, effective
 from node.engine.errors import (
     DurabilityUnavailable,
     EngineStopped,
     ExecutionConflict,
-    PayloadError,
-    UnknownExecution,
     UnknownWorkflow,
 )
-from node.engine.events import STATUS_CODES, Event, Kind, Payload, Status
+from node.engine.events import CLOSED_STATUS, STATUS_CODES, Kind, Payload, Reuse, Status
 from node.engine.executor import Executor
+from node.engine.families import check_id
 from node.engine.live import Live
+from node.engine.mail import Answer, Mail, Sent
+from node.engine.reading import Reading
 from node.engine.schema import connect
-from node.engine.store import Store, Stored
-from node.engine.views import ExecutionView, Started, view_of
+from node.engine.store import Store
+from node.engine.views import ExecutionView, Started
 
 logger = logging.getLogger(__name__)
 
@@ -37,27 +37,7 @@ logger = logging.getLogger(__name__)
 REPLAYS_AT_ONCE: Final = 50
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineConfig:
-    """What an engine runs, and on which file.
-
-    `create` starts an empty log and is for a tenant's genesis only. `durability` is the
-    tenant's floor. `threads` bounds the plain activities that run at once. `forced_replay` is
-    a mode for tests: the coroutine is dropped at every await and replayed for the next event.
-    """
-
-    path: Path
-    application: Application
-    tenant: str
-    lineage: str
-    epoch: int = 1
-    create: bool = False
-    durability: Durability = Durability.ASYNC
-    threads: int = 16
-    forced_replay: bool = False
-
-
-class Engine:
+class Engine(Reading):
     """Runs the executions of one log. All methods belong to the loop that called `open`.
 
     `authority` is asked right before anything leaves the node. `clock` gives unix seconds.
@@ -77,17 +57,15 @@ class Engine:
         on_fenced: Callable[[], None] | None = None,
         on_failed: Callable[[BaseException], None] | None = None,
     ) -> None:
-        self.config = config
+        super().__init__(config, clock)
         self.authority = authority
         self._barrier = barrier
-        self._clock = clock
         self._random = random or SystemRandom()
         self._on_commit = on_commit
         self._on_fenced = on_fenced
         self._on_failed = on_failed
-        self._counts = dict.fromkeys(STATUS_CODES.values(), 0)
-        self._opened = False
         self._stopped: EngineStopped | None = None
+        self._cut_short = False
 
     # Life -------------------------------------------------------------------------------------
 
@@ -143,10 +121,22 @@ class Engine:
             authority=self.authority,
             random=self._random,
             now=self._now,
+            find=store.find,
+            history=store.history_of,
+            crashes=store.crashes_since,
+            secret=store.secret,
+            last_rowid=store.last_rowid(),
+            on_started=self._started,
             on_closed=self._closed,
             on_broken=self._failed,
         )
-        self._rowid = store.last_rowid()
+        self._mail = Mail(
+            application=config.application,
+            executor=self._executor,
+            store=store,
+            commits=self._commits,
+        )
+        self.control = Control(executor=self._executor, store=store, commits=self._commits)
         for code, count in store.counts().items():
             self._counts[STATUS_CODES[code]] = count
         self._opened = True
@@ -154,6 +144,7 @@ class Engine:
             self._executor.restore(stored, store.history(stored.id, heads[stored.rowid]))
             if number % REPLAYS_AT_ONCE == 0:
                 await asyncio.sleep(0)
+        self._executor.recover()
 
     def _refuse_unprovable(self) -> None:
         if self._barrier is not None:
@@ -177,8 +168,9 @@ class Engine:
         self._opened = False
         self._stop(EngineStopped("the engine is closed"))
         await self._commits.close()
+        self._executor.refuse_uncommitted(EngineStopped("the engine is closed"))
         await self._proofs.close()
-        self._store.close()
+        self._store.close(gracefully=not self._cut_short)
 
     def _stop(self, reason: EngineStopped) -> None:
         self._stopped = self._stopped or reason
@@ -187,6 +179,7 @@ class Engine:
 
     def _abandon(self, reason: EngineStopped) -> None:
         """Stop without committing what is not with the writer yet."""
+        self._cut_short = True
         self._commits.abandon()
         self._executor.refuse_uncommitted(reason)
         self._stop(reason)
@@ -204,10 +197,13 @@ class Engine:
 
     def _closed(self, live: Live, kind: Kind) -> None:
         self._counts[Status.RUNNING] -= 1
-        self._counts[Status.COMPLETED if kind is Kind.COMPLETED else Status.FAILED] += 1
+        self._counts[CLOSED_STATUS[kind]] += 1
 
-    def _now(self) -> int:
-        return int(self._clock() * 1000)
+    def _started(self, before: Status | None) -> None:
+        """An execution is open now, which was closed like this, or was not there."""
+        self._counts[Status.RUNNING] += 1
+        if before is not None:
+            self._counts[before] -= 1
 
     def _refuse_when_stopped(self) -> None:
         if self._stopped is not None:
@@ -218,11 +214,18 @@ class Engine:
     # Executions -------------------------------------------------------------------------------
 
     async def start(
-        self, workflow: str, input: Mapping[str, object], *, id: str | None = None
+        self,
+        workflow: str,
+        input: Mapping[str, object],
+        *,
+        id: str | None = None,
+        reuse: Reuse = Reuse.EXISTING,
     ) -> Started:
         """Start an execution; committed when this returns.
 
-        The same id with the same workflow and input gives the existing execution. Raises
+        The same id with the same workflow and input gives the existing execution, unless `reuse`
+        says otherwise; its steps then go on being counted, so that none has the idempotency key
+        of an earlier one. Raises
         UnknownWorkflow, PayloadError, PayloadTooLarge, ExecutionConflict, EngineStopped.
         """
         self._refuse_when_stopped()
@@ -232,21 +235,23 @@ class Engine:
             raise UnknownWorkflow(f"no workflow {workflow!r}; there are: {known}")
         payload = definition.codec.start(input)
         key = f"{self._random.getrandbits(64):016x}" if id is None else id
-        if not (0 < len(key) <= 200 and key.isprintable() and "/" not in key):
-            raise PayloadError(
-                "an execution id has 1 to 200 printable characters without '/'",
-                hint="Choose another id, or leave it out.",
-            )
+        check_id(key)
         live = self._executor.live.get(key)
         stored = self._store.find(key) if live is None else None
         created = live is None and stored is None
+        if live is not None and reuse in (Reuse.REJECT, Reuse.TERMINATE):
+            await asyncio.shield(live.committed)
+            stored = self._find(key)
+        if stored is not None and stored.workflow == workflow:
+            again = await self.control.reuse(stored, payload, reuse)
+            if again is not None:
+                await asyncio.shield(again.committed)
+                return Started(self.execution(key), True)
         if stored is not None:
             _refuse_other(key, (stored.workflow, stored.input), (workflow, payload))
             return Started(self._view(stored), False)
         if live is None:
-            self._rowid += 1
-            self._counts[Status.RUNNING] += 1
-            live = self._executor.begin(key, self._rowid, workflow, payload)
+            live = self._executor.begin(key, workflow, payload)
         _refuse_other(key, (live.workflow, live.payload), (workflow, payload))
         await asyncio.shield(live.committed)
         return Started(self.execution(key), created)
@@ -281,83 +286,49 @@ class Engine:
             return Outcome.FENCED if self._proofs.fenced else Outcome.UNKNOWN
         return Outcome.DURABLE if self._executor.may_have_effects() else Outcome.UNKNOWN
 
-    # Reading ----------------------------------------------------------------------------------
+    # Messages ---------------------------------------------------------------------------------
 
-    @property
-    def sequence(self) -> int:
-        """The newest committed event."""
-        return self._commits.sequence
+    async def signal(
+        self, id: str, name: str, value: Any = None, *, key: str | None = None
+    ) -> Sent:
+        """Send an execution a signal; in the log when this returns, and told after that.
 
-    @property
-    def committed_at(self) -> float | None:
-        """When, in unix seconds; None before the first."""
-        return self._commits.committed_at
+        With a `key` that this execution has had in a signal of this name, nothing happens.
+        Raises UnknownExecution, ExecutionClosed, ExecutionDiverged, PayloadError,
+        PayloadTooLarge, EngineStopped.
+        """
+        self._refuse_when_stopped()
+        return await self._mail.signal(id, name, value, key)
 
-    @property
-    def proven(self) -> int:
-        """Everything up to this sequence is proven durable."""
-        return self._proofs.sequence
+    async def update(
+        self, id: str, name: str, input: Mapping[str, Any], *, key: str | None = None
+    ) -> Answer:
+        """Have an execution's update handler answer; its answer is in the log when this returns.
 
-    @property
-    def can_prove(self) -> bool:
-        """Whether there is a barrier at all."""
-        return self._proofs.available
+        Sent again with the same `key` it gives the same answer. Raises UnknownHandler,
+        UpdateRefused (nothing was logged), UpdateFailed, and what `signal` raises.
+        """
+        self._refuse_when_stopped()
+        return await self._mail.update(id, name, input, key)
 
-    @property
-    def counts(self) -> dict[str, int]:
-        """Executions by status. Diverged ones count as running too: the log has them open."""
-        counts = {status.value: count for status, count in self._counts.items()}
-        stopped = (live.trouble is not None for live in self._executor.live.values())
-        return {**counts, Status.DIVERGED.value: sum(stopped)}
+    async def query(self, id: str, name: str, input: Mapping[str, Any]) -> Answer:
+        """Ask an execution, open or closed, something that changes nothing and is not logged.
 
-    def bookmark(self, sequence: int) -> str:
-        """`epoch:sequence`."""
-        return f"{self.config.epoch}:{sequence}"
+        Raises UnknownExecution, UnknownHandler, PayloadError, StateChanged (it tried to change
+        something), QueryFailed, UnknownWorkflow, Divergence, EngineStopped.
+        """
+        self._refuse_when_stopped()
+        return await self._mail.query(id, name, input)
 
-    def execution(self, id: str) -> ExecutionView:
-        """Raises UnknownExecution, EngineStopped."""
-        return self._view(self._find(id))
+    async def complete(self, token: str, value: Any = None) -> bool:
+        """Complete an external event by its token; False when it was completed before, with
+        whatever value. In the log when this returns.
 
-    def executions(
-        self,
-        *,
-        status: Status | None = None,
-        workflow: str | None = None,
-        after: int = 0,
-        limit: int = 100,
-    ) -> list[ExecutionView]:
-        """A page of executions in the order of their start, after the row number `after`."""
-        store = self._reading()
-        if status is not Status.DIVERGED:
-            found = store.page(status=status, workflow=workflow, after=after, limit=limit)
-            return [self._view(stored) for stored in found]
-        stopped = [live for live in self._executor.live.values() if live.trouble is not None]
-        wanted = sorted(
-            (live.rowid, live.key)
-            for live in stopped
-            if live.rowid > after and workflow in (None, live.workflow)
-        )
-        return [self.execution(key) for _, key in wanted[:limit]]
-
-    def events(self, id: str) -> list[Event]:
-        """The committed events of an execution. Raises UnknownExecution, EngineStopped."""
-        stored = self._find(id)
-        head = stored.closed or self._store.head(stored.rowid, stored.started)
-        return self._store.history(id, head)
-
-    def _find(self, id: str) -> Stored:
-        stored = self._reading().find(id)
-        if stored is None:
-            raise UnknownExecution(f"no execution {id!r}")
-        return stored
-
-    def _reading(self) -> Store:
-        if not self._opened:
-            raise EngineStopped("the engine is not open")
-        return self._store
-
-    def _view(self, stored: Stored) -> ExecutionView:
-        return view_of(stored, self._executor.live.get(stored.id), self.sequence)
+        Raises UnknownToken, PayloadError, ExecutionClosed (nothing waits for it any more),
+        EngineStopped.
+        """
+        self._refuse_when_stopped()
+        return await self._mail.complete(token, value)
 
 
 def _refuse_other(key: str, existing: tuple[str, Payload], asked: tuple[str, Payload]) -> None:
@@ -365,3 +336,6 @@ def _refuse_other(key: str, existing: tuple[str, Payload], asked: tuple[str, Pay
         raise ExecutionConflict(f"execution {key!r} exists and runs workflow {existing[0]!r}")
     if existing[1] != asked[1]:
         raise ExecutionConflict(f"execution {key!r} exists with another input")
+
+
+__all__ = ["Engine", "EngineConfig"]

@@ -71,13 +71,16 @@ class DeterminismError(EngineError):
 
 
 class Divergence(EngineError):
-    """A replay did something else than the log holds. `sequence` is the log's event number."""
+    """A replay did something else than the log holds. `sequence` is the log's event number,
+    `logged` what the log holds there and `did` what the code did."""
 
     hint = "Put back the code that wrote this log, or make the new code follow it, and restart."
 
-    def __init__(self, message: str, *, sequence: int) -> None:
+    def __init__(self, message: str, *, sequence: int, logged: str = "", did: str = "") -> None:
         super().__init__(message)
         self.sequence = sequence
+        self.logged = logged
+        self.did = did
 
 
 class NotInWorkflow(EngineError):
@@ -110,6 +113,59 @@ class ExecutionConflict(EngineError):
     hint = "Use another id, or the same workflow and input to get the existing execution."
 
 
+class ExecutionClosed(EngineError):
+    """The execution has ended; it takes no more messages."""
+
+    hint = "Look at its result; start another execution to go on."
+
+
+class ExecutionDiverged(EngineError):
+    """The execution's code does not follow its log; it takes no messages until it does."""
+
+    hint = "Put back the code that wrote its log, restart, and send it again."
+
+
+class UnknownToken(EngineError):
+    """No event of this tenant has this token."""
+
+    hint = "Use the token exactly as the workflow gave it."
+
+
+class UnknownHandler(EngineError):
+    """The workflow's code has registered nothing that answers this query or update."""
+
+    hint = "Check the name; a handler is there once the workflow's code has declared it."
+
+
+class UpdateRefused(EngineError):
+    """The update's validator refused it, and nothing was logged."""
+
+    hint = "The message says why; correct the update and send it again."
+
+
+class UpdateFailed(EngineError):
+    """The update was accepted, and its handler raised. `type` and `message` say what."""
+
+    hint = "The update is in the log. Send another one if it should be tried again."
+
+    def __init__(self, name: str, *, type: str, message: str) -> None:
+        super().__init__(f"{name}: {type}: {message}")
+        self.type = type
+        self.message = message
+
+
+class QueryFailed(EngineError):
+    """The query's function raised. Nothing was changed."""
+
+    hint = "The message says what it raised; the workflow goes on."
+
+
+class StateChanged(EngineError):
+    """A query, a validator or a condition tried to change the workflow, and was refused."""
+
+    hint = "Use an update to change the workflow; a query, validator or condition only looks."
+
+
 class EngineStopped(EngineError):
     """The engine is closing, closed, fenced or failed, and takes no more work."""
 
@@ -136,6 +192,44 @@ class ActivityFailed(EngineError):
         self.type = type
         self.message = message
         self.attempts = attempts
+
+
+class ChildFailed(EngineError):
+    """A child execution did not complete; raised in the workflow that awaits it.
+
+    `workflow` and `id` say which child, `status` how it ended (failed, cancelled, terminated),
+    `type` and `message` why.
+    """
+
+    hint = ""
+
+    def __init__(self, *, workflow: str, id: str, status: str, type: str, message: str) -> None:
+        super().__init__(f"child {workflow} {id!r} {status}: {type}: {message}")
+        self.workflow = workflow
+        self.id = id
+        self.status = status
+        self.type = type
+        self.message = message
+
+
+class Interrupted(EngineError):
+    """An activity was cut short by a crash of the engine too often to be tried again."""
+
+    hint = "Find out whether it is what crashes; then retry the execution."
+
+
+class ActivityCancelled(EngineError):
+    """Raised by a heartbeat in an activity that nobody waits for any more: stop."""
+
+    hint = "Stop what the activity does; its outcome is not wanted."
+
+
+class ContinueAsNew(BaseException):
+    """Ends a workflow's code to begin it again with this input. Not an error, nor to be caught."""
+
+    def __init__(self, input: str) -> None:
+        super().__init__("continue as new")
+        self.input = input
 
 
 class RetryLater(Exception):

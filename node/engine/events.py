@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Final
@@ -22,6 +23,20 @@ class Kind(IntEnum):
     """It returned; the payload is its result."""
     FAILED = 3
     """It raised; the payload is the error."""
+    CANCELLED = 4
+    """It was cancelled, and its code let that happen; the payload is the reason."""
+    TERMINATED = 5
+    """It was ended from outside, without asking its code; the payload is the reason."""
+    CONTINUED = 6
+    """It goes on with a new input and an empty history, which begins here (see beginning.py)."""
+    ORIGIN = 7
+    """Where it comes from, right after its start; the payload has its parent and the version of
+    the application, as far as there is one."""
+    RESTARTED = 8
+    """A closed execution's id is used again; a new history begins here (see beginning.py)."""
+    REOPENED = 9
+    """A closed execution is tried again: its events from the sequence in the payload up to here
+    are void."""
     STEP = 10
     """An activity is called (its intent); the payload is its input."""
     STEP_COMPLETED = 11
@@ -32,18 +47,81 @@ class Kind(IntEnum):
     """One attempt failed; the payload has the error, the attempt and when the next may start."""
     STEP_CANCELLED = 14
     """The workflow stopped waiting for the activity."""
+    HEARTBEAT = 15
+    """The running activity's progress; the payload is what it gave."""
     TIMER = 20
     """A timer is set; the payload is its deadline in unix milliseconds."""
     TIMER_FIRED = 21
     """The deadline has passed."""
+    SIGNAL = 30
+    """A signal arrived; name is the signal's, the payload its value and its key (see `letter`)."""
+    UPDATE = 31
+    """An update was accepted; the payload is its input and its key (see `letter`)."""
+    UPDATE_COMPLETED = 32
+    """The update's handler returned; the payload is its result."""
+    UPDATE_FAILED = 33
+    """The update's handler raised; the payload is the error."""
+    CANCEL = 40
+    """It is asked to stop; the payload is the reason."""
+    PAUSED = 41
+    """It starts no more attempts and sees no more timers."""
+    RESUMED = 42
+    """It goes on."""
+    CHILD = 50
+    """A child execution is started; name is its workflow, the payload its id and its input."""
+    CHILD_COMPLETED = 51
+    """It returned; the payload is its result."""
+    CHILD_FAILED = 52
+    """It failed, or was cancelled or terminated; the payload says which and why."""
+    CHILD_CANCELLED = 53
+    """The workflow stopped waiting for the child, which is cancelled."""
+
+    EXTERNAL = 60
+    """The code waits for something outside to complete this event by its token."""
+    EXTERNAL_COMPLETED = 61
+    """Something outside did; the payload is the value it gave."""
+    EXTERNAL_CANCELLED = 63
+    """The workflow stopped waiting for it."""
+    PATCH = 70
+    """The code took a new path, and is to take it on every replay; name is the patch's."""
 
 
 #: What a workflow's code does; a replay must do the same in the same order.
-COMMANDS: Final = frozenset({Kind.STEP, Kind.STEP_CANCELLED, Kind.TIMER})
+COMMANDS: Final = frozenset(
+    {
+        Kind.STEP,
+        Kind.STEP_CANCELLED,
+        Kind.TIMER,
+        Kind.UPDATE_COMPLETED,
+        Kind.UPDATE_FAILED,
+        Kind.CHILD,
+        Kind.CHILD_CANCELLED,
+        Kind.EXTERNAL,
+        Kind.EXTERNAL_CANCELLED,
+    }
+)
+#: What comes from outside, unasked; each name counts its own.
+MESSAGES: Final = frozenset({Kind.SIGNAL, Kind.UPDATE})
+#: What begins a step, which the same name and number end.
+INTENTS: Final = frozenset({Kind.STEP, Kind.TIMER, Kind.CHILD, Kind.EXTERNAL})
+#: The code no longer waits for a step.
+GIVEN_UP: Final = frozenset({Kind.STEP_CANCELLED, Kind.CHILD_CANCELLED, Kind.EXTERNAL_CANCELLED})
+#: A step's good end, with a result.
+DONE: Final = frozenset({Kind.STEP_COMPLETED, Kind.CHILD_COMPLETED, Kind.EXTERNAL_COMPLETED})
+#: How a step that the code waits for ends.
+OUTCOMES: Final = DONE | {Kind.STEP_FAILED, Kind.TIMER_FIRED, Kind.CHILD_FAILED}
+#: What happens to a step in between, unseen by the code.
+NOTES: Final = frozenset({Kind.STEP_RETRY, Kind.HEARTBEAT})
+#: How an accepted update ends.
+UPDATE_ENDS: Final = frozenset({Kind.UPDATE_COMPLETED, Kind.UPDATE_FAILED})
 #: What a workflow's code is told; a replay tells it the same in the same order.
-DELIVERIES: Final = frozenset({Kind.STEP_COMPLETED, Kind.STEP_FAILED, Kind.TIMER_FIRED})
+DELIVERIES: Final = OUTCOMES | MESSAGES | {Kind.CANCEL}
+#: What begins a history: nothing before it is replayed.
+BEGINNINGS: Final = frozenset({Kind.STARTED, Kind.CONTINUED, Kind.RESTARTED})
 #: What ends an execution. Exactly one of them closes each finished execution.
-CLOSING: Final = frozenset({Kind.COMPLETED, Kind.FAILED})
+CLOSING: Final = frozenset({Kind.COMPLETED, Kind.FAILED, Kind.CANCELLED, Kind.TERMINATED})
+#: Those of them that the code does itself.
+ENDINGS: Final = CLOSING - {Kind.TERMINATED}
 
 
 class Status(StrEnum):
@@ -52,14 +130,55 @@ class Status(StrEnum):
     RUNNING = "running"
     COMPLETED = "completed"
     FAILED = "failed"
+    CANCELLED = "cancelled"
+    TERMINATED = "terminated"
     DIVERGED = "diverged"
     """Stopped because its code does not follow its log. The log has it as open: it resumes
     when an engine with fitting code opens it."""
 
 
+class Reuse(StrEnum):
+    """What a start does with an id that is taken."""
+
+    EXISTING = "existing"
+    """Give the existing execution, whether it is open or closed."""
+    REJECT = "reject"
+    """Refuse."""
+    IF_FAILED = "if_failed"
+    """Begin again when it failed, was cancelled or was terminated."""
+    IF_CLOSED = "if_closed"
+    """Begin again when it has ended in any way."""
+    TERMINATE = "terminate"
+    """Begin again in any case; one that is open is terminated first."""
+
+
 #: The numbers of the log's `status` column.
-STATUS_CODES: Final = {0: Status.RUNNING, 1: Status.COMPLETED, 2: Status.FAILED}
-CLOSED_AS: Final = {Kind.COMPLETED: 1, Kind.FAILED: 2}
+STATUS_CODES: Final = {
+    0: Status.RUNNING,
+    1: Status.COMPLETED,
+    2: Status.FAILED,
+    3: Status.CANCELLED,
+    4: Status.TERMINATED,
+}
+CLOSED_AS: Final = {Kind.COMPLETED: 1, Kind.FAILED: 2, Kind.CANCELLED: 3, Kind.TERMINATED: 4}
+CLOSED_STATUS: Final = {kind: STATUS_CODES[code] for kind, code in CLOSED_AS.items()}
+
+
+def letter(value: str | None, key: str | None) -> str:
+    """The payload of a message: {"v": its JSON value, "k": its idempotency key, if any}."""
+    text = "null" if value is None else value
+    return f'{{"v":{text}}}' if key is None else f'{{"v":{text},"k":{json.dumps(key)}}}'
+
+
+def opened(payload: Payload) -> tuple[str, str | None]:
+    """The JSON value and the key of a `letter`. Raises ValueError when it is none."""
+    body = json.loads(str(payload))
+    if not isinstance(body, dict) or "v" not in body or not body.keys() <= {"v", "k"}:
+        raise ValueError("a message's payload has a value, and a key or none")
+    key = body.get("k")
+    if not (key is None or isinstance(key, str)):
+        raise ValueError("a message's key is text")
+    return json.dumps(body["v"], separators=(",", ":"), ensure_ascii=False), key
 
 
 @dataclass(frozen=True, slots=True)

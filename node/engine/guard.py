@@ -45,15 +45,25 @@ _REFUSED: Final = {
     "_thread.start_new_thread": "starting a thread",
     "_thread.start_joinable_thread": "starting a thread",
 }
-#: Reading source and byte code is part of importing a module or of showing a traceback, and
-#: gives the same on a replay with the same code. Modules run their top level in here too.
+#: Reading source, byte code and time zones is part of importing a module, of showing a traceback
+#: or of naming a zone, and gives the same on a replay with the same code. Modules run their top
+#: level in here too.
 _ALLOWED_READERS: Final = frozenset(
-    {"importlib._bootstrap", "importlib._bootstrap_external", "linecache", "traceback", "warnings"}
+    {
+        "importlib._bootstrap",
+        "importlib._bootstrap_external",
+        "linecache",
+        "traceback",
+        "warnings",
+        "zoneinfo._common",
+        "zoneinfo._tzpath",
+    }
 )
 
 
 class _Turn(threading.local):
     running = False
+    refused: DeterminismError | None = None
 
 
 _turn = _Turn()
@@ -77,9 +87,11 @@ def enter() -> None:
     _turn.running = True
 
 
-def leave() -> None:
-    """The turn on this thread is over."""
+def leave() -> DeterminismError | None:
+    """The turn on this thread is over; what was refused in it, even if the code caught that."""
+    refused, _turn.refused = _turn.refused, None
     _turn.running = False
+    return refused
 
 
 def _audit_threads() -> None:
@@ -107,6 +119,7 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
             error = DeterminismError(f"{_REFUSED[event]}{detail} inside a workflow")
         finally:
             _turn.running = True
+        _turn.refused = _turn.refused or error
         raise error
 
 

@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import apsw
 
 from node.engine import chain, schema
 from node.engine.chain import Link
 from node.engine.errors import LogDamaged, LogRefused
-from node.engine.events import CLOSED_AS, CLOSING, STATUS_CODES, TIMER_STEP, Event, Kind, Payload
+from node.engine.events import STATUS_CODES, Event, Kind
 from node.engine.store import read_events
+from node.engine.verified import Verified
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ def _opened(path: Path) -> Iterator[apsw.Connection]:
     schema.check_header(path)
     try:
         with closing(schema.connect_copy(path)) as db:
+            schema.version_of(db, path)
             yield db
     except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError) as error:
         raise LogDamaged(f"{path} is damaged: {error}") from error
@@ -69,26 +71,11 @@ def _opened(path: Path) -> Iterator[apsw.Connection]:
         raise LogRefused(f"{path} cannot be read: {error}") from error
 
 
-class _Execution:
-    """What the events have said about one execution so far."""
-
-    __slots__ = ("called", "closed", "last", "settled", "started", "status", "workflow")
-
-    def __init__(self, started: int, workflow: str) -> None:
-        self.started = started
-        self.workflow = workflow
-        self.last = started
-        self.closed: int | None = None
-        self.status = 0
-        self.called: dict[str, int] = {}
-        self.settled: set[tuple[str, int]] = set()
-
-
 class _Verifier:
     def __init__(self, db: apsw.Connection, path: Path) -> None:
         self.db = db
         self.path = path
-        self.executions: dict[int, _Execution] = {}
+        self.executions: dict[int, Verified] = {}
 
     def verify(self) -> LogSummary:
         found: list[Any] = self.db.execute("PRAGMA integrity_check(1)").fetchall()
@@ -117,6 +104,7 @@ class _Verifier:
             missing = commits[at][0] if at < len(commits) else sequence
             raise self._damaged(f"the events of the commit that ends at {missing} are not all here")
         counts = self._check_executions(keys)
+        self._check_lives(sequence)
         return LogSummary(
             sequence=sequence,
             chain=value.hex(),
@@ -133,7 +121,9 @@ class _Verifier:
     def _meta(self) -> dict[str, Any]:
         rows: list[Any] = self.db.execute("SELECT key, value FROM litefleet_meta").fetchall()
         meta = dict(rows)
-        wanted = {"tenant": str, "lineage": str, "genesis_at": int}
+        wanted: dict[str, type] = {"tenant": str, "lineage": str, "genesis_at": int}
+        if schema.version_of(self.db, self.path) > 1:
+            wanted["secret"] = str
         for key, kind in wanted.items():
             if not isinstance(meta.get(key), kind):
                 raise self._damaged(f"its own description lacks {key}")
@@ -171,53 +161,44 @@ class _Verifier:
         except ValueError:
             raise self._damaged(f"event {sequence} is of the unknown kind {code}") from None
         name = self.names[name_id]
-        self._follow(sequence, execution, back, kind, name, occurrence, payload)
+        event = Event(sequence, keys[execution][0], kind, name, occurrence, payload, 0, 0)
+        try:
+            self._follow(execution, event, back)
+        except (ValueError, KeyError, TypeError) as error:
+            words = f"event {sequence} ({kind.name.lower()} {name} #{occurrence})"
+            raise self._damaged(f"{words}: {error}") from None
         return sequence, keys[execution][0], code, name, occurrence, payload
 
-    def _follow(
-        self,
-        sequence: int,
-        rowid: int,
-        back: int,
-        kind: Kind,
-        name: str,
-        occurrence: int,
-        payload: Payload,
-    ) -> None:
-        """The order of one execution's events."""
-        here = f"event {sequence} ({kind.name.lower()} {name} #{occurrence})"
+    def _follow(self, rowid: int, event: Event, back: int) -> None:
         execution = self.executions.get(rowid)
-        if kind is Kind.STARTED:
-            if execution is not None or back != 0:
-                raise self._damaged(f"{here} starts an execution again")
-            self.executions[rowid] = _Execution(sequence, name)
+        if event.kind is Kind.REOPENED and execution is not None:
+            self.executions[rowid] = self._reopened(rowid, execution, event, back)
             return
         if execution is None:
-            raise self._damaged(f"{here} comes before its execution's start")
-        if execution.closed is not None:
-            raise self._damaged(f"{here} comes after its execution's end")
-        if sequence - back != execution.last:
-            raise self._damaged(f"{here} does not follow event {execution.last}")
-        execution.last = sequence
-        step = (name, occurrence)
-        if kind in CLOSING:
-            execution.closed, execution.status = sequence, CLOSED_AS[kind]
-        elif kind in (Kind.STEP, Kind.TIMER):
-            if (kind is Kind.TIMER) != (name == TIMER_STEP):
-                raise self._damaged(f"{here} is no name for it")
-            if (kind is Kind.TIMER) != isinstance(payload, int):
-                raise self._damaged(f"{here} has a payload of the wrong kind")
-            if occurrence != execution.called.get(name, 0) + 1:
-                raise self._damaged(f"{here} is out of order")
-            execution.called[name] = occurrence
-        elif not 0 < occurrence <= execution.called.get(name, 0):
-            raise self._damaged(f"{here} has no intent")
-        elif (kind is Kind.TIMER_FIRED) != (name == TIMER_STEP):
-            raise self._damaged(f"{here} is no outcome of that step")
-        elif kind in (Kind.STEP_COMPLETED, Kind.STEP_FAILED, Kind.TIMER_FIRED):
-            if step in execution.settled:
-                raise self._damaged(f"{here} is a second outcome")
-            execution.settled.add(step)
+            execution = self.executions[rowid] = Verified()
+        execution.add(event, back)
+
+    def _reopened(self, rowid: int, execution: Verified, event: Event, back: int) -> Verified:
+        """What stands of an execution that is tried again."""
+        cut = execution.reopen(event, back)
+        # Built up again from what is not void; rare enough to be slow.
+        stack: list[tuple[Event, int]] = []
+        for row in self.db.execute(
+            "SELECT sequence, back, kind, name, occurrence, payload FROM litefleet_event"
+            " WHERE execution = ? AND sequence < ? ORDER BY sequence",
+            (rowid, event.sequence),
+        ).fetchall():
+            sequence, step_back, code, name, occurrence, payload = cast("tuple[Any, ...]", row)
+            past = Event(sequence, "", Kind(code), self.names[name], occurrence, payload, 0, 0)
+            if past.kind is Kind.REOPENED:
+                stack = [one for one in stack if one[0].sequence < int(str(past.payload))]
+            stack.append((past, step_back))
+        fresh = Verified()
+        for past, step_back in stack:
+            if past.sequence < cut:
+                fresh.stand(past, step_back)
+        fresh.last = event.sequence
+        return fresh
 
     def _commit(
         self, commit: tuple[int, int, bytes], value: bytes, last_at: int, links: list[Link]
@@ -229,6 +210,19 @@ class _Verifier:
         if expected != stored:
             raise self._damaged(f"the commit that ends at {sequence} does not match its hash")
         return expected
+
+    def _check_lives(self, newest: int) -> None:
+        """Each engine that opened the log found at least what the one before it found."""
+        if schema.version_of(self.db, self.path) < 2:
+            return
+        last = 0
+        for row in self.db.execute("SELECT sequence, ended FROM litefleet_life ORDER BY id"):
+            sequence, ended = cast("tuple[Any, Any]", row)
+            if not isinstance(sequence, int) or not last <= sequence <= newest:
+                raise self._damaged(f"an engine is said to have opened it at event {sequence!r}")
+            if ended not in (0, 1):
+                raise self._damaged("it does not say whether an engine closed it")
+            last = sequence
 
     def _check_executions(self, keys: dict[int, Any]) -> dict[str, int]:
         counts = {status.value: 0 for status in STATUS_CODES.values()}

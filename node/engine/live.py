@@ -3,14 +3,59 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from node.engine.beginning import Post, compact
 from node.engine.durability import Durability
 from node.engine.events import Event, Kind, Payload
-from node.engine.run import Pending, Run
+from node.engine.run import Run
+from node.engine.steps import Step
 from node.engine.writer import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """How an update ended, and where the log says so."""
+
+    kind: Kind
+    payload: Payload
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an execution comes from: the step of another one that started it, if any, and the
+    version of the application that did."""
+
+    parent: str | None = None
+    step: Step = ("", 0)
+    detached: bool = False
+    version: str | None = None
+
+    @staticmethod
+    def of(history: Iterable[Event]) -> Origin:
+        """What the log says."""
+        for event in history:
+            if event.kind is Kind.ORIGIN:
+                body = json.loads(str(event.payload))
+                name, number = body.get("step", ("", 0))
+                return Origin(
+                    body.get("parent"), (name, number), "detached" in body, body.get("version")
+                )
+        return Origin()
+
+    def payload(self) -> str | None:
+        """What the log holds of it; None when there is nothing to say."""
+        body: dict[str, Any] = {}
+        if self.parent is not None:
+            body |= {"parent": self.parent, "step": list(self.step)}
+            body |= {"detached": True} if self.detached else {}
+        if self.version is not None:
+            body["version"] = self.version
+        return compact(body) if body else None
 
 
 @dataclass(slots=True, eq=False)
@@ -24,6 +69,7 @@ class Live:
     rowid: int
     workflow: str
     payload: str
+    """Its input, as the idempotent start compares it."""
     durability: Durability
     run: Run | None
     committed: asyncio.Future[None]
@@ -35,8 +81,28 @@ class Live:
     in_transaction: int = 0
     """Transactional activities handed to the writer; until they are back, nothing else may be
     told, since their outcome's place in the log is before what would be logged now."""
-    deferred: list[tuple[Kind, Pending, Payload]] = field(default_factory=list)
+    deferred: list[Callable[[], None]] = field(default_factory=list)
     """What came meanwhile."""
+    post: Post = field(default_factory=Post)
+    """The messages it was sent."""
+    origin: Origin = Origin()
+    children: set[str] = field(default_factory=set)
+    """The ids of its attached children that are open."""
+    cancelled: bool = False
+    """It was asked to stop."""
+    continuing: bool = False
+    """It has ended to go on with a new input, and its new code has not begun."""
+    paused: bool = False
+    reopened: bool = False
+    """It had ended before, and its parent may have been told."""
+    ending: bool = False
+    """Its end is on its way into the log, though its code had none."""
+    untold: list[tuple[str, str]] = field(default_factory=list)
+    """Signals that are logged, and wait for proof before the code is told."""
+    held: list[Callable[[], None]] = field(default_factory=list)
+    """What waits for it to be resumed."""
+    answers: dict[Step, asyncio.Future[Answered]] = field(default_factory=dict)
+    """Who waits for the end of which update."""
     history: list[Event] | None = None
     """What forced replay is made from, in the order the code saw it; None without it."""
 
@@ -45,6 +111,11 @@ class Live:
         """The code of an execution that has it."""
         assert self.run is not None
         return self.run
+
+    @property
+    def busy(self) -> bool:
+        """Something comes first in the log; what may wait is deferred."""
+        return self.in_transaction > 0 or self.continuing
 
     @property
     def over(self) -> bool:

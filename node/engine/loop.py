@@ -17,11 +17,11 @@ from asyncio.events import _get_running_loop, _set_running_loop
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Any, Final, Protocol, TypeVar, TypeVarTuple, Unpack
+from typing import Any, Final, NoReturn, Protocol, TypeVar, TypeVarTuple, Unpack
 from zlib import crc32
 
 from node.engine import guard
-from node.engine.errors import DeterminismError
+from node.engine.errors import DeterminismError, EngineError, StateChanged
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -73,6 +73,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._count = 0
         self._closed = False
         self._running = False
+        self._refused: EngineError | None = None
+        self.reading = False
+        """Nothing may be scheduled now."""
         self._tasks: dict[int, _Task] = {}
 
     def turn(self) -> None:
@@ -97,9 +100,47 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                         hint="Await workflow.sleep() in the loop that waits.",
                     )
         finally:
-            guard.leave()
+            refused = guard.leave() or self._refused
             self._running = False
             _set_running_loop(previous)
+        if refused is not None:
+            # The code may have caught it, and gone on as if nothing had been.
+            raise refused
+
+    def refuse(self, error: EngineError) -> NoReturn:
+        """Raise `error` where the code stands, and again at the end of the turn."""
+        self._refused = self._refused or error
+        raise error
+
+    def look(self, function: Callable[[], T]) -> T:
+        """Run a function that may do nothing but look: what it schedules is refused.
+
+        Raises StateChanged, DeterminismError, and what the function raises.
+        """
+        outer = self._running
+        previous = _get_running_loop()
+        before = self._refused
+        self._refused = None
+        self.reading = True
+        if not outer:
+            _set_running_loop(self)
+            guard.enter()
+        try:
+            value = function()
+        finally:
+            refused = self._refused
+            if not outer:
+                refused = guard.leave() or refused
+                _set_running_loop(previous)
+            self.reading = False
+            self._refused = before
+            if refused is not None:
+                raise refused
+        return value
+
+    def _refuse_when_reading(self) -> None:
+        if self.reading:
+            self.refuse(StateChanged("it would do something, and may only look"))
 
     def close(self) -> None:
         """Drop the coroutines without letting their clean-up do anything."""
@@ -137,6 +178,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.Handle:
+        if self.reading:
+            self._refuse_when_reading()
         handle = asyncio.Handle(callback, args, self, context)
         if not self._closed:
             self._ready.append(handle)
@@ -158,6 +201,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
+        self._refuse_when_reading()
         handle = asyncio.TimerHandle(when, callback, args, self, context)
         if not self._closed:
             # Rounded up: a timer never fires early. The small term takes back what adding a
@@ -183,6 +227,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def create_task(
         self, coro: Any, *, name: str | None = None, context: Context | None = None, **_: Any
     ) -> asyncio.Task[Any]:
+        if self.reading:
+            coro.close()
+            self._refuse_when_reading()
         self._count += 1
         order = self._order + self._count
         task = _Task(order, coro, loop=self, name=name or f"task-{self._count}", context=context)
@@ -220,7 +267,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def run_in_executor(
         self, executor: Any, func: Callable[[Unpack[Ts]], T], *args: *Ts
     ) -> asyncio.Future[T]:
-        raise DeterminismError("running a function on a thread inside a workflow")
+        self.refuse(DeterminismError("running a function on a thread inside a workflow"))
 
     def call_soon_threadsafe(
         self,

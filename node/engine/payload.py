@@ -63,14 +63,7 @@ class Codec:
         return self._adapter(self._hints.get("return", Any))
 
     def _adapter(self, hint: Any) -> TypeAdapter[Any]:
-        try:
-            return TypeAdapter(hint)
-        except (PydanticSchemaGenerationError, PydanticUserError) as error:
-            raise DefinitionError(
-                f"{self.name}: a type hint cannot be written as JSON"
-                f" ({str(error).splitlines()[0]})",
-                hint="Use pydantic models, dataclasses and builtin types.",
-            ) from error
+        return _adapter(hint, self.name)
 
     def check(self) -> None:
         """Resolve the type hints now. Raises DefinitionError."""
@@ -115,27 +108,68 @@ class Codec:
         return self._read(self._output, "null" if payload is None else payload, "its result")
 
     def _write(self, adapter: TypeAdapter[Any], value: Any, what: str) -> str:
-        try:
-            data = adapter.dump_json(adapter.validate_python(value), warnings="error")
-        except ValidationError as error:
-            raise PayloadError(f"{self.name}: {what} is not what it declares: {_why(error)}") from (
-                error
-            )
-        except (PydanticSerializationError, UnicodeError) as error:
-            raise PayloadError(f"{self.name}: {what} cannot be written as JSON: {error}") from error
-        if len(data) > LIMIT:
-            raise PayloadTooLarge(
-                f"{self.name}: {what} has {len(data)} bytes of JSON; the log takes {LIMIT}"
-            )
-        return data.decode()
+        return _write(adapter, value, self.name, what)
 
     def _read(self, adapter: TypeAdapter[Any], payload: str, what: str) -> Any:
-        try:
-            return adapter.validate_json(payload)
-        except ValidationError as error:
-            raise PayloadError(
-                f"{self.name}: {what} in the log is not what it declares now: {_why(error)}"
-            ) from error
+        return _read(adapter, payload, self.name, what)
+
+
+class Shape:
+    """How one value of a declared type is written to the log and read back."""
+
+    def __init__(self, hint: Any, name: str) -> None:
+        """Raises DefinitionError when the type cannot be written as JSON."""
+        self.name = name
+        self._adapter = _adapter(hint, name)
+
+    def write(self, value: Any) -> str:
+        """Its JSON. Raises PayloadError, PayloadTooLarge."""
+        return _write(self._adapter, value, self.name, "its value")
+
+    def read(self, text: str) -> Any:
+        """The value that this JSON is. Raises PayloadError."""
+        return _read(self._adapter, text, self.name, "its value")
+
+
+def plain_json(value: Any, name: str) -> str:
+    """The JSON of a value of no declared type. Raises PayloadError, PayloadTooLarge."""
+    return _write(_ANY, value, name, "its value")
+
+
+_ANY: Final[TypeAdapter[Any]] = TypeAdapter(Any)
+
+
+def _adapter(hint: Any, name: str) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(hint)
+    except (PydanticSchemaGenerationError, PydanticUserError) as error:
+        raise DefinitionError(
+            f"{name}: a type hint cannot be written as JSON ({str(error).splitlines()[0]})",
+            hint="Use pydantic models, dataclasses and builtin types.",
+        ) from error
+
+
+def _write(adapter: TypeAdapter[Any], value: Any, name: str, what: str) -> str:
+    try:
+        data = adapter.dump_json(adapter.validate_python(value), warnings="error")
+    except ValidationError as error:
+        raise PayloadError(f"{name}: {what} is not what it declares: {_why(error)}") from error
+    except (PydanticSerializationError, UnicodeError) as error:
+        raise PayloadError(f"{name}: {what} cannot be written as JSON: {error}") from error
+    if len(data) > LIMIT:
+        raise PayloadTooLarge(
+            f"{name}: {what} has {len(data)} bytes of JSON; the log takes {LIMIT}"
+        )
+    return data.decode()
+
+
+def _read(adapter: TypeAdapter[Any], payload: str, name: str, what: str) -> Any:
+    try:
+        return adapter.validate_json(payload)
+    except ValidationError as error:
+        raise PayloadError(
+            f"{name}: {what} in the log is not what it declares now: {_why(error)}"
+        ) from error
 
 
 def _why(error: ValidationError) -> str:

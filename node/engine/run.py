@@ -10,84 +10,57 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from random import Random
-from typing import Any, cast
+from typing import Any, Final, cast
 
-from node.engine.context import WorkflowInfo, seed
+from node.engine.beginning import Beginning
+from node.engine.context import WorkflowInfo, child_id, seed
 from node.engine.definition import Activity, Workflow
 from node.engine.errors import (
     ActivityFailed,
+    ChildFailed,
+    ContinueAsNew,
     DeterminismError,
-    Divergence,
     PayloadError,
+    StateChanged,
     describe,
 )
-from node.engine.events import CLOSING, COMMANDS, DELIVERIES, TIMER_STEP, Event, Kind, Payload
+from node.engine.events import DONE, MESSAGES, TIMER_STEP, Event, Kind, Payload, letter
+from node.engine.external import token_for
+from node.engine.following import Follower
 from node.engine.loop import WorkflowLoop
+from node.engine.messages import Messages
+from node.engine.payload import Shape
+from node.engine.steps import Command, Pending, Step
 
-#: A step of an execution: its name and its occurrence.
-Step = tuple[str, int]
-
-
-@dataclass(slots=True, eq=False)
-class Progress:
-    """How far the engine is with a step; it outlives a replay of the code."""
-
-    failures: int = 0
-    """Attempts that failed and are in the log."""
-    retry_at: int = 0
-    """When the next attempt may start, unix milliseconds."""
-    sequence: int = 0
-    """The intent's place in the log, 0 until it is committed."""
-    resolved: bool = False
-    """Its outcome is in the log, though the code may not have been told."""
-    attempt: asyncio.Task[None] | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Pending:
-    """A step that the code has called and that has no outcome yet."""
-
-    name: str
-    occurrence: int
-    payload: Payload
-    """An activity's input, a timer's deadline in unix milliseconds."""
-    activity: Activity[Any, Any] | None = None
-    future: asyncio.Future[Any] | None = None
-    handle: asyncio.TimerHandle | None = None
-    progress: Progress = field(default_factory=Progress)
-
-    @property
-    def step(self) -> Step:
-        return self.name, self.occurrence
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """What the code did: called an activity, set a timer, gave up on one, or ended."""
-
-    kind: Kind
-    name: str
-    occurrence: int
-    payload: Payload
-    pending: Pending | None = None
+_GIVE_UP: Final = {
+    Kind.STEP: Kind.STEP_CANCELLED,
+    Kind.CHILD: Kind.CHILD_CANCELLED,
+    Kind.EXTERNAL: Kind.EXTERNAL_CANCELLED,
+}
 
 
 class Run:
     """The code of one execution and what it waits for."""
 
     def __init__(
-        self, *, key: str, workflow: Workflow[..., Any], payload: str, tenant: str, lineage: str
+        self,
+        *,
+        key: str,
+        workflow: Workflow[..., Any],
+        beginning: Beginning,
+        tenant: str,
+        lineage: str,
+        secret: bytes = bytes(32),
     ) -> None:
         self.key = key
         self.workflow = workflow
-        self.payload = payload
+        self.beginning = beginning
         self.tenant = tenant
         self.lineage = lineage
+        self.secret = secret
         self.pending: dict[Step, Pending] = {}
         self.finished = False
         self._reset()
@@ -95,8 +68,12 @@ class Run:
     def _reset(self) -> None:
         self._random: Random | None = None
         self._loop = WorkflowLoop(self, self.key)  # type: ignore[abstract]
+        self._messages: Messages | None = None
         self._main: asyncio.Task[Any] | None = None
-        self._counts: dict[str, int] = {}
+        self._patches: dict[str, bool] = {}
+        self._follower: Follower | None = None
+        self._cancelled: list[Payload] = []
+        self._counts = dict(self.beginning.counts)
         # By identity: asyncio takes two timers alike for equal.
         self._timers: dict[int, Pending] = {}
         self._commands: list[Command] = []
@@ -105,16 +82,24 @@ class Run:
     def begin(self, at: int) -> list[Command]:
         """Start the code at the time of its first event. Raises PayloadError."""
         self._loop.milliseconds = self._started_at = at
-        bound = self.workflow.codec.arguments(self.payload)
+        bound = self.workflow.codec.arguments(self.beginning.input)
         coroutine = self.workflow.function(*bound.args, **bound.kwargs)
+        for name, value in self.beginning.signals:
+            self.messages.signal(name, letter(value, None))
         self._main = self._loop.create_task(coroutine, name=self.key, context=contextvars.Context())
         return self._turn()
 
     def deliver(self, kind: Kind, step: Step, payload: Payload, at: int) -> list[Command]:
-        """Tell the code a step's outcome. A step it no longer waits for changes nothing."""
+        """Tell the code a step's outcome, or a message.
+
+        A step it no longer waits for changes nothing. Raises UnknownHandler and PayloadError for
+        an update that the code does not take, DeterminismError.
+        """
         loop = self._loop
-        pending = self.pending.pop(step, None)
         loop.milliseconds = max(loop.milliseconds, at)
+        if kind in MESSAGES or kind is Kind.CANCEL:
+            return self._message(kind, step, payload)
+        pending = self.pending.pop(step, None)
         if pending is None:
             return []
         if kind is Kind.TIMER_FIRED:
@@ -126,18 +111,33 @@ class Run:
             self._settle(pending, kind, payload)
         return self._turn()
 
+    def _message(self, kind: Kind, step: Step, payload: Payload) -> list[Command]:
+        if self.finished:
+            return []
+        if kind is Kind.CANCEL:
+            self._cancelled.append(payload)
+            cast("asyncio.Task[Any]", self._main).cancel()
+        elif kind is Kind.SIGNAL:
+            self.messages.signal(step[0], payload)
+        else:
+            self.messages.update(*step, payload)
+        return self._turn()
+
     def _settle(self, pending: Pending, kind: Kind, payload: Payload) -> None:
         future = cast("asyncio.Future[Any]", pending.future)
-        activity = cast("Activity[Any, Any]", pending.activity)
+        read = cast("Callable[[str | None], Any]", pending.read)
         if future.done():
             return
-        if kind is Kind.STEP_COMPLETED:
+        if kind in DONE:
             try:
-                future.set_result(activity.codec.value(cast("str | None", payload)))
+                future.set_result(read(cast("str | None", payload)))
             except PayloadError as error:
                 future.set_exception(error)
+            return
+        failure = json.loads(cast(str, payload))
+        if kind is Kind.CHILD_FAILED:
+            future.set_exception(ChildFailed(workflow=pending.name, **failure))
         else:
-            failure = json.loads(cast(str, payload))
             future.set_exception(
                 ActivityFailed(
                     step=pending.name,
@@ -149,16 +149,29 @@ class Run:
             )
 
     def _turn(self) -> list[Command]:
-        self._loop.turn()
+        loop, main = self._loop, cast("asyncio.Task[Any]", self._main)
+        loop.turn()
+        messages = self._messages
+        while messages is not None and messages.conditions and not main.done():
+            loop.call_soon(messages.recheck, context=contextvars.Context())
+            loop.turn()
+            if not messages.woken:
+                break
         commands, self._commands = self._commands, []
-        main = cast("asyncio.Task[Any]", self._main)
-        if main.done() and not self.finished:
+        if self.finished:
+            return commands
+        if main.done():
             self.finished = True
             commands.append(self._ending(main))
+        elif messages is not None and messages.failure is not None:
+            self.finished = True
+            commands.append(self._failed(messages.failure))
         return commands
 
     def _ending(self, main: asyncio.Task[Any]) -> Command:
         error: BaseException | None
+        if main.cancelled() and self._cancelled:
+            return Command(Kind.CANCELLED, self.workflow.name, 1, self._cancelled[-1])
         if main.cancelled():
             error = asyncio.CancelledError("the workflow cancelled itself")
         else:
@@ -169,6 +182,12 @@ class Run:
                 return Command(Kind.COMPLETED, self.workflow.name, 1, result)
             except PayloadError as unfit:
                 error = unfit
+        if isinstance(error, ContinueAsNew):
+            beginning = Beginning(error.input, self.beginning.run + 1, dict(self._counts))
+            return Command(Kind.CONTINUED, self.workflow.name, 1, beginning.payload())
+        return self._failed(error)
+
+    def _failed(self, error: BaseException) -> Command:
         if (broken := _determinism_error(error)) is not None:
             raise broken
         text = json.dumps(describe(error), separators=(",", ":"), ensure_ascii=False)
@@ -190,29 +209,110 @@ class Run:
         self.finished = False
         self.pending = {}
         self._reset()
-        return _Follower(self, history, strict).follow()
+        self._follower = Follower(self, history, strict)
+        try:
+            return self._follower.follow()
+        finally:
+            self._follower = None
+
+    @property
+    def messages(self) -> Messages:
+        """What the code has to say to messages. Most executions never ask for it."""
+        if self._messages is None:
+            self._messages = Messages(self, self._loop)
+        return self._messages
+
+    # Looking ----------------------------------------------------------------------------------
+
+    def query(self, name: str, values: Mapping[str, Any], *, isolated: bool = False) -> str | None:
+        """The JSON of a query's answer; see `Messages.query` for what it raises."""
+        return self.messages.query(name, values, isolated=isolated)
+
+    def read_only(self, function: Callable[[], Any]) -> Any:
+        """Run a function that may only look. Raises StateChanged, DeterminismError."""
+        return self._loop.look(function)
+
+    def _refuse_when_reading(self) -> None:
+        if self._loop.reading:
+            self._loop.refuse(StateChanged("it would do something, and may only look"))
 
     # What the code calls ----------------------------------------------------------------------
 
+    def external(self, name: str, shape: Shape) -> tuple[str, asyncio.Future[Any]]:
+        """An event for something outside to complete: its token, and its value."""
+        self._refuse_when_reading()
+
+        def read(payload: str | None) -> Any:
+            return shape.read("null" if payload is None else payload)
+
+        pending = self._pending(name, None, Kind.EXTERNAL, read)
+        return token_for(self.secret, self.key, pending.step), self._wait(pending)
+
+    def patched(self, name: str) -> bool:
+        """Whether the code is to take the new path called `name`: always the same answer in one
+        history."""
+        self._refuse_when_reading()
+        known = self._patches.get(name)
+        if known is None:
+            follower = self._follower
+            issued = sum(command.kind is not Kind.PATCH for command in self._commands)
+            # A history that goes on without it was written by the old path.
+            known = follower is None or name in follower.patches or not follower.ahead(issued)
+            self._patches[name] = known
+            if known:
+                self._commands.append(Command(Kind.PATCH, name, 1, None))
+        return known
+
+    def emit(self, kind: Kind, name: str, occurrence: int, payload: Payload) -> None:
+        """Record what the code did."""
+        if not self.finished:
+            self._commands.append(Command(kind, name, occurrence, payload))
+
     def call(self, activity: Activity[Any, Any], payload: str) -> asyncio.Future[Any]:
-        pending = Pending(activity.name, self._next(activity.name), payload, activity)
-        pending.future = self._loop.create_future()
-        pending.future.add_done_callback(lambda future: self._given_up(pending, future))
+        """A step: its number is taken and its intent is recorded now."""
+        self._refuse_when_reading()
+        pending = self._pending(activity.name, payload, Kind.STEP, activity.codec.value)
+        pending.activity = activity
+        return self._wait(pending)
+
+    def start_child(
+        self, workflow: Workflow[..., Any], payload: str, id: str | None, *, detached: bool
+    ) -> tuple[str, asyncio.Future[Any]]:
+        """Start another execution; its id, and its outcome for one that is not detached."""
+        self._refuse_when_reading()
+        number = self._counts.get(workflow.name, 0) + 1
+        key = child_id(self.key, workflow.name, number) if id is None else id
+        flag = ',"detached":true' if detached else ""
+        body = f'{{"id":{json.dumps(key)},"input":{payload}{flag}}}'
+        pending = self._pending(workflow.name, body, Kind.CHILD, workflow.codec.value)
+        if not detached:
+            return key, self._wait(pending)
+        self._commands.append(Command(Kind.CHILD, *pending.step, body))
+        future = self._loop.create_future()
+        future.set_result(None)
+        return key, future
+
+    def _pending(
+        self, name: str, payload: Payload, kind: Kind, read: Callable[[str | None], Any] | None
+    ) -> Pending:
+        number = self._next(name)
+        return Pending(name, number, payload, kind, self._loop.milliseconds, read)
+
+    def _wait(self, pending: Pending) -> asyncio.Future[Any]:
+        future = pending.future = self._loop.create_future()
+        future.add_done_callback(lambda future: self._given_up(pending, future))
         self.pending[pending.step] = pending
-        self._commands.append(
-            Command(Kind.STEP, pending.name, pending.occurrence, payload, pending)
-        )
-        return pending.future
+        self._commands.append(Command(pending.kind, *pending.step, pending.payload, pending))
+        return future
 
     def _given_up(self, pending: Pending, future: asyncio.Future[Any]) -> None:
         if future.cancelled() and self.pending.get(pending.step) is pending:
             del self.pending[pending.step]
-            self._commands.append(
-                Command(Kind.STEP_CANCELLED, pending.name, pending.occurrence, None, pending)
-            )
+            self._commands.append(Command(_GIVE_UP[pending.kind], *pending.step, None, pending))
 
     def timer_set(self, handle: asyncio.TimerHandle, deadline: int) -> None:
-        pending = Pending(TIMER_STEP, self._next(TIMER_STEP), deadline, handle=handle)
+        pending = self._pending(TIMER_STEP, deadline, Kind.TIMER, None)
+        pending.handle = handle
         self._timers[id(handle)] = pending
         self.pending[pending.step] = pending
         self._commands.append(
@@ -231,8 +331,9 @@ class Run:
     @property
     def random(self) -> Random:
         """The execution's own random numbers."""
+        self._refuse_when_reading()
         if self._random is None:
-            self._random = Random(seed(self.lineage, self.key))
+            self._random = Random(seed(self.lineage, self.key, self.beginning.run))
         return self._random
 
     def issued(self, step: Step) -> bool:
@@ -243,114 +344,6 @@ class Run:
         count = self._counts.get(name, 0) + 1
         self._counts[name] = count
         return count
-
-
-class _Follower:
-    """One replay: the log on one side, the code on the other."""
-
-    def __init__(self, run: Run, history: Sequence[Event], strict: bool) -> None:
-        self.run = run
-        self.strict = strict
-        self.started = history[0]
-        self.commands = deque(event for event in history if event.kind in COMMANDS)
-        self.deliveries = deque(event for event in history if event.kind in DELIVERIES)
-        self.closing = deque(event for event in history if event.kind in CLOSING)
-        self.retries = [event for event in history if event.kind is Kind.STEP_RETRY]
-        self.beyond: list[Command] = []
-
-    def follow(self) -> list[Command]:
-        at = self.started
-        try:
-            self._compare(self.run.begin(at.at), at)
-            while self.deliveries:
-                at = self.deliveries.popleft()
-                if self.commands and self.commands[0].sequence < at.sequence:
-                    raise _missing(self.commands[0])
-                step = (at.name, at.occurrence)
-                if not self.run.issued(step):
-                    raise _missing(at)
-                self._compare(self.run.deliver(at.kind, step, at.payload, at.at), at)
-        except PayloadError as error:
-            raise Divergence(f"event {at.sequence}: {error}", sequence=at.sequence) from error
-        if self.commands:
-            raise _missing(self.commands[0])
-        if self.closing:
-            raise _missing(self.closing[0])
-        for event in self.retries:
-            pending = self.run.pending.get((event.name, event.occurrence))
-            if pending is not None:
-                failure = json.loads(cast(str, event.payload))
-                pending.progress.failures = failure["attempt"]
-                pending.progress.retry_at = failure["next"]
-        return self.beyond
-
-    def _compare(self, commands: list[Command], told: Event) -> None:
-        for command in commands:
-            logged = self._expected(command)
-            if logged is None:
-                self._check_beyond(command, told)
-                self.beyond.append(command)
-            elif not _same(logged, command):
-                raise Divergence(
-                    f"event {logged.sequence}: the log holds {_logged(logged)}, the code did"
-                    f" {_done(command)}",
-                    sequence=logged.sequence,
-                )
-            elif command.pending is not None and logged.kind is not Kind.STEP_CANCELLED:
-                command.pending.progress.sequence = logged.sequence
-                # The deadline in the log holds, even if the code would choose another one now.
-                command.pending.payload = logged.payload
-
-    def _expected(self, command: Command) -> Event | None:
-        if self.commands:
-            return self.commands.popleft()
-        if command.kind in CLOSING and self.closing and not self.deliveries:
-            return self.closing.popleft()
-        return None
-
-    def _check_beyond(self, command: Command, told: Event) -> None:
-        following = self.deliveries[0] if self.deliveries else None
-        if following is None:
-            following = self.closing[0] if self.closing else None
-        if following is None:
-            return
-        # Outcomes of one commit can have been logged before the code was told the first.
-        late = not self.strict or following.commit == told.commit
-        if command.kind in CLOSING or following.kind in CLOSING or not late:
-            raise Divergence(
-                f"event {following.sequence}: the log holds {_logged(following)}, the code did"
-                f" {_done(command)} before it, which the log does not have",
-                sequence=following.sequence,
-            )
-
-
-def _same(event: Event, command: Command) -> bool:
-    same = (event.kind, event.name, event.occurrence) == (
-        command.kind,
-        command.name,
-        command.occurrence,
-    )
-    return same and (event.kind is Kind.TIMER or event.payload == command.payload)
-
-
-def _missing(event: Event) -> Divergence:
-    return Divergence(
-        f"event {event.sequence}: the log holds {_logged(event)}, the code did not get there",
-        sequence=event.sequence,
-    )
-
-
-def _logged(event: Event) -> str:
-    return _words(event.kind, event.name, event.occurrence, event.payload)
-
-
-def _done(command: Command) -> str:
-    return _words(command.kind, command.name, command.occurrence, command.payload)
-
-
-def _words(kind: Kind, name: str, occurrence: int, payload: Payload) -> str:
-    detail = "" if payload is None else f" {str(payload)[:200]}"
-    return f"{kind.name.lower()} {name} #{occurrence}{detail}"
 
 
 def _determinism_error(error: BaseException | None) -> DeterminismError | None:

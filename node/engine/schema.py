@@ -4,27 +4,38 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from secrets import token_hex
 from typing import Final
 from urllib.parse import quote
 
 import apsw
 
 from node.engine.errors import LogDamaged, LogMissing, LogRefused
-from node.engine.events import TIMER_STEP, Kind
+from node.engine.events import (
+    COMMANDS,
+    DONE,
+    GIVEN_UP,
+    NOTES,
+    OUTCOMES,
+    STATUS_CODES,
+    TIMER_STEP,
+    UPDATE_ENDS,
+    Kind,
+)
 
 #: "LtFl". Says that a SQLite file is a log of ours.
 APPLICATION_ID: Final = 0x4C74466C
 #: The schema's version, in the file's user_version. Any change of the tables raises it.
-VERSION: Final = 1
+VERSION: Final = 2
 BUSY_TIMEOUT_MS: Final = 10_000
 
 _TABLES: Final = """
--- tenant, lineage, genesis_at (unix ms)
+-- tenant, lineage, genesis_at (unix ms), secret (hex; what tokens are made with)
 CREATE TABLE litefleet_meta(key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 -- Names of workflows and steps, so that events hold small numbers.
 CREATE TABLE litefleet_name(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
--- started, closed: sequences of its first and of its closing event.
--- status: 0 running, 1 completed, 2 failed.
+-- started, closed: sequences of the event that last started its id, and of its closing event.
+-- status: 0 running, 1 completed, 2 failed, 3 cancelled, 4 terminated.
 CREATE TABLE litefleet_execution(
   id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, workflow INTEGER NOT NULL,
   started INTEGER NOT NULL, closed INTEGER, status INTEGER NOT NULL);
@@ -37,18 +48,32 @@ CREATE TABLE litefleet_event(
 CREATE TABLE litefleet_commit(
   sequence INTEGER PRIMARY KEY, at INTEGER NOT NULL, chain BLOB NOT NULL);
 """
+_LIVES: Final = """
+-- One row for each time an engine opened the log: the newest event then, when (unix ms), and
+-- whether it closed the log in good order (1) or may have crashed (0).
+CREATE TABLE litefleet_life(
+  id INTEGER PRIMARY KEY, sequence INTEGER NOT NULL, at INTEGER NOT NULL, ended INTEGER NOT NULL);
+"""
 
 _AT = (
     "(SELECT strftime('%Y-%m-%dT%H:%M:%fZ', at / 1000.0, 'unixepoch') FROM litefleet_commit c"
     " WHERE c.sequence >= {0} ORDER BY c.sequence LIMIT 1)"
 )
 _KINDS = " ".join(f"WHEN {kind.value} THEN '{kind.name.lower()}'" for kind in Kind)
+_STEPS = ", ".join(str(kind.value) for kind in sorted((COMMANDS | OUTCOMES | NOTES) - UPDATE_ENDS))
+_STATUSES = " ".join(f"WHEN {code} THEN '{status}'" for code, status in STATUS_CODES.items())
+_DONE, _FAILED, _GIVEN_UP = (
+    ", ".join(str(kind.value) for kind in sorted(kinds))
+    for kinds in (DONE, OUTCOMES - DONE - {Kind.TIMER_FIRED}, GIVEN_UP)
+)
 _VIEWS: Final = f"""
 CREATE VIEW executions AS
   SELECT x.key AS id, n.name AS workflow,
-    CASE x.status WHEN 0 THEN 'running' WHEN 1 THEN 'completed' ELSE 'failed' END AS status,
+    CASE x.status {_STATUSES} END AS status,
     {_AT.format("x.started")} AS started_at, {_AT.format("x.closed")} AS closed_at,
-    s.payload AS input, coalesce(e.payload, CASE WHEN x.status = 1 THEN 'null' END) AS outcome
+    CASE s.kind WHEN {Kind.STARTED.value} THEN s.payload
+      ELSE json_extract(s.payload, '$.input') END AS input,
+    coalesce(e.payload, CASE WHEN x.status = 1 THEN 'null' END) AS outcome
   FROM litefleet_execution x JOIN litefleet_name n ON n.id = x.workflow
   JOIN litefleet_event s ON s.sequence = x.started
   LEFT JOIN litefleet_event e ON e.sequence = x.closed;
@@ -66,11 +91,11 @@ CREATE VIEW steps AS
     CASE WHEN g.last > g.first THEN {_AT.format("g.last")} END AS last_event_at,
     i.payload AS input, CASE WHEN g.last > g.first THEN o.payload END AS outcome
   FROM (SELECT execution, name, occurrence, min(sequence) AS first, max(sequence) AS last,
-      max(kind = {Kind.STEP_COMPLETED.value}) AS done, max(kind = {Kind.STEP_FAILED.value})
-      AS failed, max(kind = {Kind.TIMER_FIRED.value}) AS fired,
-      max(kind = {Kind.STEP_CANCELLED.value}) AS cancelled,
+      max(kind IN ({_DONE})) AS done, max(kind IN ({_FAILED})) AS failed,
+      max(kind = {Kind.TIMER_FIRED.value}) AS fired,
+      max(kind IN ({_GIVEN_UP})) AS cancelled,
       sum(kind = {Kind.STEP_RETRY.value}) AS failures
-    FROM litefleet_event WHERE kind >= {Kind.STEP.value}
+    FROM litefleet_event WHERE kind IN ({_STEPS})
     GROUP BY execution, name, occurrence) g
   JOIN litefleet_execution x ON x.id = g.execution JOIN litefleet_name n ON n.id = g.name
   JOIN litefleet_event i ON i.sequence = g.first JOIN litefleet_event o ON o.sequence = g.last;
@@ -78,6 +103,9 @@ CREATE VIEW steps AS
 #: Names that tenants' tables cannot have.
 OWN_PREFIX: Final = "litefleet_"
 OWN_VIEWS: Final = frozenset({"executions", "steps", "timeline"})
+
+
+_SECRET = "INSERT INTO litefleet_meta VALUES ('secret', ?)"
 
 
 def create(path: Path, *, tenant: str, lineage: str, genesis_at: int, chain: bytes) -> None:
@@ -91,12 +119,13 @@ def create(path: Path, *, tenant: str, lineage: str, genesis_at: int, chain: byt
     try:
         db.execute("PRAGMA synchronous=FULL")
         with db:
-            db.execute(_TABLES + _VIEWS)
+            db.execute(_TABLES + _LIVES + _VIEWS)
             db.execute(
                 "INSERT INTO litefleet_meta VALUES"
                 " ('tenant', ?), ('lineage', ?), ('genesis_at', ?)",
                 (tenant, lineage, genesis_at),
             )
+            db.execute(_SECRET, (token_hex(32),))
             db.execute("INSERT INTO litefleet_name VALUES (1, ?)", (TIMER_STEP,))
             db.execute("INSERT INTO litefleet_commit VALUES (0, ?, ?)", (genesis_at, chain))
             db.execute(f"PRAGMA application_id={APPLICATION_ID}")
@@ -110,6 +139,51 @@ def create(path: Path, *, tenant: str, lineage: str, genesis_at: int, chain: byt
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def version_of(db: apsw.Connection, path: Path) -> int:
+    """The version of an open log. The header of the file alone can be older than its WAL.
+
+    Raises LogRefused for a newer one.
+    """
+    version = int(db.pragma("user_version"))
+    _refuse_newer(path, version)
+    return version
+
+
+def migrate(path: Path) -> None:
+    """Bring a log of an older version to this one: whole or not at all.
+
+    Version 2 has more kinds of events, which its views know, a table of the engine's
+    lives, and a secret for tokens;
+    no event is changed, so the hash chain goes on.
+    """
+    db = connect(path)
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            if version_of(db, path) < VERSION:
+                for view in sorted(OWN_VIEWS):
+                    db.execute(f"DROP VIEW IF EXISTS {view}")
+                db.execute(_LIVES + _VIEWS)
+                db.execute(_SECRET, (token_hex(32),))
+                db.execute(f"PRAGMA user_version={VERSION}")
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+    finally:
+        db.close()
+
+
+def _refuse_newer(path: Path, version: int) -> None:
+    if version > VERSION:
+        raise LogRefused(
+            f"{path} was written by a newer Litefleet (log version {version}; this one reads up"
+            f" to {VERSION})",
+            hint="Upgrade Litefleet on this host. Nothing was changed in the file.",
+        )
 
 
 def check_header(path: Path) -> None:
@@ -132,12 +206,7 @@ def check_header(path: Path) -> None:
             f"{path} is a SQLite database, but not a log of Litefleet's"
             f" (application_id {application:#x})"
         )
-    if version > VERSION:
-        raise LogRefused(
-            f"{path} was written by a newer Litefleet (log version {version}; this one reads up"
-            f" to {VERSION})",
-            hint="Upgrade Litefleet on this host. Nothing was changed in the file.",
-        )
+    _refuse_newer(path, version)
     if version < 1:
         raise LogDamaged(f"{path} has no log version")
 

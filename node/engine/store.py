@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,16 +15,17 @@ import apsw
 
 from node.engine import chain, schema
 from node.engine.errors import LogDamaged, LogInUse, LogMissing, LogRefused
-from node.engine.events import STATUS_CODES, Event, Kind, Payload, Status
+from node.engine.events import BEGINNINGS, STATUS_CODES, Event, Kind, Payload, Status
 
 _CODES: Final = {status: code for code, status in STATUS_CODES.items()}
 #: Up to this size an opening engine has SQLite check every page; it takes some milliseconds.
 QUICK_CHECK_BYTES: Final = 64 * 1024 * 1024
 
+_BEGINNINGS = ", ".join(str(kind.value) for kind in sorted(BEGINNINGS))
 _HISTORY = (
     "WITH RECURSIVE past(sequence) AS (SELECT ? UNION ALL"
     " SELECT e.sequence - e.back FROM past JOIN litefleet_event e ON e.sequence = past.sequence"
-    " WHERE e.back > 0)"
+    f" WHERE e.back > 0 AND (? OR e.kind NOT IN ({_BEGINNINGS})))"
     " SELECT e.sequence, e.kind, n.name, e.occurrence, e.payload, c.at, c.sequence FROM past"
     " CROSS JOIN litefleet_event e ON e.sequence = past.sequence"
     " CROSS JOIN litefleet_name n ON n.id = e.name"
@@ -30,14 +33,19 @@ _HISTORY = (
     " WHERE sequence >= e.sequence ORDER BY sequence LIMIT 1) ORDER BY e.sequence"
 )
 _EXECUTION = (
-    "SELECT x.id, x.key, n.name, x.status, x.started, x.closed, s.payload, e.payload,"
+    "SELECT x.id, x.key, n.name, x.status, x.started, x.closed,"
+    f" CASE s.kind WHEN {Kind.STARTED.value} THEN s.payload"
+    " ELSE json_extract(s.payload, '$.input') END, e.payload,"
     " (SELECT at FROM litefleet_commit c WHERE c.sequence >= x.started"
     " ORDER BY c.sequence LIMIT 1),"
     " (SELECT at FROM litefleet_commit c WHERE c.sequence >= x.closed"
-    " ORDER BY c.sequence LIMIT 1)"
+    " ORDER BY c.sequence LIMIT 1), json_extract(o.payload, '$.version')"
     " FROM litefleet_execution x JOIN litefleet_name n ON n.id = x.workflow"
     " JOIN litefleet_event s ON s.sequence = x.started"
     " LEFT JOIN litefleet_event e ON e.sequence = x.closed"
+    # Where it comes from is in the very next event, if there is anything to say.
+    " LEFT JOIN litefleet_event o ON o.sequence = x.started + 1 AND o.execution = x.id"
+    f" AND o.kind = {Kind.ORIGIN.value}"
 )
 
 
@@ -55,6 +63,7 @@ class Stored:
     outcome: Payload
     started_at: int
     closed_at: int | None
+    version: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +92,13 @@ class Store:
             self.reader = schema.connect(path)
             try:
                 self._rows("PRAGMA query_only=ON")
+                version = schema.version_of(self.reader, path)
                 self.tail = self._check(tenant, lineage)
+                if version < schema.VERSION:
+                    schema.migrate(path)
+                self._begin_life(now())
+                found = self._rows("SELECT value FROM litefleet_meta WHERE key = 'secret'")
+                self.secret = bytes.fromhex(found[0][0])
             except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError) as error:
                 self.reader.close()
                 raise LogDamaged(f"{path} is damaged: {error}") from error
@@ -147,7 +162,29 @@ class Store:
             raise LogDamaged(f"{self.path}: the newest commit does not match its hash")
         return Tail(*last[0])
 
-    def close(self) -> None:
+    def _begin_life(self, now: int) -> None:
+        found = self._rows("SELECT sequence FROM litefleet_life WHERE ended = 0 ORDER BY sequence")
+        self._crashes: list[int] = [row[0] for row in found]
+        db = schema.connect(self.path)
+        try:
+            db.execute(
+                "INSERT INTO litefleet_life VALUES (NULL, ?, ?, 0)", (self.tail.sequence, now)
+            )
+            self._life = db.last_insert_rowid()
+        finally:
+            db.close()
+
+    def crashes_since(self, sequence: int) -> int:
+        """How many engines opened the log with this event in it and did not close it."""
+        return len(self._crashes) - bisect_left(self._crashes, sequence)
+
+    def close(self, *, gracefully: bool = False) -> None:
+        """Let the log go; `gracefully` says that nothing was cut short."""
+        if gracefully:
+            db = schema.connect(self.path)
+            # Without the mark this life counts as one that crashed, which is safe.
+            with closing(db), suppress(apsw.Error):
+                db.execute("UPDATE litefleet_life SET ended = 1 WHERE id = ?", (self._life,))
         self.reader.close()
         os.close(self._lock)
 
@@ -213,12 +250,18 @@ class Store:
         )
         return int(rows[0][0])
 
-    def history(self, key: str, head: int) -> list[Event]:
-        """The events of the execution whose newest one is `head`, oldest first."""
+    def history_of(self, stored: Stored) -> list[Event]:
+        """The events of an execution since it last began."""
+        head = stored.closed or self.head(stored.rowid, stored.started)
+        return self.history(stored.id, head)
+
+    def history(self, key: str, head: int, *, whole: bool = False) -> list[Event]:
+        """The events of the execution whose newest one is `head`, oldest first: those since it
+        last began, or the `whole` of them."""
         return [
             Event(sequence, key, Kind(kind), name, occurrence, payload, at, commit)
             for sequence, kind, name, occurrence, payload, at, commit in self._rows(
-                _HISTORY, (head,)
+                _HISTORY, (head, whole)
             )
         ]
 
@@ -259,16 +302,5 @@ def _lock(path: Path) -> int:
 
 
 def _stored(row: tuple[Any, ...]) -> Stored:
-    rowid, key, workflow, status, started, closed, given, outcome, started_at, closed_at = row
-    return Stored(
-        rowid,
-        key,
-        workflow,
-        STATUS_CODES[status],
-        started,
-        closed,
-        given,
-        outcome,
-        started_at,
-        closed_at,
-    )
+    rowid, key, workflow, status, *rest = row
+    return Stored(rowid, key, workflow, STATUS_CODES[status], *rest)

@@ -6,12 +6,16 @@ code from the log at any point.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from node.engine.attempts import failure_payload
+from node.engine.beginning import Beginning, Post
 from node.engine.definition import Workflow
-from node.engine.events import CLOSING, Event, Kind, Payload, Status
-from node.engine.run import Command, Run, Step
+from node.engine.events import CLOSED_STATUS, CLOSING, Event, Kind, Payload, Status, letter
+from node.engine.payload import plain_json
+from node.engine.run import Run
+from node.engine.steps import Command, Step
 
 
 class Rehearsal:
@@ -30,8 +34,12 @@ class Rehearsal:
         self.workflow = workflow
         self.now = at
         self.log: list[Event] = []
-        payload = workflow.codec.start(input or {}) if log is None else str(log[0].payload)
-        self.run = Run(key=id, workflow=workflow, payload=payload, tenant="test", lineage="test")
+        self.post = Post.of(log or ())
+        payload = workflow.codec.start(input or {}) if log is None else ""
+        beginning = Beginning(payload) if log is None else Beginning.of(log[0])
+        self.run = Run(
+            key=id, workflow=workflow, beginning=beginning, tenant="test", lineage="test"
+        )
         if log is None:
             self._write(Kind.STARTED, workflow.name, 1, payload)
             self._take(self.run.begin(self.now))
@@ -44,9 +52,7 @@ class Rehearsal:
     def status(self) -> Status:
         """Running, completed or failed."""
         kind = self.log[-1].kind
-        if kind not in CLOSING:
-            return Status.RUNNING
-        return Status.COMPLETED if kind is Kind.COMPLETED else Status.FAILED
+        return CLOSED_STATUS.get(kind, Status.RUNNING)
 
     @property
     def outcome(self) -> Payload:
@@ -79,6 +85,24 @@ class Rehearsal:
         assert isinstance(deadline, int), f"{step} is no timer"
         self.now = max(self.now, deadline)
         self.tell(Kind.TIMER_FIRED, step, None)
+
+    def signal(self, name: str, value: Any = None, *, key: str | None = None) -> None:
+        """A signal arrives."""
+        payload = letter(plain_json(value, name), key)
+        self.tell(Kind.SIGNAL, (name, self.post.add(Kind.SIGNAL, name, key)), payload)
+
+    def update(self, name: str, input: dict[str, Any] | None = None) -> None:
+        """An update arrives, and is refused by its validator or accepted.
+
+        Raises UnknownHandler, PayloadError, UpdateRefused.
+        """
+        payload = letter(self.run.messages.admit(name, input or {}), None)
+        self.tell(Kind.UPDATE, (name, self.post.add(Kind.UPDATE, name, None)), payload)
+
+    def query(self, name: str, input: dict[str, Any] | None = None) -> Any:
+        """Ask the code; see Engine.query."""
+        text = self.run.query(name, input or {})
+        return None if text is None else json.loads(text)
 
     def tell(self, kind: Kind, step: Step, payload: Payload) -> None:
         """Log an outcome and let the code see it."""

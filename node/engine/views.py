@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from node.engine.events import Status
 from node.engine.live import Live
@@ -30,6 +30,9 @@ class ExecutionView:
     closed_at: float | None
     sequence: int
     rowid: int
+    paused: bool = False
+    version: str | None = None
+    """What the application that started it called its version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,14 @@ class Started:
 
     view: ExecutionView
     created: bool
+
+
+def _error(status: Status, outcome: Any) -> dict[str, Any] | None:
+    if status is Status.FAILED:
+        return cast("dict[str, Any]", outcome)
+    if status in (Status.CANCELLED, Status.TERMINATED):
+        return {"type": status.value.capitalize(), "message": outcome or ""}
+    return None
 
 
 def view_of(stored: Stored, live: Live | None, newest: int) -> ExecutionView:
@@ -49,12 +60,15 @@ def view_of(stored: Stored, live: Live | None, newest: int) -> ExecutionView:
         status=stored.status,
         input=json.loads(str(stored.input)),
         result=outcome if stored.status is Status.COMPLETED else None,
-        error=outcome if stored.status is Status.FAILED else None,
+        error=_error(stored.status, outcome),
         started_at=stored.started_at / 1000,
         closed_at=None if stored.closed_at is None else stored.closed_at / 1000,
         sequence=stored.closed or newest,
         rowid=stored.rowid,
+        version=stored.version,
     )
+    if live is not None:
+        view = replace(view, paused=live.paused)
     if live is not None and live.trouble is not None:
         return replace(view, status=Status.DIVERGED, error=live.trouble)
     return view

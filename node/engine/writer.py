@@ -38,6 +38,8 @@ class Entry:
     occurrence: int
     payload: Payload
     after: Callable[[int], None] | None = None
+    head: int = 0
+    """The execution's previous event, for one that was closed and is opened again."""
 
 
 @dataclass(slots=True)
@@ -174,10 +176,11 @@ class Writer:
             links: list[Link] = []
             started: list[tuple[int, str, int, int]] = []
             closed: list[tuple[int, int, int]] = []
+            reopened: list[tuple[int | None, int]] = []
             sequence = self._tail.sequence
 
             def add(
-                execution: int, key: str, kind: Kind, name: str, nth: int, body: Payload
+                execution: int, key: str, kind: Kind, name: str, nth: int, body: Payload, head: int
             ) -> None:
                 nonlocal sequence
                 sequence += 1
@@ -185,13 +188,15 @@ class Writer:
                 if number is None:
                     number = len(self._names) + len(names) + 1
                     names[name] = number
-                previous = heads.get(execution) or self._heads.get(execution)
+                previous = heads.get(execution) or self._heads.get(execution) or head
                 back = sequence - previous if previous else 0
                 heads[execution] = sequence
                 rows.append((sequence, execution, back, kind.value, number, nth, body))
                 links.append((sequence, key, kind.value, name, nth, body))
                 if kind is Kind.STARTED:
                     started.append((execution, key, number, sequence))
+                elif kind in (Kind.RESTARTED, Kind.REOPENED):
+                    reopened.append((sequence if kind is Kind.RESTARTED else None, execution))
                 elif kind in CLOSED_AS:
                     closed.append((sequence, CLOSED_AS[kind], execution))
 
@@ -203,11 +208,12 @@ class Writer:
                     entry.name,
                     entry.occurrence,
                     entry.payload,
+                    entry.head,
                 )
             for call in batch.calls:
                 call.outcome = self._perform(call)
                 kind, payload = call.outcome
-                add(call.execution, call.key, kind, call.name, call.occurrence, payload)
+                add(call.execution, call.key, kind, call.name, call.occurrence, payload, 0)
             if names:
                 db.executemany(
                     "INSERT INTO litefleet_name VALUES (?, ?)",
@@ -218,6 +224,13 @@ class Writer:
                     "INSERT INTO litefleet_execution VALUES (?, ?, ?, ?, NULL, 0)", started
                 )
             db.executemany("INSERT INTO litefleet_event VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            if reopened:
+                # An execution is opened again only after the commit that closed it.
+                db.executemany(
+                    "UPDATE litefleet_execution SET started = coalesce(?, started), closed = NULL,"
+                    " status = 0 WHERE id = ?",
+                    reopened,
+                )
             if closed:
                 db.executemany(
                     "UPDATE litefleet_execution SET closed = ?, status = ? WHERE id = ?", closed

@@ -154,7 +154,14 @@ def test_reading(tmp_path: Path) -> None:
 
         status = (await client.get("/status")).json()
         assert (status["tenant"], status["lineage"], status["epoch"]) == ("acme", "l", 7)
-        assert status["executions"] == {"running": 1, "completed": 5, "failed": 1, "diverged": 0}
+        assert status["executions"] == {
+            "running": 1,
+            "completed": 5,
+            "failed": 1,
+            "cancelled": 0,
+            "terminated": 0,
+            "diverged": 0,
+        }
         assert status["sequence"] == engine.sequence
         assert status["uptime"] >= 0
 

@@ -85,7 +85,13 @@ async def refused(config: EngineConfig, error: type[LogRefused]) -> None:
 def test_the_log_says_what_happened(log: Path) -> None:
     summary = inspect_log(log)
     assert (summary.tenant, summary.lineage) == ("acme", "line")
-    assert summary.executions == {"running": 1, "completed": 2, "failed": 0}
+    assert summary.executions == {
+        "running": 1,
+        "completed": 2,
+        "failed": 0,
+        "cancelled": 0,
+        "terminated": 0,
+    }
     events = list(events_of(log))
     assert [event.sequence for event in events] == list(range(1, summary.sequence + 1))
     assert events[0].kind is Kind.STARTED
@@ -248,7 +254,14 @@ EVENT, EXECUTION = "litefleet_event", "litefleet_execution"
         (tamper(f"UPDATE {EVENT} SET execution = 2 WHERE sequence = 3"), "before its execution"),
         (tamper(f"UPDATE {EVENT} SET kind = 99 WHERE sequence = 3"), "unknown kind 99"),
         (tamper(f"UPDATE {EVENT} SET kind = 12 WHERE sequence = 3"), "match its hash"),
-        (tamper(f"UPDATE {EVENT} SET kind = 2 WHERE sequence = 3"), "after its execution's end"),
+        (tamper(f"UPDATE {EVENT} SET kind = 2 WHERE sequence = 3"), "ends another workflow"),
+        (
+            tamper(
+                f"UPDATE {EVENT} SET kind = 2, occurrence = 1,"
+                " name = (SELECT name FROM litefleet_event WHERE sequence = 1) WHERE sequence = 3"
+            ),
+            "after its execution's end",
+        ),
         (tamper(f"UPDATE {EVENT} SET name = 99 WHERE sequence = 3"), "which is missing"),
         (tamper(f"UPDATE {EVENT} SET occurrence = 2 WHERE sequence = 3"), "no intent"),
         (tamper(f"UPDATE {EVENT} SET occurrence = 2 WHERE sequence = 2"), "out of order"),

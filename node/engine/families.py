@@ -1,0 +1,191 @@
+"""Parents and children: what the start and the end of one mean for the other."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from node.engine.beginning import compact, restarted, standing
+from node.engine.errors import ExecutionConflict, PayloadError, UnknownWorkflow, describe
+from node.engine.events import CLOSED_STATUS, Event, Kind, Payload, Status
+from node.engine.live import Live, Origin
+from node.engine.steps import Pending, Step
+from node.engine.store import Stored
+
+if TYPE_CHECKING:
+    from node.engine.executor import Executor
+
+logger = logging.getLogger(__name__)
+_NOT_WAITED_FOR: Final = compact("its parent stopped waiting for it")
+
+
+class Families:
+    """The children of one engine's executions. `find` and `history` look into the log."""
+
+    def __init__(
+        self,
+        executor: Executor,
+        find: Callable[[str], Stored | None],
+        history: Callable[[Stored], list[Event]],
+    ) -> None:
+        self._executor = executor
+        self._find = find
+        self._history = history
+
+    def start(self, parent: Live, step: Step, payload: Payload) -> None:
+        """Start the child that a CHILD event asks for."""
+        body = json.loads(str(payload))
+        key, detached = body["id"], "detached" in body
+        origin = Origin(parent.key, step, detached)
+        try:
+            check_id(key)
+            if self._had_before(parent, key, origin, body["input"]):
+                return
+            if key in self._executor.live or self._find(key) is not None:
+                raise ExecutionConflict(f"execution {key!r} exists")
+            if not self._executor.knows(step[0]):
+                raise UnknownWorkflow(f"no workflow {step[0]!r}")
+        except (PayloadError, ExecutionConflict, UnknownWorkflow) as error:
+            if detached:
+                logger.warning("%s starts no child %r: %s", parent.key, key, error)
+            else:
+                self._tell(parent, step, Kind.CHILD_FAILED, failed(key, Status.FAILED, error))
+            return
+        if not detached:
+            parent.children.add(key)
+        self._executor.begin(key, step[0], compact(body["input"]), origin)
+
+    def _had_before(self, parent: Live, key: str, origin: Origin, given: Any) -> bool:
+        """A retry of the parent calls the child that it had: run that again, under its id."""
+        live = self._executor.live.get(key)
+        stored = None if live is not None else self._find(key)
+        if stored is not None and stored.closed is not None and stored.workflow == origin.step[0]:
+            history = standing(self._history(stored))
+            known = Origin.of(history)
+            if (known.parent, known.step) == (origin.parent, origin.step):
+                self._executor.begin_again(stored, restarted(history, compact(given)), origin)
+                if not origin.detached:
+                    parent.children.add(key)
+                return True
+        return False
+
+    def retried(self, live: Live) -> list[str]:
+        """A parent is tried again: tell it of the children that completed, and give those that
+        did not, which are to be tried again as well."""
+        failed: list[str] = []
+        if live.over:
+            return failed
+        for pending in list(live.code.pending.values()):
+            if pending.kind is not Kind.CHILD:
+                continue
+            key = json.loads(str(pending.payload))["id"]
+            child = self._executor.live.get(key)
+            stored = self._find(key)
+            if child is not None:
+                if child.origin.parent == live.key:
+                    live.children.add(key)
+            elif stored is not None and stored.status is not Status.COMPLETED:
+                failed.append(key)
+            elif stored is not None:
+                self._recover_parent(live, pending)
+        return failed
+
+    def ended(self, live: Live, kind: Kind, payload: Payload) -> None:
+        """An execution has its end in the next commit: its parent hears of it, its children end
+        with it."""
+        for key in sorted(live.children):
+            child = self._executor.live.get(key)
+            if child is None:
+                continue
+            if kind is Kind.TERMINATED:
+                self._executor.terminate(child, compact("its parent was terminated"))
+            else:
+                self._executor.cancel(child, compact("its parent ended"))
+        live.children.clear()
+        if kind is Kind.CONTINUED:
+            return
+        origin = live.origin
+        if origin.parent is not None and not origin.detached:
+            parent = self._executor.live.get(origin.parent)
+            if parent is not None:
+                parent.children.discard(live.key)
+                self._tell(parent, origin.step, *_outcome(live.key, kind, payload))
+
+    def given_up(self, pending: Pending) -> None:
+        """The parent stopped waiting for this child."""
+        child = self._executor.live.get(json.loads(str(pending.payload))["id"])
+        if child is not None:
+            self._executor.cancel(child, _NOT_WAITED_FOR)
+
+    def recover(self) -> None:
+        """After a restart: what a crash has left undone between parents and children."""
+        for live in list(self._executor.live.values()):
+            origin = live.origin
+            if origin.parent is not None and not origin.detached:
+                self._recover_child(live, origin)
+        for live in list(self._executor.live.values()):
+            if not live.over:
+                for pending in list(live.code.pending.values()):
+                    if pending.kind is Kind.CHILD:
+                        self._recover_parent(live, pending)
+
+    def _recover_child(self, live: Live, origin: Origin) -> None:
+        parent = self._executor.live.get(str(origin.parent))
+        waits = parent is not None and not parent.over and origin.step in parent.code.pending
+        if parent is not None and (waits or parent.trouble is not None):
+            parent.children.add(live.key)
+            return
+        if live.reopened:
+            # It goes on for its own sake.
+            return
+        # Its parent has ended, goes on without it, or is just ending.
+        stored = self._find(str(origin.parent))
+        if parent is not None and not parent.over:
+            self._executor.cancel(live, _NOT_WAITED_FOR)
+        elif stored is not None and stored.status is Status.TERMINATED:
+            self._executor.terminate(live, compact("its parent was terminated"))
+        else:
+            self._executor.cancel(live, compact("its parent ended"))
+
+    def _recover_parent(self, live: Live, pending: Pending) -> None:
+        key = json.loads(str(pending.payload))["id"]
+        if key in self._executor.live:
+            return
+        stored = self._find(key)
+        if stored is None:
+            self.start(live, pending.step, pending.payload)
+            return
+        kind = next(kind for kind, status in CLOSED_STATUS.items() if status is stored.status)
+        self._tell(live, pending.step, *_outcome(key, kind, stored.outcome))
+
+    def _tell(self, parent: Live, step: Step, kind: Kind, payload: Payload) -> None:
+        pending = parent.run.pending.get(step) if parent.run is not None else None
+        if pending is not None:
+            self._executor.resolve(parent, kind, pending, payload)
+
+
+def _outcome(key: str, kind: Kind, payload: Payload) -> tuple[Kind, Payload]:
+    if kind is Kind.COMPLETED:
+        return Kind.CHILD_COMPLETED, payload
+    detail = None if payload is None else json.loads(str(payload))
+    status = CLOSED_STATUS[kind]
+    if isinstance(detail, dict):
+        return Kind.CHILD_FAILED, compact({"id": key, "status": status, **detail})
+    body = {"id": key, "status": status, "type": status.capitalize(), "message": detail or ""}
+    return Kind.CHILD_FAILED, compact(body)
+
+
+def failed(key: str, status: Status, error: BaseException) -> str:
+    """What the log keeps of a child that could not be started."""
+    return compact({"id": key, "status": status, **describe(error)})
+
+
+def check_id(id: str) -> None:
+    """Raises PayloadError for what cannot be an execution's id."""
+    if not (0 < len(id) <= 200 and id.isprintable() and "/" not in id):
+        raise PayloadError(
+            "an execution id has 1 to 200 printable characters without '/'",
+            hint="Choose another id, or leave it out.",
+        )

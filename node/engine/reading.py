@@ -1,0 +1,127 @@
+"""What an open engine says about its log and its executions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from node.engine.archive import Archive
+from node.engine.commits import Commits
+from node.engine.config import EngineConfig
+from node.engine.durability import Proofs
+from node.engine.errors import EngineStopped, UnknownExecution
+from node.engine.events import STATUS_CODES, Event, Status
+from node.engine.executor import Executor
+from node.engine.store import Store, Stored
+from node.engine.views import ExecutionView, view_of
+from node.engine.waiting import Wait, waits_of
+
+
+class Reading:
+    """The part of an engine that changes nothing."""
+
+    _commits: Commits
+    _proofs: Proofs
+    _executor: Executor
+    _store: Store
+
+    def __init__(self, config: EngineConfig, clock: Callable[[], float]) -> None:
+        self.config = config
+        self._clock = clock
+        self._counts = dict.fromkeys(STATUS_CODES.values(), 0)
+        self._opened = False
+
+    def _now(self) -> int:
+        return int(self._clock() * 1000)
+
+    @property
+    def sequence(self) -> int:
+        """The newest committed event."""
+        return self._commits.sequence
+
+    @property
+    def committed_at(self) -> float | None:
+        """When, in unix seconds; None before the first."""
+        return self._commits.committed_at
+
+    @property
+    def proven(self) -> int:
+        """Everything up to this sequence is proven durable."""
+        return self._proofs.sequence
+
+    @property
+    def can_prove(self) -> bool:
+        """Whether there is a barrier at all."""
+        return self._proofs.available
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Executions by status. Diverged ones count as running too: the log has them open."""
+        counts = {status.value: count for status, count in self._counts.items()}
+        stopped = (live.trouble is not None for live in self._executor.live.values())
+        return {**counts, Status.DIVERGED.value: sum(stopped)}
+
+    def bookmark(self, sequence: int) -> str:
+        """`epoch:sequence`."""
+        return f"{self.config.epoch}:{sequence}"
+
+    def execution(self, id: str) -> ExecutionView:
+        """Raises UnknownExecution, EngineStopped."""
+        return self._view(self._find(id))
+
+    def executions(
+        self,
+        *,
+        status: Status | None = None,
+        workflow: str | None = None,
+        after: int = 0,
+        limit: int = 100,
+    ) -> list[ExecutionView]:
+        """A page of executions in the order of their start, after the row number `after`."""
+        store = self._reading()
+        if status is not Status.DIVERGED:
+            found = store.page(status=status, workflow=workflow, after=after, limit=limit)
+            return [self._view(stored) for stored in found]
+        stopped = [live for live in self._executor.live.values() if live.trouble is not None]
+        wanted = sorted(
+            (live.rowid, live.key)
+            for live in stopped
+            if live.rowid > after and workflow in (None, live.workflow)
+        )
+        return [self.execution(key) for _, key in wanted[:limit]]
+
+    def events(self, id: str) -> list[Event]:
+        """The committed events of an execution. Raises UnknownExecution, EngineStopped."""
+        stored = self._find(id)
+        head = stored.closed or self._store.head(stored.rowid, stored.started)
+        return self._store.history(id, head, whole=True)
+
+    def waiting(self, id: str) -> list[Wait]:
+        """Why an execution waits; nothing for a closed one. Raises UnknownExecution."""
+        stored = self._find(id)
+        live = self._executor.live.get(stored.id)
+        return [] if live is None else waits_of(live, self._executor.live, self._now())
+
+    def archive(self, id: str) -> Archive:
+        """An execution as a file that can be replayed elsewhere. Raises UnknownExecution."""
+        config = self.config
+        return Archive.of(
+            self.events(id),
+            tenant=config.tenant,
+            lineage=config.lineage,
+            durability=config.durability,
+            secret=self._executor.secret_of(id).hex(),
+        )
+
+    def _find(self, id: str) -> Stored:
+        stored = self._reading().find(id)
+        if stored is None:
+            raise UnknownExecution(f"no execution {id!r}")
+        return stored
+
+    def _reading(self) -> Store:
+        if not self._opened:
+            raise EngineStopped("the engine is not open")
+        return self._store
+
+    def _view(self, stored: Stored) -> ExecutionView:
+        return view_of(stored, self._executor.live.get(stored.id), self.sequence)

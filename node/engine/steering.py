@@ -1,0 +1,141 @@
+"""Stopping open executions, holding them back, and opening closed ones again."""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from node.engine.beginning import standing
+from node.engine.commits import Commits
+from node.engine.durability import Proofs
+from node.engine.events import MESSAGES, Event, Kind, Payload, Status, opened
+from node.engine.families import Families
+from node.engine.live import Live
+from node.engine.store import Stored
+from node.engine.telling import Telling
+from node.engine.writer import Entry
+
+logger = logging.getLogger(__name__)
+
+
+class Steering(Telling):
+    """What is done to executions from outside, without their code having asked.
+
+    `on_started` is called with the status that an execution had before it is open, None for a
+    new one.
+    """
+
+    _families: Families
+
+    def __init__(
+        self,
+        *,
+        commits: Commits,
+        proofs: Proofs,
+        on_started: Callable[[Status | None], None],
+    ) -> None:
+        super().__init__(commits=commits, proofs=proofs)
+        self._on_started = on_started
+        self._later: deque[Callable[[], None]] = deque()
+        # Held until `recover`: families are settled when all of their members are here.
+        self._depth = 1
+
+    @abstractmethod
+    def restore(self, stored: Stored, whole: Sequence[Event]) -> Live:
+        """Go on with an execution that the log has open."""
+
+    @abstractmethod
+    def _closed(self, live: Live, kind: Kind, sequence: int) -> None:
+        """An execution's end is committed."""
+
+    def _drain(self) -> None:
+        """What concerns other executions comes when the one at hand stands still."""
+        while self._later and not self._depth:
+            self._depth += 1
+            try:
+                self._later.popleft()()
+            finally:
+                self._depth -= 1
+
+    def cancel(
+        self, live: Live, reason: Payload, done: Callable[[int], None] | None = None
+    ) -> None:
+        """Ask the code to stop, once. `done` is called with the sequence of that in the log, or
+        with 0 when it changes nothing any more."""
+        if live.continuing or live.in_transaction:
+            live.deferred.append(partial(self.cancel, live, reason, done))
+            return
+        if live.over or live.cancelled:
+            if done is not None:
+                done(0)
+            return
+        live.cancelled = True
+        self._log_and_tell(live, Kind.CANCEL, (live.workflow, 1), reason, done)
+
+    def terminate(self, live: Live, reason: Payload) -> None:
+        """End an execution without asking its code. Its children end with it."""
+        if live.continuing:
+            live.deferred.append(partial(self.terminate, live, reason))
+            return
+        if live.ending or (live.over and live.trouble is None):
+            return
+        live.ending = True
+        live.trouble = None
+        self._commits.withdraw_calls(live.rowid)
+        if live.run is not None:
+            live.run.finished = True
+        after = partial(self._closed, live, Kind.TERMINATED)
+        self._commits.append(live.entry(Kind.TERMINATED, live.workflow, 1, reason, after))
+        live.drop()
+        self._later.append(partial(self._families.ended, live, Kind.TERMINATED, reason))
+        self._drain()
+
+    def pause(self, live: Live) -> None:
+        """Start no more attempts and tell the code of no more timers."""
+        if not live.paused:
+            live.paused = True
+            self._commits.append(live.entry(Kind.PAUSED, live.workflow, 1, None))
+
+    def resume(self, live: Live) -> None:
+        """Go on with what was held back."""
+        if live.paused:
+            live.paused = False
+            self._commits.append(live.entry(Kind.RESUMED, live.workflow, 1, None))
+            held, live.held = live.held, []
+            for act in held:
+                act()
+
+    def reopen(self, stored: Stored, whole: Sequence[Event], cut: int) -> Live:
+        """Try a closed execution again from before the event `cut`; the messages that came after
+        it are told again."""
+        self._on_started(stored.status)
+        entry = Entry(stored.rowid, stored.id, Kind.REOPENED, stored.workflow, 1, cut)
+        entry.head = stored.closed or 0
+        at = self._commits.append(entry)
+        event = Event(cut, stored.id, Kind.REOPENED, stored.workflow, 1, cut, at, cut)
+        history = standing(whole)
+        live = self.restore(stored, [*whole, event])
+        for lost in history:
+            if lost.sequence >= cut and lost.kind in MESSAGES:
+                self._post_again(live, lost)
+        return live
+
+    def children_to_retry(self, live: Live) -> list[str]:
+        """Of an execution that was just opened again: the children it waits for that did not
+        complete. Of those that did it is told."""
+        failed = self._families.retried(live)
+        self._drain()
+        return failed
+
+    def _post_again(self, live: Live, lost: Event) -> None:
+        if live.busy:
+            live.deferred.append(partial(self._post_again, live, lost))
+            return
+        if live.over or (lost.kind is Kind.UPDATE and lost.name not in live.code.messages.updates):
+            logger.warning("%s %s of %s is dropped", lost.kind.name, lost.name, live.key)
+            return
+        number = live.post.add(lost.kind, lost.name, opened(lost.payload)[1])
+        self._log_and_tell(live, lost.kind, (lost.name, number), lost.payload)

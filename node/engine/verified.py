@@ -1,0 +1,206 @@
+"""The rules for the events of one execution, checked one event after the other."""
+
+from __future__ import annotations
+
+import json
+
+from node.engine.beginning import Beginning
+from node.engine.events import (
+    BEGINNINGS,
+    CLOSED_AS,
+    CLOSING,
+    GIVEN_UP,
+    INTENTS,
+    MESSAGES,
+    NOTES,
+    OUTCOMES,
+    TIMER_STEP,
+    UPDATE_ENDS,
+    Event,
+    Kind,
+    opened,
+)
+
+#: Which intent each of these is about; the others are about a STEP.
+_ABOUT = {
+    Kind.TIMER_FIRED: Kind.TIMER,
+    Kind.CHILD_COMPLETED: Kind.CHILD,
+    Kind.CHILD_FAILED: Kind.CHILD,
+    Kind.CHILD_CANCELLED: Kind.CHILD,
+    Kind.EXTERNAL_COMPLETED: Kind.EXTERNAL,
+    Kind.EXTERNAL_CANCELLED: Kind.EXTERNAL,
+}
+
+
+class Verified:
+    """What the events have said about one execution so far. Every method raises ValueError,
+    KeyError or TypeError for an event that breaks a rule."""
+
+    def __init__(self) -> None:
+        self.started = 0
+        self.workflow = ""
+        self.last = 0
+        self.closed: int | None = None
+        self.status = 0
+        self._began: Kind | None = None
+        """The kind of the previous event if that began a history."""
+        self._first = 0
+        self._run = 0
+        self._called: dict[str, int] = {}
+        self._open: dict[tuple[str, int], Kind] = {}
+        self._settled: set[tuple[str, int]] = set()
+        self._received: dict[tuple[Kind, str], int] = {}
+        self._keys: set[tuple[Kind, str, str]] = set()
+        self._updates: dict[tuple[str, int], bool] = {}
+        self._patches: set[str] = set()
+        self._cancelled = False
+        self._paused = False
+
+    def add(self, event: Event, back: int) -> None:
+        """The next event, which is no REOPENED."""
+        if event.kind is Kind.STARTED:
+            if self.last or back:
+                raise ValueError("it starts an execution again")
+        elif not self.last:
+            raise ValueError("it comes before its execution's start")
+        elif self.closed is not None and event.kind is not Kind.RESTARTED:
+            raise ValueError("it comes after its execution's end")
+        else:
+            self._link(event, back)
+        self._apply(event)
+
+    def stand(self, event: Event, back: int) -> None:
+        """An event that stands, though others around it are void; it was added before."""
+        if event.kind is not Kind.REOPENED:
+            self._apply(event)
+
+    def reopen(self, event: Event, back: int) -> int:
+        """The end is taken back: the first sequence that is void."""
+        self._link(event, back)
+        cut = event.payload
+        if self.closed is None or self.status == CLOSED_AS[Kind.COMPLETED]:
+            raise ValueError("it opens an execution that did not fail")
+        if not isinstance(cut, int) or not self._first < cut <= self.closed:
+            raise ValueError(f"it takes back what is not there, from {cut!r} on")
+        return cut
+
+    def _link(self, event: Event, back: int) -> None:
+        if event.sequence - back != self.last:
+            raise ValueError(f"it does not follow event {self.last}")
+
+    def _apply(self, event: Event) -> None:
+        kind = event.kind
+        self.last = event.sequence
+        began, self._began = self._began, None
+        if kind is Kind.STARTED:
+            self.started = self._first = event.sequence
+            self.workflow, self._began, self._run = event.name, kind, 1
+        elif kind in BEGINNINGS:
+            self._begin_again(event)
+        elif kind in CLOSING:
+            self._close(event)
+        elif kind is Kind.ORIGIN:
+            if began is None:
+                raise ValueError("it does not follow its execution's start")
+            if not isinstance(json.loads(str(event.payload)), dict):
+                raise ValueError("it does not say where its execution comes from")
+        elif kind is Kind.PATCH:
+            if event.name in self._patches or event.occurrence != 1:
+                raise ValueError("it was taken before")
+            self._patches.add(event.name)
+        elif kind is Kind.CANCEL:
+            if self._cancelled:
+                raise ValueError("it was asked to stop before")
+            self._cancelled = True
+        elif kind in (Kind.PAUSED, Kind.RESUMED):
+            if self._paused is (kind is Kind.PAUSED):
+                raise ValueError("it changes nothing")
+            self._paused = not self._paused
+        elif kind in MESSAGES:
+            self._message(event)
+        elif kind in UPDATE_ENDS:
+            self._answer(event)
+        elif kind in INTENTS:
+            self._intend(event)
+        else:
+            self._step(event)
+
+    def _begin_again(self, event: Event) -> None:
+        beginning = Beginning.of(event)
+        restarts = event.kind is Kind.RESTARTED
+        if restarts and self.closed is None:
+            raise ValueError("it starts an execution that is open")
+        if event.name != self.workflow or beginning.run != self._run + 1:
+            raise ValueError("it does not go on from where its execution was")
+        if beginning.counts != self._called or beginning.posted != self._received:
+            raise ValueError("it does not go on counting where its execution was")
+        if not restarts and not self._keys.issuperset(beginning.keys):
+            raise ValueError("it has keys of messages that did not arrive")
+        if not restarts and beginning.paused is not self._paused:
+            raise ValueError("it does not say whether it is paused")
+        if restarts:
+            self.started, self.closed, self.status = event.sequence, None, 0
+        self._run += 1
+        self._first = event.sequence
+        self._began = event.kind
+        self._keys = set(beginning.keys)
+        self._cancelled, self._paused = False, beginning.paused
+        self._open.clear()
+        self._patches.clear()
+        self._updates.clear()
+
+    def _close(self, event: Event) -> None:
+        if event.name != self.workflow:
+            raise ValueError("it ends another workflow")
+        if event.kind is Kind.CANCELLED and not self._cancelled:
+            raise ValueError("nobody asked it to stop")
+        self.closed, self.status = event.sequence, CLOSED_AS[event.kind]
+
+    def _message(self, event: Event) -> None:
+        count = (event.kind, event.name)
+        _, key = opened(event.payload)
+        if event.occurrence != self._received.get(count, 0) + 1:
+            raise ValueError("it is out of order")
+        self._received[count] = event.occurrence
+        if key is not None:
+            if (*count, key) in self._keys:
+                raise ValueError("it arrived before, with the same key")
+            self._keys.add((*count, key))
+        if event.kind is Kind.UPDATE:
+            self._updates[event.name, event.occurrence] = False
+
+    def _answer(self, event: Event) -> None:
+        step = (event.name, event.occurrence)
+        if step not in self._updates:
+            raise ValueError("it answers no update")
+        if self._updates[step]:
+            raise ValueError("it is a second answer")
+        self._updates[step] = True
+
+    def _intend(self, event: Event) -> None:
+        kind, name = event.kind, event.name
+        if (kind is Kind.TIMER) != (name == TIMER_STEP):
+            raise ValueError("it is no name for it")
+        if (kind is Kind.TIMER) != isinstance(event.payload, int):
+            raise ValueError("it has a payload of the wrong kind")
+        if event.occurrence != self._called.get(name, 0) + 1:
+            raise ValueError("it is out of order")
+        if kind is Kind.CHILD:
+            body = json.loads(str(event.payload))
+            if not isinstance(body["id"], str) or not isinstance(body["input"], dict):
+                raise ValueError("it does not say which child")
+        self._called[name] = event.occurrence
+        self._open[name, event.occurrence] = kind
+
+    def _step(self, event: Event) -> None:
+        step = (event.name, event.occurrence)
+        if step not in self._open:
+            raise ValueError("it has no intent")
+        if self._open[step] is not _ABOUT.get(event.kind, Kind.STEP):
+            raise ValueError("it is no outcome of that step")
+        if event.kind in OUTCOMES:
+            if step in self._settled:
+                raise ValueError("it is a second outcome")
+            self._settled.add(step)
+        elif event.kind not in NOTES | GIVEN_UP:
+            raise ValueError("it has no place here")

@@ -1,0 +1,162 @@
+"""What `inspect_log` says about logs whose rows were changed by somebody else."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+import apsw
+import pytest
+
+from node import ChildFailed, RetryPolicy, activity, workflow
+from node.engine.errors import LogDamaged
+from node.engine.events import Kind, Reuse
+from node.engine.inspection import events_of, inspect_log
+from tests.integration.engine.harness import application, engine
+
+EVENT = "litefleet_event"
+
+
+@workflow
+async def talks() -> None:
+    @workflow.update
+    def change(by: int) -> int:
+        return by
+
+    await workflow.receive("end")
+
+
+@activity(retry=RetryPolicy(max_attempts=1))
+async def breaks() -> None:
+    raise ValueError("broken")
+
+
+@workflow
+async def leaf() -> None:
+    await breaks()
+
+
+@workflow
+async def chained(left: int) -> None:
+    await workflow.receive("next")
+    if left:
+        workflow.continue_as_new(left - 1)
+
+
+@workflow
+async def parent() -> None:
+    with suppress(ChildFailed):
+        await leaf.with_id("leaf").child()
+
+
+async def write(folder: Path) -> None:
+    app = application(talks, chained, parent, leaf, breaks)
+    async with engine(folder, app) as it:
+        await it.start("parent", {}, id="p")
+        await it.result("p", wait=10)
+        await it.control.retry("leaf")
+        await it.result("leaf", wait=10)
+        await it.start("chained", {"left": 1}, id="c")
+        for key in ("a", "b"):
+            await it.signal("c", "next", key=key)
+        await it.result("c", wait=10)
+        await it.start("chained", {"left": 0}, id="c", reuse=Reuse.IF_CLOSED)
+        await it.control.cancel("c")
+        await it.result("c", wait=10)
+        await it.start("talks", {}, id="paused")
+        await it.control.pause("paused")
+        await it.control.resume("paused")
+        await it.start("talks", {}, id="talk")
+        for key in ("k1", "k2"):
+            await it.signal("talk", "word", key, key=key)
+            await it.update("talk", "change", {"by": 1}, key=key)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("log")
+    asyncio.run(write(folder))
+    inspect_log(folder / "log.db")
+    return folder
+
+
+def change(kind: Kind, nth: int, what: str) -> tuple[Kind, int, str]:
+    """Change the nth event of a kind."""
+    return kind, nth, what
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (change(Kind.SIGNAL, 1, "payload = '{}'"), "a message's payload has a value"),
+        (change(Kind.SIGNAL, 1, "payload = NULL"), "Expecting value"),
+        (change(Kind.SIGNAL, 1, 'payload = \'{"v":1,"k":2}\''), "key is text"),
+        (change(Kind.SIGNAL, 1, 'payload = \'{"v":null,"k":"a"}\''), "same key"),
+        (change(Kind.SIGNAL, 1, 'payload = \'{"v":"k3","k":"k2"}\''), "its hash"),
+        (change(Kind.SIGNAL, 1, "occurrence = 3"), "out of order"),
+        (change(Kind.UPDATE, 1, "occurrence = 1"), "out of order"),
+        (change(Kind.UPDATE_COMPLETED, 1, "occurrence = 1"), "a second answer"),
+        (change(Kind.UPDATE_COMPLETED, 1, "occurrence = 3"), "answers no update"),
+        (change(Kind.UPDATE_COMPLETED, 1, "payload = 2"), "its hash"),
+        (change(Kind.CHILD, 0, "payload = '{}'"), "'id'"),
+        (change(Kind.CHILD_FAILED, 0, "kind = 11"), "no outcome of that step"),
+        (change(Kind.CHILD_FAILED, 0, "occurrence = 2"), "has no intent"),
+        (change(Kind.CHILD_FAILED, 0, "payload = '{}'"), "its hash"),
+        (change(Kind.ORIGIN, 0, "payload = '[]'"), "where its execution comes from"),
+        (change(Kind.ORIGIN, 0, "kind = 41"), "its hash"),
+        (change(Kind.CONTINUED, 0, "payload = '{}'"), "how it begins"),
+        (change(Kind.CONTINUED, 0, "payload = replace(payload, 'run\":2', 'run\":3')"), "go on"),
+        (change(Kind.CONTINUED, 0, "payload = replace(payload, '\"a\"', '\"z\"')"), "keys"),
+        (change(Kind.CONTINUED, 0, "payload = replace(payload, '[[30', '[[31')"), "counting"),
+        (change(Kind.CONTINUED, 0, "payload = replace(payload, 'false', 'true')"), "paused"),
+        (change(Kind.RESTARTED, 0, "kind = 6"), "after its execution's end"),
+        (change(Kind.RESTARTED, 0, "payload = replace(payload, '[[30', '[[31')"), "counting"),
+        (change(Kind.CANCEL, 0, "kind = 42"), "changes nothing"),
+        (change(Kind.CANCELLED, 0, "kind = 3"), "its hash"),
+        (change(Kind.PAUSED, 0, "kind = 42"), "changes nothing"),
+        (change(Kind.PAUSED, 0, "kind = 40"), "its hash"),
+        (change(Kind.RESUMED, 0, "kind = 4"), "nobody asked it to stop"),
+        (change(Kind.REOPENED, 0, "payload = 1"), "takes back what is not there"),
+        (change(Kind.REOPENED, 0, "payload = '9'"), "takes back what is not there"),
+        (change(Kind.REOPENED, 0, "payload = payload + 1"), "second outcome|its hash"),
+        (change(Kind.REOPENED, 0, "kind = 8"), "how it begins|has no attribute|not subscriptable"),
+    ],
+)
+def test_tampering_is_found(
+    written: Path, tmp_path: Path, damage: tuple[Kind, int, str], words: str
+) -> None:
+    for file in written.iterdir():
+        shutil.copy(file, tmp_path)
+    path = tmp_path / "log.db"
+    kind, nth, what = damage
+    found = [event.sequence for event in events_of(path) if event.kind is kind]
+    db = apsw.Connection(str(path))
+    db.execute(f"UPDATE {EVENT} SET {what} WHERE sequence = ?", (found[nth],))
+    db.close()
+    with pytest.raises(LogDamaged, match=words):
+        inspect_log(path)
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("UPDATE litefleet_life SET sequence = 9999", "said to have opened it"),
+        ("UPDATE litefleet_life SET ended = 7", "whether an engine closed it"),
+        ("INSERT INTO litefleet_life VALUES (NULL, 0, 0, 0)", "said to have opened it"),
+        ("DROP TABLE litefleet_life", "no such table"),
+    ],
+)
+def test_tampering_with_the_lives_is_found(
+    written: Path, tmp_path: Path, statement: str, words: str
+) -> None:
+    for file in written.iterdir():
+        shutil.copy(file, tmp_path)
+    path = tmp_path / "log.db"
+    db = apsw.Connection(str(path))
+    db.execute("INSERT INTO litefleet_life VALUES (NULL, 5, 0, 1)")
+    db.execute(statement)
+    db.close()
+    with pytest.raises(LogDamaged, match=words):
+        inspect_log(path)
