@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
 import logging
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Any, Final, cast
 
 from node.engine.attempts import Outcome, Threads, attempt, attempt_in_transaction
 from node.engine.commits import Commits
-from node.engine.context import ActivityInfo, idempotency_key
+from node.engine.context import ActivityInfo
 from node.engine.definition import Activity
 from node.engine.durability import Durability, Proofs, effective
 from node.engine.errors import EngineStopped
@@ -65,6 +66,9 @@ class Activities:
         self._on_broken = on_broken
         self._loop = asyncio.get_running_loop()
         self._stopped = False
+        # What a finished attempt sets off must not see the attempt's context variables.
+        self._context = contextvars.copy_context()
+        self._running = 0
 
     def stop(self) -> None:
         """No attempt starts from here on."""
@@ -80,7 +84,10 @@ class Activities:
         if _activity(current).transactional:
             self._call_when_due(live, current)
         else:
-            current.progress.attempt = self._loop.create_task(self._perform(live, current))
+            attempts = self._loop.create_task(self._perform(live, current))
+            attempts.add_done_callback(partial(self._ended, live, current), context=self._context)
+            current.progress.attempt = attempts
+            self._running += 1
 
     def _wanted(self, live: Live, pending: Pending) -> Pending | None:
         """The step as the code knows it now, None when it no longer waits for it."""
@@ -92,39 +99,51 @@ class Activities:
         """Whether anything may leave the node now."""
         return not self._stopped and self._authority()
 
-    async def _perform(self, live: Live, pending: Pending) -> None:
-        activity = _activity(pending)
-        progress = pending.progress
-        level = effective(self._floor, live.code.workflow.durability, activity.durability)
+    def _ended(self, live: Live, pending: Pending, attempts: asyncio.Task[Outcome]) -> None:
+        # From a callback and not from within the attempts' task: the workflow's code, which
+        # hears of it now, runs in tasks of its own.
+        self._running -= 1
+        if attempts.cancelled():
+            return
         try:
-            if level is not Durability.ASYNC:
-                await self._proofs.wait(progress.sequence)
-            while True:
-                wait = (progress.retry_at - self._now()) / 1000
-                if progress.retry_at and wait > 0:
-                    await asyncio.sleep(wait)
-                outcome = await attempt(
-                    activity,
-                    cast(str, pending.payload),
-                    self._info(live, pending),
-                    self._threads,
-                    self.may_have_effects,
-                    random=self._random,
-                    now=self._now,
-                )
-                if outcome is None:
-                    await asyncio.sleep(AUTHORITY_PAUSE)
-                elif outcome.kind is Kind.STEP_RETRY:
-                    await self._log_retry(live, pending, outcome)
-                else:
-                    self._resolve(live, outcome.kind, pending, outcome.payload)
-                    return
+            outcome = attempts.result()
+            self._resolve(live, outcome.kind, pending, outcome.payload)
         except EngineStopped:
             return
         except Exception as error:
             # Not the activity's failure but ours: nobody else would ever see it.
             logger.exception("running %s of %s broke the engine", pending.name, live.key)
             self._on_broken(error)
+            return
+        if not self._running:
+            # Nobody is left who could have something for the same commit.
+            self._commits.flush()
+
+    async def _perform(self, live: Live, pending: Pending) -> Outcome:
+        """Attempt it until it is over. Raises EngineStopped."""
+        activity = _activity(pending)
+        progress = pending.progress
+        level = effective(self._floor, live.code.workflow.durability, activity.durability)
+        if level is not Durability.ASYNC:
+            await self._proofs.wait(progress.sequence)
+        while True:
+            if progress.retry_at:
+                await asyncio.sleep(max(0, progress.retry_at - self._now()) / 1000)
+            outcome = await attempt(
+                activity,
+                cast(str, pending.payload),
+                self._info(live, pending),
+                self._threads,
+                self.may_have_effects,
+                random=self._random,
+                now=self._now,
+            )
+            if outcome is None:
+                await asyncio.sleep(AUTHORITY_PAUSE)
+            elif outcome.kind is Kind.STEP_RETRY:
+                await self._log_retry(live, pending, outcome)
+            else:
+                return outcome
 
     def _info(self, live: Live, pending: Pending) -> ActivityInfo:
         return ActivityInfo(
@@ -133,7 +152,7 @@ class Activities:
             step=pending.name,
             occurrence=pending.occurrence,
             attempt=pending.progress.failures + 1,
-            idempotency_key=idempotency_key(self._lineage, live.key, *pending.step),
+            lineage=self._lineage,
         )
 
     async def _log_retry(self, live: Live, pending: Pending, outcome: Outcome) -> None:

@@ -83,9 +83,12 @@ async def attempt(
         return None
     current_activity.set(info)
     try:
-        # The timeout is the attempt's: waiting for a thread is over by now.
-        async with asyncio.timeout(activity.timeout):
+        if activity.timeout is None:
             value = await _call(activity, payload, threads)
+        else:
+            # The timeout is the attempt's: waiting for a thread is over by now.
+            async with asyncio.timeout(activity.timeout):
+                value = await _call(activity, payload, threads)
         return Outcome(Kind.STEP_COMPLETED, activity.codec.result(value))
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
@@ -124,7 +127,7 @@ def attempt_in_transaction(
         info.step,
         info.occurrence,
         info.attempt,
-        info.idempotency_key,
+        info.lineage,
         transaction,
     )
 

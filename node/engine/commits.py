@@ -48,6 +48,7 @@ class Commits:
         self._at = tail.at
         self._batch: Batch | None = None
         self._writing = False
+        self._scheduled = False
         self._closing = False
         self._idle = asyncio.Event()
         self._writer = Writer(
@@ -67,7 +68,7 @@ class Commits:
 
     def append(self, entry: Entry) -> int:
         """Put an event into the next commit; returns its time, unix milliseconds."""
-        batch = self._next()
+        batch = self._batch or self._next()
         batch.entries.append(entry)
         return batch.at
 
@@ -80,6 +81,11 @@ class Commits:
         if self._batch is not None:
             calls = self._batch.calls
             self._batch.calls = [call for call in calls if call.execution != execution]
+
+    def flush(self) -> None:
+        """Commit what is ready, without waiting for what else becomes ready in this turn."""
+        if self._batch is not None and not self._writing:
+            self._flush()
 
     def abandon(self) -> None:
         """Drop what is not with the writer yet."""
@@ -100,14 +106,33 @@ class Commits:
             self._at = max(self._now(), self._at)
             batch = self._batch = Batch(self._at)
             if not self._writing:
-                # Everything that becomes ready in this turn of the loop shares the commit.
-                self._loop.call_soon(self._flush)
+                self._schedule()
         return batch
 
+    def _schedule(self) -> None:
+        # Everything that becomes ready in this turn of the loop shares the commit.
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._turned)
+
+    def _turned(self) -> None:
+        self._scheduled = False
+        self._flush()
+
     def _flush(self) -> None:
-        if self._batch is not None and not self._writing:
-            batch, self._batch = self._batch, None
-            self._writing = True
+        if self._batch is None or self._writing:
+            return
+        batch, self._batch = self._batch, None
+        self._writing = True
+        try:
+            here = self._writer.commit_here(batch)
+        except Exception as error:
+            logger.critical("the log cannot be written: %s", error)
+            self._failed(error)
+            return
+        if here:
+            self._committed(batch)
+        else:
             self._writer.submit(batch)
 
     def _from_writer(self, function: Callable[[Any], None], argument: Any) -> None:
@@ -130,7 +155,7 @@ class Commits:
             self._flush()
         elif self._batch is not None:
             # After what was just made ready: it runs first and shares the next commit.
-            self._loop.call_soon(self._flush)
+            self._schedule()
         if not self._writing:
             self._idle.set()
 

@@ -29,7 +29,7 @@ from node.engine.executor import Executor
 from node.engine.live import Live
 from node.engine.schema import connect
 from node.engine.store import Store, Stored
-from node.engine.views import ExecutionView, Started, view_of
+from node.engine.views import ExecutionView, Started, stored_of, view_of
 
 logger = logging.getLogger(__name__)
 
@@ -249,7 +249,7 @@ class Engine:
             live = self._executor.begin(key, self._rowid, workflow, payload)
         _refuse_other(key, (live.workflow, live.payload), (workflow, payload))
         await asyncio.shield(live.committed)
-        return Started(self.execution(key), created)
+        return Started(self._view(stored_of(live)), created)
 
     async def result(self, id: str, *, wait: float = 0) -> ExecutionView:
         """The execution once it is closed, or as it is after `wait` seconds.
@@ -263,6 +263,8 @@ class Engine:
                 async with asyncio.timeout(wait):
                     await live.closed.wait()
             self._refuse_when_stopped()
+            if live.ending is not None:
+                return self._view(stored_of(live))
         return self.execution(id)
 
     async def prove(self, sequence: int, *, within: float) -> Outcome:

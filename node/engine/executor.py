@@ -22,7 +22,7 @@ from node.engine.errors import (
     describe,
 )
 from node.engine.events import CLOSING, Event, Kind, Payload
-from node.engine.live import Live
+from node.engine.live import Ending, Live
 from node.engine.run import Command, Pending, Run, Step
 from node.engine.store import Stored
 from node.engine.timers import Timers
@@ -110,10 +110,12 @@ class Executor:
         live = self._admit(key, rowid, workflow, payload)
 
         def committed(sequence: int) -> None:
+            live.started = sequence
             if not live.committed.done():
                 live.committed.set_result(None)
 
         at = self._commits.append(live.entry(Kind.STARTED, workflow, 1, payload, committed))
+        live.started_at = at
         live.remember(Kind.STARTED, workflow, 1, payload, at)
         self._turn(live, lambda: live.code.begin(at))
         return live
@@ -121,6 +123,7 @@ class Executor:
     def restore(self, stored: Stored, history: Sequence[Event]) -> Live:
         """Go on with an execution that the log has open."""
         live = self._admit(stored.id, stored.rowid, stored.workflow, str(stored.input))
+        live.started, live.started_at = stored.started, stored.started_at
         live.committed.set_result(None)
         if live.run is None:
             missing = UnknownWorkflow(
@@ -194,7 +197,7 @@ class Executor:
             if command.kind in CLOSING:
                 # What was left behind in this turn must not come after the end.
                 self._commits.withdraw_calls(live.rowid)
-                after = partial(self._closed, live, command.kind)
+                after = partial(self._closed, live, command, self._commits.at)
             elif pending is None:
                 raise AssertionError(f"{command.kind.name} is about no step")
             elif command.kind is Kind.STEP:
@@ -213,9 +216,10 @@ class Executor:
         if live.over:
             live.drop()
 
-    def _closed(self, live: Live, kind: Kind, sequence: int) -> None:
+    def _closed(self, live: Live, command: Command, at: int, sequence: int) -> None:
         del self.live[live.key]
-        self._on_closed(live, kind)
+        live.ending = Ending(command.kind, command.payload, at, sequence)
+        self._on_closed(live, command.kind)
         live.closed.set()
 
     def _give_up(self, live: Live, error: EngineError) -> None:

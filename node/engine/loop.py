@@ -15,8 +15,8 @@ import logging
 import math
 from asyncio.events import _get_running_loop, _set_running_loop
 from collections import deque
-from collections.abc import Callable, Coroutine
-from contextvars import Context
+from collections.abc import Callable, Coroutine, Sequence
+from contextvars import Context, copy_context
 from typing import Any, Final, Protocol, TypeVar, TypeVarTuple, Unpack
 from zlib import crc32
 
@@ -62,6 +62,25 @@ class _Future(asyncio.Future[Any]):
         return self.order
 
 
+class _Handle(asyncio.Handle):
+    """asyncio's own, without asking the loop about debugging: there are two or more a step."""
+
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: Sequence[Any],
+        loop: asyncio.AbstractEventLoop,
+        context: Context | None = None,
+    ) -> None:
+        self._callback = callback
+        self._args = args
+        self._loop = loop
+        self._context = copy_context() if context is None else context
+        self._cancelled = False
+        self._repr = None
+        self._source_traceback = None
+
+
 class WorkflowLoop(asyncio.AbstractEventLoop):
     """One execution's loop. `milliseconds` is its time; the owner sets it before each turn."""
 
@@ -87,9 +106,11 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             while ready:
                 handle = ready.popleft()
                 if not handle.cancelled():
-                    # The task that called exit has it as its exception; the engine lives on.
-                    with contextlib.suppress(SystemExit):
+                    try:
                         handle._run()
+                    except SystemExit:
+                        # The task that called exit has it as its exception; the engine lives on.
+                        pass
                 left -= 1
                 if not left:
                     raise DeterminismError(
@@ -137,7 +158,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
+        handle = _Handle(callback, args, self, context)
         if not self._closed:
             self._ready.append(handle)
         return handle

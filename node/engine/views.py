@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-from node.engine.events import Status
+from node.engine.events import CLOSED_AS, STATUS_CODES, Status
 from node.engine.live import Live
 from node.engine.store import Stored
 
@@ -38,6 +38,23 @@ class Started:
 
     view: ExecutionView
     created: bool
+
+
+def stored_of(live: Live) -> Stored:
+    """What the log has of an execution whose first event is committed."""
+    ending = live.ending
+    return Stored(
+        rowid=live.rowid,
+        id=live.key,
+        workflow=live.workflow,
+        status=Status.RUNNING if ending is None else STATUS_CODES[CLOSED_AS[ending.kind]],
+        started=live.started,
+        closed=ending.sequence if ending else None,
+        input=live.payload,
+        outcome=ending.payload if ending else None,
+        started_at=live.started_at,
+        closed_at=ending.at if ending else None,
+    )
 
 
 def view_of(stored: Stored, live: Live | None, newest: int) -> ExecutionView:
