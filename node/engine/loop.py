@@ -29,6 +29,7 @@ Ts = TypeVarTuple("Ts")
 
 #: A turn with more callbacks than this is taken for one that never ends.
 CALLBACKS_PER_TURN: Final = 1_000_000
+_NO_EXIT: Final = contextlib.suppress(SystemExit)
 
 
 class Owner(Protocol):
@@ -106,11 +107,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             while ready:
                 handle = ready.popleft()
                 if not handle.cancelled():
-                    try:
+                    # The task that called exit has it as its exception; the engine lives on.
+                    with _NO_EXIT:
                         handle._run()
-                    except SystemExit:
-                        # The task that called exit has it as its exception; the engine lives on.
-                        pass
                 left -= 1
                 if not left:
                     raise DeterminismError(
