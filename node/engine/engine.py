@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random, SystemRandom
 from typing import Final, Self
 
-from node.engine import guard
+from node.engine import collection, guard
 from node.engine.application import Application
 from node.engine.commits import Commits
 from node.engine.durability import Barrier, Durability, Outcome, Proofs, effective
@@ -106,6 +106,7 @@ class Engine:
         config = self.config
         self._refuse_unprovable()
         guard.install()
+        collection.install()
         store = Store(
             config.path,
             tenant=config.tenant,
@@ -150,10 +151,11 @@ class Engine:
         for code, count in store.counts().items():
             self._counts[STATUS_CODES[code]] = count
         self._opened = True
-        for number, stored in enumerate(store.open_executions(), 1):
-            self._executor.restore(stored, store.history(stored.id, heads[stored.rowid]))
-            if number % REPLAYS_AT_ONCE == 0:
-                await asyncio.sleep(0)
+        with collection.paused():
+            for number, stored in enumerate(store.open_executions(), 1):
+                self._executor.restore(stored, store.history(stored.id, heads[stored.rowid]))
+                if number % REPLAYS_AT_ONCE == 0:
+                    await asyncio.sleep(0)
 
     def _refuse_unprovable(self) -> None:
         if self._barrier is not None:

@@ -15,19 +15,23 @@ from node.engine import chain, schema
 from node.engine.errors import LogDamaged, LogInUse, LogMissing, LogRefused
 from node.engine.events import STATUS_CODES, Event, Kind, Payload, Status
 
+_KINDS: Final = {kind.value: kind for kind in Kind}
 _CODES: Final = {status: code for code, status in STATUS_CODES.items()}
 #: Up to this size an opening engine has SQLite check every page; it takes some milliseconds.
 QUICK_CHECK_BYTES: Final = 64 * 1024 * 1024
 
+# From the newest event back, each row found by its key alone. Names are put in afterwards, and
+# nothing is sorted: both cost more here than everything else.
 _HISTORY = (
-    "WITH RECURSIVE past(sequence) AS (SELECT ? UNION ALL"
-    " SELECT e.sequence - e.back FROM past JOIN litefleet_event e ON e.sequence = past.sequence"
-    " WHERE e.back > 0)"
-    " SELECT e.sequence, e.kind, n.name, e.occurrence, e.payload, c.at, c.sequence FROM past"
-    " CROSS JOIN litefleet_event e ON e.sequence = past.sequence"
-    " CROSS JOIN litefleet_name n ON n.id = e.name"
-    " CROSS JOIN litefleet_commit c ON c.sequence = (SELECT sequence FROM litefleet_commit"
-    " WHERE sequence >= e.sequence ORDER BY sequence LIMIT 1) ORDER BY e.sequence"
+    "WITH RECURSIVE past(sequence, back, kind, name, occurrence, payload) AS ("
+    "SELECT sequence, back, kind, name, occurrence, payload FROM litefleet_event"
+    " WHERE sequence = ? UNION ALL"
+    " SELECT e.sequence, e.back, e.kind, e.name, e.occurrence, e.payload FROM past"
+    " CROSS JOIN litefleet_event e ON e.sequence = past.sequence - past.back"
+    " WHERE past.back > 0)"
+    " SELECT past.sequence, past.kind, past.name, past.occurrence, past.payload, c.at, c.sequence"
+    " FROM past CROSS JOIN litefleet_commit c ON c.sequence = (SELECT sequence"
+    " FROM litefleet_commit WHERE sequence >= past.sequence ORDER BY sequence LIMIT 1)"
 )
 _EXECUTION = (
     "SELECT x.id, x.key, n.name, x.status, x.started, x.closed, s.payload, e.payload,"
@@ -74,6 +78,7 @@ class Store:
     ) -> None:
         """Raises LogInUse, LogMissing, LogDamaged, LogRefused."""
         self.path = path
+        self._name_of: dict[int, str] = {}
         self._lock = _lock(path)
         try:
             if create:
@@ -215,11 +220,14 @@ class Store:
 
     def history(self, key: str, head: int) -> list[Event]:
         """The events of the execution whose newest one is `head`, oldest first."""
+        rows = self._rows(_HISTORY, (head,))
+        rows.sort()
+        if not all(row[2] in self._name_of for row in rows):
+            self._name_of = {number: name for name, number in self.names().items()}
+        names, kinds = self._name_of, _KINDS
         return [
-            Event(sequence, key, Kind(kind), name, occurrence, payload, at, commit)
-            for sequence, kind, name, occurrence, payload, at, commit in self._rows(
-                _HISTORY, (head,)
-            )
+            Event(sequence, key, kinds[kind], names[name], occurrence, payload, at, commit)
+            for sequence, kind, name, occurrence, payload, at, commit in rows
         ]
 
 
