@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import json
 import logging
+from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Callable
 from functools import partial
 from random import Random
@@ -66,9 +67,8 @@ class Activities:
         self._on_broken = on_broken
         self._loop = asyncio.get_running_loop()
         self._stopped = False
-        # What a finished attempt sets off must not see the attempt's context variables.
         self._context = contextvars.copy_context()
-        self._running = 0
+        self._running: set[asyncio.Task[Any]] = set()
 
     def stop(self) -> None:
         """No attempt starts from here on."""
@@ -84,10 +84,13 @@ class Activities:
         if _activity(current).transactional:
             self._call_when_due(live, current)
         else:
-            attempts = self._loop.create_task(self._perform(live, current))
-            attempts.add_done_callback(partial(self._ended, live, current), context=self._context)
+            # What set this off can be another attempt, whose context variables are its own.
+            attempts = self._loop.create_task(
+                self._perform(live, current), context=self._context.copy()
+            )
+            self._running.add(attempts)
+            attempts.add_done_callback(self._running.discard)
             current.progress.attempt = attempts
-            self._running += 1
 
     def _wanted(self, live: Live, pending: Pending) -> Pending | None:
         """The step as the code knows it now, None when it no longer waits for it."""
@@ -99,51 +102,52 @@ class Activities:
         """Whether anything may leave the node now."""
         return not self._stopped and self._authority()
 
-    def _ended(self, live: Live, pending: Pending, attempts: asyncio.Task[Outcome]) -> None:
-        # From a callback and not from within the attempts' task: the workflow's code, which
-        # hears of it now, runs in tasks of its own.
-        self._running -= 1
-        if attempts.cancelled():
-            return
+    async def _perform(self, live: Live, pending: Pending) -> None:
+        activity = _activity(pending)
+        progress = pending.progress
+        level = effective(self._floor, live.code.workflow.durability, activity.durability)
         try:
-            outcome = attempts.result()
-            self._resolve(live, outcome.kind, pending, outcome.payload)
+            if level is not Durability.ASYNC:
+                await self._proofs.wait(progress.sequence)
+            while True:
+                if progress.retry_at:
+                    await asyncio.sleep(max(0, progress.retry_at - self._now()) / 1000)
+                outcome = await attempt(
+                    activity,
+                    cast(str, pending.payload),
+                    self._info(live, pending),
+                    self._threads,
+                    self.may_have_effects,
+                    random=self._random,
+                    now=self._now,
+                )
+                if outcome is None:
+                    await asyncio.sleep(AUTHORITY_PAUSE)
+                elif outcome.kind is Kind.STEP_RETRY:
+                    await self._log_retry(live, pending, outcome)
+                else:
+                    self._over(live, pending, outcome)
+                    return
         except EngineStopped:
             return
         except Exception as error:
             # Not the activity's failure but ours: nobody else would ever see it.
             logger.exception("running %s of %s broke the engine", pending.name, live.key)
             self._on_broken(error)
-            return
-        if not self._running:
-            # Nobody is left who could have something for the same commit.
-            self._commits.flush()
 
-    async def _perform(self, live: Live, pending: Pending) -> Outcome:
-        """Attempt it until it is over. Raises EngineStopped."""
-        activity = _activity(pending)
-        progress = pending.progress
-        level = effective(self._floor, live.code.workflow.durability, activity.durability)
-        if level is not Durability.ASYNC:
-            await self._proofs.wait(progress.sequence)
-        while True:
-            if progress.retry_at:
-                await asyncio.sleep(max(0, progress.retry_at - self._now()) / 1000)
-            outcome = await attempt(
-                activity,
-                cast(str, pending.payload),
-                self._info(live, pending),
-                self._threads,
-                self.may_have_effects,
-                random=self._random,
-                now=self._now,
-            )
-            if outcome is None:
-                await asyncio.sleep(AUTHORITY_PAUSE)
-            elif outcome.kind is Kind.STEP_RETRY:
-                await self._log_retry(live, pending, outcome)
-            else:
-                return outcome
+    def _over(self, live: Live, pending: Pending, outcome: Outcome) -> None:
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._running.discard(task)
+        # The workflow's code, which hears of it now, runs in tasks of its own, and a task is
+        # not entered from within another.
+        _leave_task(self._loop, task)
+        try:
+            self._resolve(live, outcome.kind, pending, outcome.payload)
+            if not self._running:
+                # Nobody is left who could have something for the same commit.
+                self._commits.flush()
+        finally:
+            _enter_task(self._loop, task)
 
     def _info(self, live: Live, pending: Pending) -> ActivityInfo:
         return ActivityInfo(

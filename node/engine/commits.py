@@ -82,6 +82,11 @@ class Commits:
             calls = self._batch.calls
             self._batch.calls = [call for call in calls if call.execution != execution]
 
+    def lacks(self, key: str) -> bool:
+        """Whether the log has no execution with this id; False also when that is not known
+        without waiting."""
+        return not self._writing and self._writer.lacks(key)
+
     def flush(self) -> None:
         """Commit what is ready, without waiting for what else becomes ready in this turn."""
         if self._batch is not None and not self._writing:

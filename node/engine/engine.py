@@ -240,7 +240,8 @@ class Engine:
                 hint="Choose another id, or leave it out.",
             )
         live = self._executor.live.get(key)
-        stored = self._store.find(key) if live is None else None
+        unknown = live is not None or self._commits.lacks(key)
+        stored = None if unknown else self._store.find(key)
         created = live is None and stored is None
         if stored is not None:
             _refuse_other(key, (stored.workflow, stored.input), (workflow, payload))

@@ -186,6 +186,12 @@ class Writer:
                 return
             self._on_committed(batch)
 
+    def lacks(self, key: str) -> bool:
+        """Whether the log has no execution with this id. For when no batch is with the writer:
+        what this connection has just written it still has at hand."""
+        found = self._db.execute("SELECT 1 FROM litefleet_execution WHERE key = ?", (key,))
+        return not found.fetchall()
+
     def _be_patient(self, milliseconds: int) -> None:
         """How long SQLite itself waits for another one's lock."""
         if self._busy_timeout != milliseconds:
