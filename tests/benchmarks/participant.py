@@ -55,7 +55,10 @@ class Participant:
             limit.cancel()
         if not line:
             raise ParticipantLost(self._why())
-        answer: dict[str, Any] = json.loads(line)
+        try:
+            answer: dict[str, Any] = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ParticipantLost(f"{self.module} answered {line[:80]!r}") from error
         return answer
 
     def _why(self) -> str:

@@ -12,12 +12,17 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+# Libraries, and the servers that they start, print what they like: it goes to the standard error.
+_answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+
 
 async def serve(answer: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]) -> None:
     """Answer each request until there are no more."""
-    # Libraries print what they like: it goes to the standard error.
-    with os.fdopen(os.dup(1), "w") as out:
-        os.dup2(2, 1)
-        print(json.dumps({"ready": True}), file=out, flush=True)
-        while line := await asyncio.to_thread(sys.stdin.readline):
-            print(json.dumps(await answer(json.loads(line))), file=out, flush=True)
+    _tell({"ready": True})
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        _tell(await answer(json.loads(line)))
+
+
+def _tell(body: dict[str, Any]) -> None:
+    print(json.dumps(body), file=_answers, flush=True)
