@@ -50,6 +50,7 @@ class Commits:
         self._writing = False
         self._scheduled = False
         self._closing = False
+        self._broken = False
         self._idle = asyncio.Event()
         self._writer = Writer(
             db,
@@ -125,15 +126,17 @@ class Commits:
         self._flush()
 
     def _flush(self) -> None:
-        if self._batch is None or self._writing:
+        if self._batch is None or self._writing or self._broken:
             return
         batch, self._batch = self._batch, None
         self._writing = True
         try:
             here = self._writer.commit_here(batch)
-        except Exception as error:
+        except BaseException as error:
             logger.critical("the log cannot be written: %s", error)
             self._failed(error)
+            if not isinstance(error, Exception):
+                raise
             return
         if here:
             self._committed(batch)
@@ -182,6 +185,7 @@ class Commits:
                 logger.exception("the observer of commits failed; the engine goes on")
 
     def _failed(self, error: BaseException) -> None:
+        self._broken = True
         self._writing = False
         self._idle.set()
         self._on_failed(error)

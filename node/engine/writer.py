@@ -28,8 +28,8 @@ _PASSING: Final = (apsw.BusyError, apsw.LockedError, apsw.FullError)
 #: Seconds. While the log's file is synced faster than this, a commit on the loop's own thread
 #: costs everyone less than handing it to another thread and back.
 QUICK: Final = 0.002
-#: What is left, after each further commit, of how slow the slowest one was.
-_FORGETTING: Final = 0.9
+#: The newest commit's part in how fast commits are.
+_NEWEST: Final = 0.2
 
 _EVENT: Final = "(?,?,?,?,?,?,?)"
 #: One statement for many rows, because each one run lets the other threads in and must queue
@@ -139,7 +139,7 @@ class Writer:
         self._wait = wait
         self._timer = timer
         # Until the first one has shown how quick the file is, commits are taken for slow.
-        self._slowest = 2 * QUICK
+        self._pace = 2 * QUICK
         self._busy_timeout = BUSY_TIMEOUT_MS
         self._queue: SimpleQueue[Batch | None] = SimpleQueue()
         self._in_tenant_code = False
@@ -159,7 +159,7 @@ class Writer:
         False, and nothing is written, where it could take long: a transactional activity, a
         slow file, another one's lock, a full disk. Raises what makes the log unwritable.
         """
-        if batch.calls or self._slowest > QUICK:
+        if batch.calls or self._pace > QUICK:
             return False
         self._be_patient(0)
         try:
@@ -262,7 +262,7 @@ class Writer:
             db.execute("INSERT INTO litefleet_commit VALUES (?, ?, ?)", (sequence, batch.at, value))
             begun = self._timer()
             db.execute("COMMIT")
-            self._slowest = max(self._timer() - begun, self._slowest * _FORGETTING)
+            self._pace += _NEWEST * (self._timer() - begun - self._pace)
         except BaseException:
             if db.in_transaction:
                 with suppress(apsw.Error):

@@ -852,3 +852,34 @@ def test_context_variables_of_an_attempt_stay_in_it(tmp_path: Path) -> None:
             assert view.result == ["unset"] * 4
 
     go(scenario())
+
+
+def test_nothing_is_written_after_a_commit_on_the_loop_failed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        @activity
+        async def step(number: int) -> int:
+            return number
+
+        @workflow
+        async def steps() -> int:
+            return sum([await step(number) for number in range(30)])
+
+        failures: list[BaseException] = []
+        running = engine(tmp_path, application(step, steps), on_failed=failures.append)
+        await running.open()
+        started = await running.start("steps", {})
+        await running.result(started.view.id, wait=20)
+        before = running.sequence
+        other = apsw.Connection(str(tmp_path / "log.db"))
+        other.execute("ALTER TABLE litefleet_commit RENAME TO away")
+        with pytest.raises(EngineStopped):
+            await running.start("steps", {}, id="lost")
+        other.execute("ALTER TABLE away RENAME TO litefleet_commit")
+        other.close()
+        assert [type(failure) for failure in failures] == [apsw.SQLError]
+        with pytest.raises(EngineStopped):
+            await running.start("steps", {}, id="later")
+        await running.close()
+        assert inspect_log(tmp_path / "log.db").sequence == before
+
+    go(scenario())

@@ -100,7 +100,14 @@ def test_quick_commits_are_made_here(log: Log) -> None:
     assert inspect_log(log.path).sequence == 21
 
 
-def test_one_slow_commit_sends_the_next_ones_to_the_thread(log: Log) -> None:
+def test_one_slow_commit_among_quick_ones_changes_nothing(log: Log) -> None:
+    log.warm_up()
+    log.seconds = 3 * QUICK
+    assert log.writer.commit_here(starting(1))
+    assert log.writer.commit_here(starting(2))
+
+
+def test_a_very_slow_commit_sends_the_next_ones_to_the_thread(log: Log) -> None:
     log.warm_up()
     log.seconds = 10 * QUICK
     assert log.writer.commit_here(starting(1))
