@@ -16,7 +16,7 @@ help:
 	@echo "make demo    lose a host, lose nothing (arguments: ARGS=\"--lose 2\")"
 	@echo "make test    all tests; also: unit, integration, acceptance, simulation"
 	@echo "make lint    ruff check and format check; make types: mypy; make format: rewrite"
-	@echo "make bench   the engine beside SQLite itself, DBOS and Temporal: some ten minutes;"
+	@echo "make bench   the engine beside SQLite itself, DBOS and Temporal: a quarter of an hour;"
 	@echo "             make bench-short: only see that the measurements run"
 	@echo "make venv    the virtual environment in $(VENV); make clean: remove it"
 

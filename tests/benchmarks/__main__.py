@@ -128,7 +128,7 @@ def entrants(found: dict[str, Participant], sizes: Sizes, shape: str) -> list[En
     ]
     if at_once:
         listed.append(Entrant("floor FULL, grouped by 64", floor, ours, {**full, "group": 64}))
-    theirs = {"DBOS defaults": (20, 1000), "DBOS WAL FULL": (20, 1000), "Temporal": (5, 200)}
+    theirs = {"DBOS defaults": (20, 1000), "DBOS WAL FULL": (20, 1000), "Temporal": (5, 100)}
     for name, counts in theirs.items():
         if name in found:
             listed.append(Entrant(name, found[name], counts[at_once], {}, every))
