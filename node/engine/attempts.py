@@ -16,6 +16,7 @@ from node.engine.context import ActivityInfo, current_activity
 from node.engine.definition import Activity
 from node.engine.errors import NonRetryable, PayloadError, describe
 from node.engine.events import Kind, Payload
+from node.engine.pulse import Pulse
 from node.engine.writer import WriterTransaction
 
 
@@ -84,14 +85,10 @@ async def attempt(
     current_activity.set(info)
     pulse = info.pulse
     try:
-        # The timeout is the attempt's: waiting for a thread is over by now.
-        async with asyncio.timeout(activity.timeout):
-            if pulse is not None and activity.heartbeat_timeout is not None:
-                async with asyncio.timeout(activity.heartbeat_timeout) as deadline:
-                    pulse.watch(deadline, activity.heartbeat_timeout)
-                    value = await _call(activity, payload, threads)
-            else:
-                value = await _call(activity, payload, threads)
+        if activity.timeout is None and activity.heartbeat_timeout is None:
+            value = await _call(activity, payload, threads)
+        else:
+            value = await _call_in_time(activity, payload, threads, pulse)
         return Outcome(Kind.STEP_COMPLETED, activity.codec.result(value))
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
@@ -107,6 +104,18 @@ async def attempt(
             # A thread that goes on after its attempt's timeout learns it from its next beat.
             pulse.end()
             pulse.end(cancelled=True)
+
+
+async def _call_in_time(
+    activity: Activity[Any, Any], payload: str, threads: Threads, pulse: Pulse | None
+) -> Any:
+    # The timeout is the attempt's: waiting for a thread is over by now.
+    async with asyncio.timeout(activity.timeout):
+        if pulse is None or activity.heartbeat_timeout is None:
+            return await _call(activity, payload, threads)
+        async with asyncio.timeout(activity.heartbeat_timeout) as deadline:
+            pulse.watch(deadline, activity.heartbeat_timeout)
+            return await _call(activity, payload, threads)
 
 
 async def _call(activity: Activity[Any, Any], payload: str, threads: Threads) -> Any:
@@ -137,7 +146,7 @@ def attempt_in_transaction(
         info.step,
         info.occurrence,
         info.attempt,
-        info.idempotency_key,
+        info.lineage,
         transaction,
     )
 

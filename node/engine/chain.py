@@ -27,7 +27,10 @@ def link(previous: bytes, at: int, events: Iterable[Link]) -> bytes:
     """
     parts = [f"{at}\n"]
     for sequence, execution, kind, name, occurrence, payload in events:
-        body = "-" if payload is None else f"{type(payload).__name__}{len(str(payload))}:{payload}"
+        if isinstance(payload, str):
+            body = f"str{len(payload)}:{payload}"
+        else:
+            body = "-" if payload is None else f"int{len(str(payload))}:{payload}"
         parts.append(
             f"{sequence} {kind} {occurrence} {len(execution)}:{execution}{len(name)}:{name}{body}\n"
         )

@@ -48,10 +48,12 @@ class Commits:
         self._on_failed = on_failed
         self._at = tail.at
         self._batch: Batch | None = None
-        self._writing = False
+        self._writing: Batch | None = None
+        self._scheduled = False
         self._closing = False
+        self._broken = False
         self._idle = asyncio.Event()
-        self._settling: list[asyncio.Future[None]] = []
+        self._settling: list[tuple[Batch, asyncio.Future[None]]] = []
         self._writer = Writer(
             db,
             tail,
@@ -69,7 +71,7 @@ class Commits:
 
     def append(self, entry: Entry) -> int:
         """Put an event into the next commit; returns its time, unix milliseconds."""
-        batch = self._next()
+        batch = self._batch or self._next()
         batch.entries.append(entry)
         return batch.at
 
@@ -83,6 +85,16 @@ class Commits:
             calls = self._batch.calls
             self._batch.calls = [call for call in calls if call.execution != execution]
 
+    def lacks(self, key: str) -> bool:
+        """Whether the log has no execution with this id; False also when that is not known
+        without waiting."""
+        return self._writing is None and self._writer.lacks(key)
+
+    def flush(self) -> None:
+        """Commit what is ready, without waiting for what else becomes ready in this turn."""
+        if self._batch is not None and not self._writing:
+            self._flush()
+
     def abandon(self) -> None:
         """Drop what is not with the writer yet."""
         self._batch = None
@@ -93,11 +105,11 @@ class Commits:
 
         Raises EngineStopped when it will not be.
         """
-        if self._writing or self._batch is not None:
-            for _ in range(self._writing + (self._batch is not None)):
-                future: asyncio.Future[None] = self._loop.create_future()
-                self._settling.append(future)
-                await future
+        last = self._batch or self._writing
+        if last is not None:
+            future: asyncio.Future[None] = self._loop.create_future()
+            self._settling.append((last, future))
+            await future
         return self.sequence
 
     async def close(self) -> None:
@@ -115,14 +127,35 @@ class Commits:
             self._at = max(self._now(), self._at)
             batch = self._batch = Batch(self._at)
             if not self._writing:
-                # Everything that becomes ready in this turn of the loop shares the commit.
-                self._loop.call_soon(self._flush)
+                self._schedule()
         return batch
 
+    def _schedule(self) -> None:
+        # Everything that becomes ready in this turn of the loop shares the commit.
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._turned)
+
+    def _turned(self) -> None:
+        self._scheduled = False
+        self._flush()
+
     def _flush(self) -> None:
-        if self._batch is not None and not self._writing:
-            batch, self._batch = self._batch, None
-            self._writing = True
+        if self._batch is None or self._writing or self._broken:
+            return
+        batch, self._batch = self._batch, None
+        self._writing = batch
+        try:
+            here = self._writer.commit_here(batch)
+        except BaseException as error:
+            logger.critical("the log cannot be written: %s", error)
+            self._failed(error)
+            if not isinstance(error, Exception):
+                raise
+            return
+        if here:
+            self._committed(batch)
+        else:
             self._writer.submit(batch)
 
     def _from_writer(self, function: Callable[[Any], None], argument: Any) -> None:
@@ -131,7 +164,7 @@ class Commits:
             self._loop.call_soon_threadsafe(function, argument)
 
     def _committed(self, batch: Batch) -> None:
-        self._writing = False
+        self._writing = None
         self.sequence = batch.last
         self.committed_at = batch.at / 1000
         self._observed()
@@ -145,19 +178,24 @@ class Commits:
             self._flush()
         elif self._batch is not None:
             # After what was just made ready: it runs first and shares the next commit.
-            self._loop.call_soon(self._flush)
-        for future in self._take_settling():
-            future.set_result(None)
+            self._schedule()
+        self._settle(batch)
         if not self._writing:
             self._idle.set()
 
-    def _take_settling(self) -> list[asyncio.Future[None]]:
+    def _settle(self, batch: Batch) -> None:
         waiting, self._settling = self._settling, []
-        return [future for future in waiting if not future.done()]
+        for last, future in waiting:
+            if last is not batch:
+                self._settling.append((last, future))
+            elif not future.done():
+                future.set_result(None)
 
     def _refuse_settling(self, reason: str) -> None:
-        for future in self._take_settling():
-            future.set_exception(EngineStopped(reason))
+        waiting, self._settling = self._settling, []
+        for _, future in waiting:
+            if not future.done():
+                future.set_exception(EngineStopped(reason))
 
     def _tell(self, batch: Batch) -> None:
         sequence = batch.first
@@ -177,6 +215,7 @@ class Commits:
                 logger.exception("the observer of commits failed; the engine goes on")
 
     def _failed(self, error: BaseException) -> None:
-        self._writing = False
+        self._broken = True
+        self._writing = None
         self._idle.set()
         self._on_failed(error)

@@ -48,9 +48,14 @@ class ActivityInfo:
     step: str
     occurrence: int
     attempt: int
-    idempotency_key: str
+    lineage: str = field(repr=False)
     transaction: Transaction | None = field(default=None, repr=False)
     pulse: Pulse | None = field(default=None, repr=False)
+
+    @property
+    def idempotency_key(self) -> str:
+        """32 hex digits that name this call of this step for ever."""
+        return idempotency_key(self.lineage, self.execution, self.step, self.occurrence)
 
 
 def idempotency_key(lineage: str, execution: str, step: str, occurrence: int) -> str:

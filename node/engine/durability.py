@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from heapq import heappop, heappush
-from typing import Protocol
+from typing import Final, Protocol
 
 from node.engine.errors import DurabilityUnavailable, EngineStopped
 
@@ -29,7 +29,10 @@ class Durability(StrEnum):
     @property
     def rank(self) -> int:
         """0, 1, 2: a higher rank promises more."""
-        return list(Durability).index(self)
+        return _RANKS[self]
+
+
+_RANKS: Final = {level: rank for rank, level in enumerate(Durability)}
 
 
 def effective(
@@ -37,7 +40,7 @@ def effective(
 ) -> Durability:
     """What holds: the activity's own level, else the workflow's, never below the floor."""
     wanted = activity or workflow or floor
-    return wanted if wanted.rank >= floor.rank else floor
+    return wanted if wanted is floor or _RANKS[wanted] >= _RANKS[floor] else floor
 
 
 class Outcome(Enum):

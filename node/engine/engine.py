@@ -10,7 +10,7 @@ from contextlib import suppress
 from random import Random, SystemRandom
 from typing import Any, Final, Self
 
-from node.engine import guard
+from node.engine import collection, guard
 from node.engine.commits import Commits
 from node.engine.config import EngineConfig
 from node.engine.control import Control
@@ -29,7 +29,7 @@ from node.engine.mail import Answer, Mail, Sent
 from node.engine.reading import Reading
 from node.engine.schema import connect
 from node.engine.store import Store
-from node.engine.views import ExecutionView, Started
+from node.engine.views import ExecutionView, Started, stored_of
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +84,7 @@ class Engine(Reading):
         config = self.config
         self._refuse_unprovable()
         guard.install()
+        collection.install()
         store = Store(
             config.path,
             tenant=config.tenant,
@@ -140,11 +141,12 @@ class Engine(Reading):
         for code, count in store.counts().items():
             self._counts[STATUS_CODES[code]] = count
         self._opened = True
-        for number, stored in enumerate(store.open_executions(), 1):
-            self._executor.restore(stored, store.history(stored.id, heads[stored.rowid]))
-            if number % REPLAYS_AT_ONCE == 0:
-                await asyncio.sleep(0)
-        self._executor.recover()
+        with collection.paused():
+            for number, stored in enumerate(store.open_executions(), 1):
+                self._executor.restore(stored, store.history(stored.id, heads[stored.rowid]))
+                if number % REPLAYS_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+            self._executor.recover()
 
     def _refuse_unprovable(self) -> None:
         if self._barrier is not None:
@@ -237,7 +239,8 @@ class Engine(Reading):
         key = f"{self._random.getrandbits(64):016x}" if id is None else id
         check_id(key)
         live = self._executor.live.get(key)
-        stored = self._store.find(key) if live is None else None
+        unknown = live is not None or self._commits.lacks(key)
+        stored = None if unknown else self._store.find(key)
         created = live is None and stored is None
         if live is not None and reuse in (Reuse.REJECT, Reuse.TERMINATE):
             await asyncio.shield(live.committed)
@@ -254,7 +257,9 @@ class Engine(Reading):
             live = self._executor.begin(key, workflow, payload)
         _refuse_other(key, (live.workflow, live.payload), (workflow, payload))
         await asyncio.shield(live.committed)
-        return Started(self.execution(key), created)
+        # What this call has not begun itself may be open again in memory before it is in the log.
+        view = self._view(stored_of(live)) if created else self.execution(key)
+        return Started(view, created)
 
     async def result(self, id: str, *, wait: float = 0) -> ExecutionView:
         """The execution once it is closed, or as it is after `wait` seconds.
@@ -268,6 +273,8 @@ class Engine(Reading):
                 async with asyncio.timeout(wait):
                     await live.closed.wait()
             self._refuse_when_stopped()
+            if live.ended is not None:
+                return self._view(stored_of(live))
         return self.execution(id)
 
     async def prove(self, sequence: int, *, within: float) -> Outcome:

@@ -28,11 +28,12 @@ from node.engine.events import (
     UPDATE_ENDS,
     Event,
     Kind,
+    Payload,
     Status,
 )
 from node.engine.external import execution_secret
 from node.engine.families import Families
-from node.engine.live import Answered, Live, Origin
+from node.engine.live import Answered, Ending, Live, Origin
 from node.engine.run import Run
 from node.engine.steering import Steering
 from node.engine.steps import Command, Step
@@ -140,12 +141,14 @@ class Executor(Steering):
 
     def _begin(self, live: Live, kind: Kind, payload: str, head: int = 0) -> None:
         def committed(sequence: int) -> None:
+            live.started = sequence
             if not live.committed.done():
                 live.committed.set_result(None)
 
         entry = live.entry(kind, live.workflow, 1, payload, committed)
         entry.head = head
         at = self._commits.append(entry)
+        live.started_at = at
         live.remember(kind, live.workflow, 1, payload, at)
         self._introduce(live)
         self._turn(live, lambda: live.code.begin(at))
@@ -198,6 +201,7 @@ class Executor(Steering):
         beginning = Beginning.of(history[0])
         given = str(stored.input)
         live = self._admit(stored.id, stored.rowid, stored.workflow, given, beginning)
+        live.started, live.started_at = stored.started, stored.started_at
         live.origin = Origin.of(history)
         live.reopened = any(event.kind is Kind.REOPENED for event in whole)
         live.paused = _is_paused(beginning, history)
@@ -309,7 +313,7 @@ class Executor(Steering):
         if command.kind in CLOSING:
             # What was left behind in this turn must not come after the end.
             self._commits.withdraw_calls(live.rowid)
-            after = partial(self._closed, live, command.kind)
+            after = partial(self._closed, live, command.kind, payload, self._commits.at)
             self._later.append(partial(self._families.ended, live, command.kind, payload))
         elif command.kind is Kind.CONTINUED:
             payload, after = self._continue(live, command)
@@ -338,8 +342,9 @@ class Executor(Steering):
         if transactional and pending is not None:
             self._activities.call(live, pending)
 
-    def _closed(self, live: Live, kind: Kind, sequence: int) -> None:
+    def _closed(self, live: Live, kind: Kind, payload: Payload, at: int, sequence: int) -> None:
         del self.live[live.key]
+        live.ended = Ending(kind, payload, at, sequence)
         self._on_closed(live, kind)
         live.closed.set()
         self._refuse_answers(live, "ended")

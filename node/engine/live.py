@@ -17,6 +17,16 @@ from node.engine.writer import Entry
 
 
 @dataclass(frozen=True, slots=True)
+class Ending:
+    """The event that closed an execution; `at` in unix milliseconds."""
+
+    kind: Kind
+    payload: Payload
+    at: int
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """How an update ended, and where the log says so."""
 
@@ -74,6 +84,12 @@ class Live:
     run: Run | None
     committed: asyncio.Future[None]
     """Done once its first event is in the log."""
+    started: int = 0
+    """Its first event."""
+    started_at: int = 0
+    """That event's time, unix milliseconds."""
+    ended: Ending | None = None
+    """Its last event, once that is in the log."""
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     """Its closing event is in the log, or it was stopped."""
     trouble: dict[str, Any] | None = None

@@ -15,8 +15,8 @@ import logging
 import math
 from asyncio.events import _get_running_loop, _set_running_loop
 from collections import deque
-from collections.abc import Callable, Coroutine
-from contextvars import Context
+from collections.abc import Callable, Coroutine, Sequence
+from contextvars import Context, copy_context
 from typing import Any, Final, NoReturn, Protocol, TypeVar, TypeVarTuple, Unpack
 from zlib import crc32
 
@@ -29,6 +29,7 @@ Ts = TypeVarTuple("Ts")
 
 #: A turn with more callbacks than this is taken for one that never ends.
 CALLBACKS_PER_TURN: Final = 1_000_000
+_NO_EXIT: Final = contextlib.suppress(SystemExit)
 
 
 class Owner(Protocol):
@@ -62,6 +63,25 @@ class _Future(asyncio.Future[Any]):
         return self.order
 
 
+class _Handle(asyncio.Handle):
+    """asyncio's own, without asking the loop about debugging: there are two or more a step."""
+
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: Sequence[Any],
+        loop: asyncio.AbstractEventLoop,
+        context: Context | None = None,
+    ) -> None:
+        self._callback = callback
+        self._args = args
+        self._loop = loop
+        self._context = copy_context() if context is None else context
+        self._cancelled = False
+        self._repr = None
+        self._source_traceback = None
+
+
 class WorkflowLoop(asyncio.AbstractEventLoop):
     """One execution's loop. `milliseconds` is its time; the owner sets it before each turn."""
 
@@ -91,7 +111,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                 handle = ready.popleft()
                 if not handle.cancelled():
                     # The task that called exit has it as its exception; the engine lives on.
-                    with contextlib.suppress(SystemExit):
+                    with _NO_EXIT:
                         handle._run()
                 left -= 1
                 if not left:
@@ -180,7 +200,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     ) -> asyncio.Handle:
         if self.reading:
             self._refuse_when_reading()
-        handle = asyncio.Handle(callback, args, self, context)
+        handle = _Handle(callback, args, self, context)
         if not self._closed:
             self._ready.append(handle)
         return handle

@@ -6,7 +6,7 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, Final, NotRequired, cast
+from typing import Any, Final, NamedTuple, NotRequired, cast
 
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
@@ -16,6 +16,15 @@ from node.engine.errors import DefinitionError, PayloadError, PayloadTooLarge
 
 #: The largest payload the log takes, in bytes of JSON.
 LIMIT: Final = 1024 * 1024
+_INPUT: Final = "its input"
+_RESULT: Final = "its result"
+
+
+class Arguments(NamedTuple):
+    """What a function is called with."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
 
 
 class Codec:
@@ -30,7 +39,10 @@ class Codec:
         self.function = function
         self.name = name
         self.signature = inspect.signature(function)
-        for parameter in self.signature.parameters.values():
+        parameters = self.signature.parameters.values()
+        self._positions = tuple(p.name for p in parameters if p.kind is not p.KEYWORD_ONLY)
+        self._keywords = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+        for parameter in parameters:
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 raise DefinitionError(
                     f"{name}: the parameter {parameter} has no fixed name, so the log cannot"
@@ -71,12 +83,14 @@ class Codec:
 
     def input(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         """The JSON of a call's arguments. Raises TypeError, PayloadError, PayloadTooLarge."""
-        bound = self.signature.bind(*args, **kwargs)
-        return self.input_of(bound.arguments)
+        if not kwargs and len(args) == len(self._positions) and not self._keywords:
+            # What `bind` would find out, for the commonest calls.
+            return self._write(self._input, dict(zip(self._positions, args, strict=True)), _INPUT)
+        return self.input_of(self.signature.bind(*args, **kwargs).arguments)
 
     def input_of(self, values: Mapping[str, Any]) -> str:
         """The JSON of named arguments. Raises PayloadError, PayloadTooLarge."""
-        return self._write(self._input, dict(values), "its input")
+        return self._write(self._input, dict(values), _INPUT)
 
     def start(self, values: Mapping[str, Any]) -> str:
         """Like `input_of`, with the defaults written out: what an execution was started with
@@ -88,24 +102,27 @@ class Codec:
         }
         return self.input_of({**defaults, **values})
 
-    def arguments(self, payload: str | None) -> inspect.BoundArguments:
+    def arguments(self, payload: str | None) -> Arguments:
         """The arguments that `input` wrote, ready for the call. Raises PayloadError."""
-        values = self._read(self._input, payload or "{}", "its input")
+        values = self._read(self._input, payload or "{}", _INPUT)
+        if not self._keywords and len(values) == len(self._positions):
+            # In the signature's order: JSON has its own.
+            return Arguments(tuple([values[key] for key in self._positions]), {})
         bound = inspect.BoundArguments(self.signature, cast(Any, dict(values)))
         # BoundArguments takes positions from the signature's order, and JSON has its own.
         bound.arguments = {k: values[k] for k in self.signature.parameters if k in values}
         if len(bound.arguments) < len(self.signature.parameters):
             bound.apply_defaults()
-        return bound
+        return Arguments(bound.args, bound.kwargs)
 
     def result(self, value: Any) -> str | None:
         """The JSON of a result, None for null. Raises PayloadError, PayloadTooLarge."""
-        text = self._write(self._output, value, "its result")
+        text = self._write(self._output, value, _RESULT)
         return None if text == "null" else text
 
     def value(self, payload: str | None) -> Any:
         """The result that `result` wrote. Raises PayloadError."""
-        return self._read(self._output, "null" if payload is None else payload, "its result")
+        return self._read(self._output, "null" if payload is None else payload, _RESULT)
 
     def _write(self, adapter: TypeAdapter[Any], value: Any, what: str) -> str:
         return _write(adapter, value, self.name, what)
@@ -151,7 +168,9 @@ def _adapter(hint: Any, name: str) -> TypeAdapter[Any]:
 
 def _write(adapter: TypeAdapter[Any], value: Any, name: str, what: str) -> str:
     try:
-        data = adapter.dump_json(adapter.validate_python(value), warnings="error")
+        # The adapter's own methods say the same in more words, on every step.
+        checked = adapter.validator.validate_python(value)
+        data = adapter.serializer.to_json(checked, warnings="error")
     except ValidationError as error:
         raise PayloadError(f"{name}: {what} is not what it declares: {_why(error)}") from error
     except (PydanticSerializationError, UnicodeError) as error:
@@ -165,7 +184,7 @@ def _write(adapter: TypeAdapter[Any], value: Any, name: str, what: str) -> str:
 
 def _read(adapter: TypeAdapter[Any], payload: str, name: str, what: str) -> Any:
     try:
-        return adapter.validate_json(payload)
+        return adapter.validator.validate_json(payload)
     except ValidationError as error:
         raise PayloadError(
             f"{name}: {what} in the log is not what it declares now: {_why(error)}"

@@ -48,7 +48,7 @@ class Steering(Telling):
         """Go on with an execution that the log has open."""
 
     @abstractmethod
-    def _closed(self, live: Live, kind: Kind, sequence: int) -> None:
+    def _closed(self, live: Live, kind: Kind, payload: Payload, at: int, sequence: int) -> None:
         """An execution's end is committed."""
 
     def _drain(self) -> None:
@@ -87,7 +87,7 @@ class Steering(Telling):
         self._commits.withdraw_calls(live.rowid)
         if live.run is not None:
             live.run.finished = True
-        after = partial(self._closed, live, Kind.TERMINATED)
+        after = partial(self._closed, live, Kind.TERMINATED, reason, self._commits.at)
         self._commits.append(live.entry(Kind.TERMINATED, live.workflow, 1, reason, after))
         live.drop()
         self._later.append(partial(self._families.ended, live, Kind.TERMINATED, reason))

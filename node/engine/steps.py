@@ -32,7 +32,7 @@ class Progress:
     """The intent's place in the log, 0 until it is committed."""
     resolved: bool = False
     """Its outcome is in the log, though the code may not have been told."""
-    attempt: asyncio.Task[None] | None = None
+    attempt: asyncio.Task[Any] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -59,7 +59,7 @@ class Pending:
         return self.name, self.occurrence
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Command:
     """What the code did: called something, set a timer, gave up on one, answered, or ended."""
 

@@ -17,20 +17,24 @@ from node.engine import chain, schema
 from node.engine.errors import LogDamaged, LogInUse, LogMissing, LogRefused
 from node.engine.events import BEGINNINGS, STATUS_CODES, Event, Kind, Payload, Status
 
+_KINDS: Final = {kind.value: kind for kind in Kind}
 _CODES: Final = {status: code for code, status in STATUS_CODES.items()}
 #: Up to this size an opening engine has SQLite check every page; it takes some milliseconds.
 QUICK_CHECK_BYTES: Final = 64 * 1024 * 1024
 
 _BEGINNINGS = ", ".join(str(kind.value) for kind in sorted(BEGINNINGS))
+# From the newest event back, each row found by its key alone. Names are put in afterwards, and
+# nothing is sorted: both cost more here than everything else.
 _HISTORY = (
-    "WITH RECURSIVE past(sequence) AS (SELECT ? UNION ALL"
-    " SELECT e.sequence - e.back FROM past JOIN litefleet_event e ON e.sequence = past.sequence"
-    f" WHERE e.back > 0 AND (? OR e.kind NOT IN ({_BEGINNINGS})))"
-    " SELECT e.sequence, e.kind, n.name, e.occurrence, e.payload, c.at, c.sequence FROM past"
-    " CROSS JOIN litefleet_event e ON e.sequence = past.sequence"
-    " CROSS JOIN litefleet_name n ON n.id = e.name"
-    " CROSS JOIN litefleet_commit c ON c.sequence = (SELECT sequence FROM litefleet_commit"
-    " WHERE sequence >= e.sequence ORDER BY sequence LIMIT 1) ORDER BY e.sequence"
+    "WITH RECURSIVE past(sequence, back, kind, name, occurrence, payload) AS ("
+    "SELECT sequence, back, kind, name, occurrence, payload FROM litefleet_event"
+    " WHERE sequence = ? UNION ALL"
+    " SELECT e.sequence, e.back, e.kind, e.name, e.occurrence, e.payload FROM past"
+    " CROSS JOIN litefleet_event e ON e.sequence = past.sequence - past.back"
+    f" WHERE past.back > 0 AND (? OR past.kind NOT IN ({_BEGINNINGS})))"
+    " SELECT past.sequence, past.kind, past.name, past.occurrence, past.payload, c.at, c.sequence"
+    " FROM past CROSS JOIN litefleet_commit c ON c.sequence = (SELECT sequence"
+    " FROM litefleet_commit WHERE sequence >= past.sequence ORDER BY sequence LIMIT 1)"
 )
 _EXECUTION = (
     "SELECT x.id, x.key, n.name, x.status, x.started, x.closed,"
@@ -83,6 +87,7 @@ class Store:
     ) -> None:
         """Raises LogInUse, LogMissing, LogDamaged, LogRefused."""
         self.path = path
+        self._name_of: dict[int, str] = {}
         self._lock = _lock(path)
         try:
             if create:
@@ -258,11 +263,14 @@ class Store:
     def history(self, key: str, head: int, *, whole: bool = False) -> list[Event]:
         """The events of the execution whose newest one is `head`, oldest first: those since it
         last began, or the `whole` of them."""
+        rows = self._rows(_HISTORY, (head, whole))
+        rows.sort()
+        if not all(row[2] in self._name_of for row in rows):
+            self._name_of = {number: name for name, number in self.names().items()}
+        names, kinds = self._name_of, _KINDS
         return [
-            Event(sequence, key, Kind(kind), name, occurrence, payload, at, commit)
-            for sequence, kind, name, occurrence, payload, at, commit in self._rows(
-                _HISTORY, (head, whole)
-            )
+            Event(sequence, key, kinds[kind], names[name], occurrence, payload, at, commit)
+            for sequence, kind, name, occurrence, payload, at, commit in rows
         ]
 
 

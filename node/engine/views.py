@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from node.engine.events import Status
+from node.engine.events import CLOSED_STATUS, Status
 from node.engine.live import Live
 from node.engine.store import Stored
 
@@ -49,6 +49,24 @@ def _error(status: Status, outcome: Any) -> dict[str, Any] | None:
     if status in (Status.CANCELLED, Status.TERMINATED):
         return {"type": status.value.capitalize(), "message": outcome or ""}
     return None
+
+
+def stored_of(live: Live) -> Stored:
+    """What the log has of an execution whose first event is committed."""
+    ending = live.ended
+    return Stored(
+        rowid=live.rowid,
+        id=live.key,
+        workflow=live.workflow,
+        status=Status.RUNNING if ending is None else CLOSED_STATUS[ending.kind],
+        started=live.started,
+        closed=ending.sequence if ending else None,
+        input=live.payload,
+        outcome=ending.payload if ending else None,
+        started_at=live.started_at,
+        closed_at=ending.at if ending else None,
+        version=live.origin.version,
+    )
 
 
 def view_of(stored: Stored, live: Live | None, newest: int) -> ExecutionView:

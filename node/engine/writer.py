@@ -1,4 +1,4 @@
-"""The one thread that writes the log: a batch of events is one transaction."""
+"""The one writer of the log: a batch of events is one transaction."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import apsw
 from node.engine import chain
 from node.engine.chain import Link
 from node.engine.events import CLOSED_AS, Kind, Payload
-from node.engine.schema import OWN_PREFIX, OWN_VIEWS
+from node.engine.schema import BUSY_TIMEOUT_MS, OWN_PREFIX, OWN_VIEWS
 from node.engine.store import Tail
 
 logger = logging.getLogger(__name__)
@@ -25,6 +25,25 @@ logger = logging.getLogger(__name__)
 #: the last one the engine stops.
 RETRIES: Final = (0.05, 0.2, 1.0, 5.0)
 _PASSING: Final = (apsw.BusyError, apsw.LockedError, apsw.FullError)
+#: Seconds. While the log's file is synced faster than this, a commit on the loop's own thread
+#: costs everyone less than handing it to another thread and back.
+QUICK: Final = 0.002
+#: The newest commit's part in how fast commits are.
+_NEWEST: Final = 0.2
+
+_EVENT: Final = "(?,?,?,?,?,?,?)"
+#: One statement for many rows, because each one run lets the other threads in and must queue
+#: again; only some sizes, because each is prepared once and kept.
+_INSERT_EVENTS: Final = {
+    size: "INSERT INTO litefleet_event VALUES " + ",".join([_EVENT] * size)
+    for size in (512, 64, 8, 4, 3, 2, 1)
+}
+_COLUMNS: Final = 7
+# Plain numbers, which are quicker to compare than the kinds themselves.
+_STARTED: Final = int(Kind.STARTED)
+_RESTARTED: Final = int(Kind.RESTARTED)
+_OPENED_AGAIN: Final = frozenset({int(Kind.RESTARTED), int(Kind.REOPENED)})
+_CLOSED_AS: Final = {int(kind): status for kind, status in CLOSED_AS.items()}
 
 
 @dataclass(slots=True)
@@ -96,10 +115,11 @@ class WriterTransaction:
 
 
 class Writer:
-    """Owns the writing connection. Batches are committed in the order they are handed over.
+    """Owns the writing connection, and a thread for the commits that take their time.
 
-    `on_committed` and `on_failed` are called in the writer's thread; the engine passes them on
-    to its loop. After a failure nothing more is written.
+    One batch is with the writer at a time: `commit_here` it, or `submit` it and wait for
+    `on_committed`. `on_committed` and `on_failed` are called in the writer's thread; the engine
+    passes them on to its loop. After a failure nothing more is written. `timer` gives seconds.
     """
 
     def __init__(
@@ -112,6 +132,7 @@ class Writer:
         on_committed: Callable[[Batch], None],
         on_failed: Callable[[BaseException], None],
         wait: Callable[[float], None] = time.sleep,
+        timer: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._db = db
         self._tail = tail
@@ -120,6 +141,10 @@ class Writer:
         self._on_committed = on_committed
         self._on_failed = on_failed
         self._wait = wait
+        self._timer = timer
+        # Until the first one has shown how quick the file is, commits are taken for slow.
+        self._pace = 2 * QUICK
+        self._busy_timeout = BUSY_TIMEOUT_MS
         self._queue: SimpleQueue[Batch | None] = SimpleQueue()
         self._in_tenant_code = False
         self._thread = threading.Thread(target=self._main, name="log-writer", daemon=True)
@@ -129,7 +154,23 @@ class Writer:
         self._thread.start()
 
     def submit(self, batch: Batch) -> None:
+        """Commit it in the writer's thread."""
         self._queue.put(batch)
+
+    def commit_here(self, batch: Batch) -> bool:
+        """Commit it on the caller's thread, if that is quick.
+
+        False, and nothing is written, where it could take long: a transactional activity, a
+        slow file, another one's lock, a full disk. Raises what makes the log unwritable.
+        """
+        if batch.calls or self._pace > QUICK:
+            return False
+        self._be_patient(0)
+        try:
+            self._commit(batch)
+        except _PASSING:
+            return False
+        return True
 
     def close(self) -> None:
         """Finish what was handed over, then end. Blocks until the thread is gone."""
@@ -141,12 +182,25 @@ class Writer:
     def _main(self) -> None:
         while (batch := self._queue.get()) is not None:
             try:
+                self._be_patient(BUSY_TIMEOUT_MS)
                 self._commit_somehow(batch)
             except BaseException as error:
                 logger.critical("the log cannot be written: %s", error)
                 self._on_failed(error)
                 return
             self._on_committed(batch)
+
+    def lacks(self, key: str) -> bool:
+        """Whether the log has no execution with this id. For when no batch is with the writer:
+        what this connection has just written it still has at hand."""
+        found = self._db.execute("SELECT 1 FROM litefleet_execution WHERE key = ?", (key,))
+        return not found.fetchall()
+
+    def _be_patient(self, milliseconds: int) -> None:
+        """How long SQLite itself waits for another one's lock."""
+        if self._busy_timeout != milliseconds:
+            self._db.set_busy_timeout(milliseconds)
+            self._busy_timeout = milliseconds
 
     def _commit_somehow(self, batch: Batch) -> None:
         for _ in range(len(batch.calls)):
@@ -172,48 +226,31 @@ class Writer:
             # Everything that the next batch builds on is published only after the commit.
             names: dict[str, int] = {}
             heads: dict[int, int] = {}
-            rows: list[tuple[int, int, int, int, int, int, Payload]] = []
+            values: list[int | str | None] = []
             links: list[Link] = []
             started: list[tuple[int, str, int, int]] = []
             closed: list[tuple[int, int, int]] = []
             reopened: list[tuple[int | None, int]] = []
+            known, previous = self._names, self._heads
             sequence = self._tail.sequence
-
-            def add(
-                execution: int, key: str, kind: Kind, name: str, nth: int, body: Payload, head: int
-            ) -> None:
-                nonlocal sequence
+            for entry in (*batch.entries, *map(self._performed, batch.calls)):
                 sequence += 1
-                number = self._names.get(name) or names.get(name)
+                execution, key, name = entry.execution, entry.key, entry.name
+                number = known.get(name) or names.get(name)
                 if number is None:
-                    number = len(self._names) + len(names) + 1
-                    names[name] = number
-                previous = heads.get(execution) or self._heads.get(execution) or head
-                back = sequence - previous if previous else 0
+                    number = names[name] = len(known) + len(names) + 1
+                before = heads.get(execution) or previous.get(execution) or entry.head
                 heads[execution] = sequence
-                rows.append((sequence, execution, back, kind.value, number, nth, body))
-                links.append((sequence, key, kind.value, name, nth, body))
-                if kind is Kind.STARTED:
+                back = sequence - before if before else 0
+                kind, nth, payload = int(entry.kind), entry.occurrence, entry.payload
+                values += (sequence, execution, back, kind, number, nth, payload)
+                links.append((sequence, key, kind, name, nth, payload))
+                if kind == _STARTED:
                     started.append((execution, key, number, sequence))
-                elif kind in (Kind.RESTARTED, Kind.REOPENED):
-                    reopened.append((sequence if kind is Kind.RESTARTED else None, execution))
-                elif kind in CLOSED_AS:
-                    closed.append((sequence, CLOSED_AS[kind], execution))
-
-            for entry in batch.entries:
-                add(
-                    entry.execution,
-                    entry.key,
-                    entry.kind,
-                    entry.name,
-                    entry.occurrence,
-                    entry.payload,
-                    entry.head,
-                )
-            for call in batch.calls:
-                call.outcome = self._perform(call)
-                kind, payload = call.outcome
-                add(call.execution, call.key, kind, call.name, call.occurrence, payload, 0)
+                elif kind in _OPENED_AGAIN:
+                    reopened.append((sequence if kind == _RESTARTED else None, execution))
+                elif kind in _CLOSED_AS:
+                    closed.append((sequence, _CLOSED_AS[kind], execution))
             if names:
                 db.executemany(
                     "INSERT INTO litefleet_name VALUES (?, ?)",
@@ -223,7 +260,7 @@ class Writer:
                 db.executemany(
                     "INSERT INTO litefleet_execution VALUES (?, ?, ?, ?, NULL, 0)", started
                 )
-            db.executemany("INSERT INTO litefleet_event VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            self._insert_events(values)
             if reopened:
                 # An execution is opened again only after the commit that closed it.
                 db.executemany(
@@ -237,7 +274,9 @@ class Writer:
                 )
             value = chain.link(self._tail.chain, batch.at, links)
             db.execute("INSERT INTO litefleet_commit VALUES (?, ?, ?)", (sequence, batch.at, value))
+            begun = self._timer()
             db.execute("COMMIT")
+            self._pace += _NEWEST * (self._timer() - begun - self._pace)
         except BaseException:
             if db.in_transaction:
                 with suppress(apsw.Error):
@@ -249,6 +288,20 @@ class Writer:
         self._heads.update(heads)
         for _, _, execution in closed:
             self._heads.pop(execution, None)
+
+    def _insert_events(self, values: list[int | str | None]) -> None:
+        done, end = 0, len(values)
+        for size, insert in _INSERT_EVENTS.items():
+            width = size * _COLUMNS
+            while end - done >= width:
+                # Not copied where it is all of them, which is most often.
+                part = values if width == end else values[done : done + width]
+                self._db.execute(insert, part)
+                done += width
+
+    def _performed(self, call: Call) -> Entry:
+        kind, payload = call.outcome = self._perform(call)
+        return Entry(call.execution, call.key, kind, call.name, call.occurrence, payload)
 
     def _perform(self, call: Call) -> tuple[Kind, Payload]:
         db = self._db

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -802,3 +803,85 @@ def test_files_inside_a_workflow_stop_it(tmp_path: Path) -> None:
 
     go(test())
     assert summary(tmp_path)["running"] == 1
+
+
+def test_the_loop_goes_on_while_another_one_holds_the_file(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        @activity
+        async def step(number: int) -> int:
+            return number
+
+        @workflow
+        async def steps() -> int:
+            return sum([await step(number) for number in range(30)])
+
+        async with engine(tmp_path, application(step, steps)) as running:
+            # So many commits that they are made on the loop's own thread by now.
+            started = await running.start("steps", {})
+            await running.result(started.view.id, wait=20)
+            other = apsw.Connection(str(tmp_path / "log.db"))
+            other.execute("BEGIN IMMEDIATE")
+            blocked = asyncio.create_task(running.start("steps", {}, id="blocked"))
+            for _ in range(50):
+                await asyncio.sleep(0.001)
+            assert not blocked.done()
+            other.execute("ROLLBACK")
+            other.close()
+            await blocked
+            assert (await running.result("blocked", wait=20)).result == 435
+
+    go(scenario())
+
+
+def test_context_variables_of_an_attempt_stay_in_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        mark: ContextVar[str] = ContextVar("mark", default="unset")
+
+        @activity
+        async def step() -> str:
+            before = mark.get()
+            mark.set("set by an attempt")
+            return before
+
+        @workflow
+        async def steps() -> list[str]:
+            first = await step()
+            return [first, mark.get(), await step(), mark.get()]
+
+        async with engine(tmp_path, application(step, steps)) as running:
+            started = await running.start("steps", {})
+            view = await running.result(started.view.id, wait=20)
+            assert view.result == ["unset"] * 4
+
+    go(scenario())
+
+
+def test_nothing_is_written_after_a_commit_on_the_loop_failed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        @activity
+        async def step(number: int) -> int:
+            return number
+
+        @workflow
+        async def steps() -> int:
+            return sum([await step(number) for number in range(30)])
+
+        failures: list[BaseException] = []
+        running = engine(tmp_path, application(step, steps), on_failed=failures.append)
+        await running.open()
+        started = await running.start("steps", {})
+        await running.result(started.view.id, wait=20)
+        before = running.sequence
+        other = apsw.Connection(str(tmp_path / "log.db"))
+        other.execute("ALTER TABLE litefleet_commit RENAME TO away")
+        with pytest.raises(EngineStopped):
+            await running.start("steps", {}, id="lost")
+        other.execute("ALTER TABLE away RENAME TO litefleet_commit")
+        other.close()
+        assert [type(failure) for failure in failures] == [apsw.SQLError]
+        with pytest.raises(EngineStopped):
+            await running.start("steps", {}, id="later")
+        await running.close()
+        assert inspect_log(tmp_path / "log.db").sequence == before
+
+    go(scenario())
