@@ -16,8 +16,9 @@ import socket
 import sys
 from collections.abc import Callable
 
+from backup.parent import die_with_parent
 from node.order import EngineOrder
-from node.processes import die_with_parent, log_to
+from node.processes import log_to
 
 Serve = Callable[[EngineOrder], None]
 """The engine's main function: runs until the engine is to end."""

@@ -17,9 +17,10 @@ import socket
 import sys
 from pathlib import Path
 
+from backup.parent import die_with_parent
 from backup.store import warm_up
 from node.life import supervise
-from node.processes import die_with_parent, log_to
+from node.processes import log_to
 
 
 class NurseryLost(Exception):

@@ -1,25 +1,10 @@
-"""Facts about processes that the kernel lets us set."""
+"""Processes: ended with their groups, and what they print sent to a file."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
-
-_LIBC = ctypes.CDLL(None, use_errno=True)
-_PR_SET_PDEATHSIG = 1
-
-
-def die_with_parent(parent: int) -> None:
-    """Ask the kernel to SIGKILL this process when its parent ends; end now if it already has.
-
-    Args:
-        parent: the parent's pid, taken before the fork.
-    """
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def kill_group(leader: int) -> None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import fcntl
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 from backup.litestream import binary, config
 from backup.litestream.control import Control, ControlError, Positions
+from backup.parent import die_with_parent
 from backup.settings import StoreSettings
-
-_LIBC = ctypes.CDLL(None, use_errno=True)
-_PR_SET_PDEATHSIG = 1
 
 
 class SidecarFailed(Exception):
@@ -73,9 +71,8 @@ class Sidecar:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # Async-signal-safe enough: one system call through an already bound function. The
-                # sidecar must not outlive its supervisor, or it would upload with nobody watching.
-                preexec_fn=_die_with_parent,
+                # It must not outlive its supervisor, or it would upload with nobody watching.
+                preexec_fn=partial(die_with_parent, os.getpid()),
             )
         finally:
             os.close(log)
@@ -157,7 +154,3 @@ class Sidecar:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-
-
-def _die_with_parent() -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

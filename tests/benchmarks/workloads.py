@@ -25,6 +25,8 @@ released = asyncio.Event()
 held: list[float] = []
 #: How many steps each execution of `patient` has done.
 progress: dict[int, int] = {}
+#: When each execution of `patient` was last woken by a signal, in seconds of the stopwatch.
+woken: dict[int, float] = {}
 
 
 @activity
@@ -83,7 +85,11 @@ async def held_up(steps: int, passes: bool) -> None:
 async def patient(execution: int, rounds: int, pause: float) -> None:
     for _ in range(rounds):
         await mark(execution)
-        await workflow.sleep(pause)
+        try:
+            await workflow.receive("go", timeout=pause)
+        except TimeoutError:
+            continue
+        woken[execution] = stopwatch()
 
 
 PLAIN = (noop, hold, mark, ten, timed, held_up, patient)
