@@ -32,6 +32,7 @@ AUTHORITY_PAUSE: Final = 0.2
 Resolve = Callable[[Live, Kind, Pending, Payload], None]
 Called = Callable[[Live, Pending, Kind, Payload, int], None]
 Wake = Callable[[Live, Pending], None]
+StandIn = Callable[[Activity[Any, Any]], Activity[Any, Any]]
 
 
 class Activities:
@@ -39,7 +40,8 @@ class Activities:
 
     `resolve` is given the outcome of an activity, to be logged and told; `called` the outcome
     of a transactional one, which is in the log already; `wake` an activity that is to be
-    launched again at its `retry_at`. `on_broken` hears of a mistake of ours.
+    launched again at its `retry_at`. `stand_in` gives what is run in the place of an activity;
+    how it is retried, and where, is still the activity's own. `on_broken` hears of a mistake of ours.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Activities:
         called: Called,
         wake: Wake,
         on_broken: Callable[[BaseException], None],
+        stand_in: StandIn | None = None,
     ) -> None:
         self._lineage = lineage
         self._floor = floor
@@ -70,6 +73,7 @@ class Activities:
         self._called = called
         self._wake = wake
         self._on_broken = on_broken
+        self._stand_in = stand_in
         self._loop = asyncio.get_running_loop()
         self._stopped = False
         self._context = contextvars.copy_context()
@@ -81,9 +85,9 @@ class Activities:
         self._threads.close()
 
     @property
-    def running(self) -> bool:
-        """Whether an attempt is under way, or about to be."""
-        return bool(self._running)
+    def running(self) -> int:
+        """How many attempts are under way, or about to be."""
+        return len(self._running)
 
     def committed(self, live: Live, pending: Pending, sequence: int) -> None:
         """The intent is in the log at `sequence`: run the activity."""
@@ -139,6 +143,7 @@ class Activities:
 
     async def _perform(self, live: Live, pending: Pending) -> None:
         activity = _activity(pending)
+        acting = activity if self._stand_in is None else self._stand_in(activity)
         progress = pending.progress
         level = effective(self._floor, live.code.workflow.durability, activity.durability)
         try:
@@ -146,7 +151,7 @@ class Activities:
                 await self._proofs.wait(progress.sequence)
             while not live.paused:
                 outcome = await attempt(
-                    activity,
+                    acting,
                     cast(str, pending.payload),
                     self._info(live, pending, self._pulse(live, pending)),
                     self._threads,
@@ -234,6 +239,8 @@ class Activities:
             return
         info = self._info(live, current)
         activity = _activity(current)
+        if self._stand_in is not None:
+            activity = self._stand_in(activity)
         payload = cast(str, current.payload)
 
         def perform(transaction: WriterTransaction) -> tuple[Kind, Payload]:

@@ -100,6 +100,10 @@ class Commits:
         if self._batch is not None and not self._writing:
             self._flush()
 
+    def cut_off(self) -> None:
+        """Commit nothing more, and tell nobody of what is committed."""
+        self._broken = True
+
     def abandon(self) -> None:
         """Drop what is not with the writer yet."""
         self._batch = None
@@ -173,6 +177,9 @@ class Commits:
         self.sequence = batch.last
         self.committed_at = batch.at / 1000
         self._observed()
+        if self._broken:
+            self._idle.set()
+            return
         try:
             self._tell(batch)
         except Exception as error:
