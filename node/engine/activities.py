@@ -31,13 +31,15 @@ AUTHORITY_PAUSE: Final = 0.2
 
 Resolve = Callable[[Live, Kind, Pending, Payload], None]
 Called = Callable[[Live, Pending, Kind, Payload, int], None]
+Wake = Callable[[Live, Pending], None]
 
 
 class Activities:
     """Runs the activities of open executions.
 
     `resolve` is given the outcome of an activity, to be logged and told; `called` the outcome
-    of a transactional one, which is in the log already. `on_broken` hears of a mistake of ours.
+    of a transactional one, which is in the log already; `wake` an activity that is to be
+    launched again at its `retry_at`. `on_broken` hears of a mistake of ours.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Activities:
         now: Callable[[], int],
         resolve: Resolve,
         called: Called,
+        wake: Wake,
         on_broken: Callable[[BaseException], None],
     ) -> None:
         self._lineage = lineage
@@ -65,6 +68,7 @@ class Activities:
         self._now = now
         self._resolve = resolve
         self._called = called
+        self._wake = wake
         self._on_broken = on_broken
         self._loop = asyncio.get_running_loop()
         self._stopped = False
@@ -76,14 +80,32 @@ class Activities:
         self._stopped = True
         self._threads.close()
 
-    def launch(self, live: Live, pending: Pending, sequence: int) -> None:
-        """The intent is committed at `sequence`: run the activity."""
+    @property
+    def running(self) -> bool:
+        """Whether an attempt is under way, or about to be."""
+        return bool(self._running)
+
+    def committed(self, live: Live, pending: Pending, sequence: int) -> None:
+        """The intent is in the log at `sequence`: run the activity."""
         current = self._wanted(live, pending)
-        if current is None:
-            return
-        current.progress.sequence = sequence
-        if _activity(current).transactional:
-            self._call_when_due(live, current)
+        if current is not None:
+            current.progress.sequence = sequence
+            self._start(live, current)
+
+    def launch(self, live: Live, pending: Pending) -> None:
+        """Start an attempt, now or when it is time for it."""
+        current = self._wanted(live, pending)
+        if current is not None:
+            self._start(live, current)
+
+    def _start(self, live: Live, current: Pending) -> None:
+        due = current.progress.retry_at
+        if due and due > self._now():
+            self._wake(live, current)
+        elif _activity(current).transactional:
+            self.call(live, current)
+        elif live.paused:
+            live.held.append(partial(self.launch, live, current))
         else:
             # What set this off can be another attempt, whose context variables are its own.
             attempts = self._loop.create_task(
@@ -97,7 +119,7 @@ class Activities:
         """After a restart, `crashes` of which came since the last sign of life."""
         activity = _activity(pending)
         if crashes < activity.retry.max_interruptions:
-            self.launch(live, pending, pending.progress.sequence)
+            self.launch(live, pending)
             return
         error = Interrupted(
             f"the engine's process crashed {crashes} times while it ran, and it may be why"
@@ -122,11 +144,7 @@ class Activities:
         try:
             if level is not Durability.ASYNC:
                 await self._proofs.wait(progress.sequence)
-            while True:
-                if progress.retry_at:
-                    await asyncio.sleep(max(0, progress.retry_at - self._now()) / 1000)
-                if live.paused:
-                    await _resumed(live)
+            while not live.paused:
                 outcome = await attempt(
                     activity,
                     cast(str, pending.payload),
@@ -139,10 +157,12 @@ class Activities:
                 if outcome is None:
                     await asyncio.sleep(AUTHORITY_PAUSE)
                 elif outcome.kind is Kind.STEP_RETRY:
-                    await self._log_retry(live, pending, outcome)
+                    self._log_retry(live, pending, outcome)
+                    return
                 else:
                     self._over(live, pending, outcome)
                     return
+            live.held.append(partial(self.launch, live, pending))
         except EngineStopped:
             return
         except Exception as error:
@@ -184,21 +204,19 @@ class Activities:
             pulse=pulse,
         )
 
-    async def _log_retry(self, live: Live, pending: Pending, outcome: Outcome) -> None:
-        """The next attempt starts only when this one's failure is in the log."""
+    def _log_retry(self, live: Live, pending: Pending, outcome: Outcome) -> None:
+        """The next attempt waits for its time once this one's failure is in the log."""
         if self._wanted(live, pending) is None:
-            raise EngineStopped("nothing more is logged")
-        logged: asyncio.Future[None] = self._loop.create_future()
+            return
 
         def committed(sequence: int) -> None:
-            if not logged.done():
-                logged.set_result(None)
+            self.launch(live, pending)
 
         self._commits.append(live.entry(outcome.kind, *pending.step, outcome.payload, committed))
         pending.progress.failures += 1
         pending.progress.retry_at = outcome.retry_at
         pending.progress.error = str(outcome.payload)
-        await logged
+        pending.progress.attempt = None
 
     # Transactional ones -----------------------------------------------------------------------
 
@@ -228,13 +246,6 @@ class Activities:
         after = partial(self._performed, live, current)
         self._commits.call(Call(live.rowid, live.key, *current.step, perform, after))
 
-    def _call_when_due(self, live: Live, pending: Pending) -> None:
-        wait = (pending.progress.retry_at - self._now()) / 1000
-        if pending.progress.retry_at and wait > 0:
-            self._loop.call_later(wait, self.call, live, pending)
-        else:
-            self.call(live, pending)
-
     def _performed(
         self, live: Live, pending: Pending, kind: Kind, payload: Payload, at: int
     ) -> None:
@@ -244,16 +255,8 @@ class Activities:
             current.progress.failures = failure["attempt"]
             current.progress.retry_at = failure["next"]
             current.progress.error = str(payload)
-            self._call_when_due(live, current)
+            self.launch(live, current)
         self._called(live, pending, kind, payload, at)
-
-
-async def _resumed(live: Live) -> None:
-    """Wait while the execution is paused."""
-    while live.paused:
-        going = asyncio.Event()
-        live.held.append(going.set)
-        await going.wait()
 
 
 def _activity(pending: Pending) -> Activity[Any, Any]:

@@ -69,6 +69,11 @@ class Commits:
         """The time of the next commit, unix milliseconds; it never goes back."""
         return self._next().at
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether everything that was appended is committed."""
+        return self._batch is None and self._writing is None
+
     def append(self, entry: Entry) -> int:
         """Put an event into the next commit; returns its time, unix milliseconds."""
         batch = self._batch or self._next()

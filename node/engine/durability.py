@@ -102,6 +102,11 @@ class Proofs:
         """Whether there is anyone to ask."""
         return self._barrier is not None
 
+    @property
+    def asking(self) -> bool:
+        """Whether a proof is being asked for."""
+        return self._asking is not None
+
     async def wait(self, sequence: int) -> None:
         """Return when `sequence` is proven. Raises EngineStopped, DurabilityUnavailable."""
         if sequence > self.sequence:

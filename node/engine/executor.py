@@ -36,7 +36,7 @@ from node.engine.families import Families
 from node.engine.live import Answered, Ending, Live, Origin
 from node.engine.run import Run
 from node.engine.steering import Steering
-from node.engine.steps import Command, Step
+from node.engine.steps import Command, Pending, Step
 from node.engine.store import Stored
 from node.engine.timers import Timers
 
@@ -85,7 +85,7 @@ class Executor(Steering):
         self._families = Families(self, find, history)
         self._on_closed = on_closed
         self._on_broken = on_broken
-        self._timers: Timers[tuple[Live, Step]] = Timers(self._loop, now, self._due)
+        self._timers: Timers[tuple[Live, Step]] = Timers(self._loop, now, self._due, _still_waits)
         self._activities = Activities(
             lineage=lineage,
             floor=floor,
@@ -97,12 +97,29 @@ class Executor(Steering):
             now=now,
             resolve=self.resolve,
             called=self._called,
+            wake=self._wake,
             on_broken=on_broken,
         )
 
     def may_have_effects(self) -> bool:
         """Whether anything may leave the node now."""
         return self._activities.may_have_effects()
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing runs: only time or a message can make something happen."""
+        return self._commits.at_rest and not (
+            self._activities.running or self._proofs.asking or self._later
+        )
+
+    @property
+    def next_wake(self) -> int | None:
+        """When time alone makes something happen next, unix milliseconds."""
+        return self._timers.next()
+
+    def look_at_clock(self) -> None:
+        """The clock may have jumped."""
+        self._timers.look()
 
     def stop(self) -> None:
         """Stop every effect and let nobody wait in vain. What is committed stays."""
@@ -329,7 +346,7 @@ class Executor(Steering):
         elif command.kind is Kind.STEP:
             transactional = pending.activity is not None and pending.activity.transactional
             if not transactional:
-                after = partial(self._activities.launch, live, pending)
+                after = partial(self._activities.committed, live, pending)
         elif command.kind is Kind.TIMER:
             self._timers.add(cast(int, pending.payload), (live, pending.step))
         elif command.kind is Kind.CHILD_CANCELLED:
@@ -385,8 +402,21 @@ class Executor(Steering):
             live.held.append(partial(self._due, item))
             return
         pending = live.run.pending.get(step) if live.run is not None else None
-        if pending is not None:
+        if pending is None:
+            return
+        if pending.kind is Kind.TIMER:
             self.resolve(live, Kind.TIMER_FIRED, pending, None)
+        else:
+            self._activities.launch(live, pending)
+
+    def _wake(self, live: Live, pending: Pending) -> None:
+        """The next attempt of an activity waits for its time."""
+        self._timers.add(pending.progress.retry_at, (live, pending.step))
+
+
+def _still_waits(item: tuple[Live, Step]) -> bool:
+    live, step = item
+    return not live.over and step in live.code.pending
 
 
 def _strict(durability: Durability) -> bool:

@@ -100,6 +100,17 @@ class _Handle(asyncio.Handle):
         self._source_traceback = None
 
 
+def _told(context: dict[str, Any]) -> str:
+    error = context.get("exception")
+    if error is None:
+        return ""
+    place, trace = "", error.__traceback__
+    while trace is not None:
+        place = f" ({trace.tb_frame.f_code.co_filename}:{trace.tb_lineno})"
+        trace = trace.tb_next
+    return f": {type(error).__name__}: {error}{place}"
+
+
 class WorkflowLoop(asyncio.AbstractEventLoop):
     """One execution's loop. `milliseconds` is its time; the owner sets it before each turn."""
 
@@ -303,9 +314,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         if not self._closed:
-            logger.error(
-                "in a workflow: %s", context.get("message"), exc_info=context.get("exception")
-            )
+            # Most often from the garbage collector, about a task that nobody awaited. It comes in
+            # the middle of anything, even of compiling, and formatting a traceback compiles.
+            logger.error("in a workflow: %s%s", context.get("message"), _told(context))
 
     def run_in_executor(
         self, executor: Any, func: Callable[[Unpack[Ts]], T], *args: *Ts

@@ -100,6 +100,17 @@ class WorkflowNamespace:
         _inside("sleep")
         await asyncio.sleep(cast(float, _seconds(duration)))
 
+    async def sleep_until(self, when: datetime) -> None:
+        """Sleep until a moment; one that has passed does not sleep. The deadline is in the log,
+        in UTC. Raises ValueError for a datetime without a time zone."""
+        loop = _inside("sleep_until")
+        if when.tzinfo is None or when.utcoffset() is None:
+            raise ValueError(
+                "workflow.sleep_until() takes a datetime with a time zone, such as"
+                " datetime(2026, 11, 24, 9, tzinfo=ZoneInfo('Europe/Paris'))"
+            )
+        await asyncio.sleep(max(0.0, when.timestamp() - loop.time()))
+
     def random(self) -> Random:
         """This execution's random numbers: the same on every replay."""
         return _run(_inside("random")).random

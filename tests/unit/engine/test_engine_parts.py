@@ -36,7 +36,7 @@ from node.engine.errors import (
     PayloadTooLarge,
 )
 from node.engine.payload import LIMIT, Codec
-from node.engine.timers import Timers
+from node.engine.timers import AT_ONCE, Timers
 
 # Payloads -----------------------------------------------------------------------------------------
 
@@ -393,6 +393,44 @@ def test_timers_follow_the_clock_and_come_in_the_order_of_their_deadlines() -> N
         while len(due) < 4:
             await asyncio.sleep(0)
         assert due == ["a", "b", "c", "now"]
+        timers.close()
+
+    asyncio.run(main())
+
+
+def test_timers_that_are_due_together_let_others_in_between() -> None:
+    async def main() -> None:
+        due = list[int]()
+        loop = asyncio.get_running_loop()
+        timers: Timers[int] = Timers(loop, lambda: 100, due.append)
+        for number in range(4 * AT_ONCE):
+            timers.add(number % 100, number)
+        fired = list[int]()
+        while len(due) < 4 * AT_ONCE:
+            before = len(due)
+            await asyncio.sleep(0)
+            fired.append(len(due) - before)
+        assert max(fired) == AT_ONCE
+        assert due == sorted(due, key=lambda number: (number % 100, number))
+        timers.close()
+
+    asyncio.run(main())
+
+
+def test_what_is_no_longer_wanted_wakes_nobody() -> None:
+    async def main() -> None:
+        now, due, wanted = 0, list[str](), {"b", "c"}
+        loop = asyncio.get_running_loop()
+        timers: Timers[str] = Timers(loop, lambda: now, due.append, wanted.__contains__)
+        assert timers.next() is None
+        for deadline, name in ((1, "a"), (2, "b"), (3, "c")):
+            timers.add(deadline * 1_000_000, name)
+        assert timers.next() == 2_000_000
+        now = 2_500_000
+        timers.look()
+        assert due == ["b"]
+        wanted.clear()
+        assert timers.next() is None
         timers.close()
 
     asyncio.run(main())

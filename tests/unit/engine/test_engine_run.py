@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -119,6 +119,33 @@ def test_time_moves_by_the_log_only() -> None:
     play.fire((TIMER_STEP, 1))
     play.fire((TIMER_STEP, 2))
     assert json.loads(str(play.outcome)) == ["2 days, 0:00:00", "0:00:00.500000"]
+
+
+@workflow
+async def until_then(when: str) -> str:
+    await workflow.sleep_until(datetime.fromisoformat(when))
+    return workflow.now().isoformat()
+
+
+def test_sleeping_until_a_moment_puts_it_into_the_log_in_utc() -> None:
+    play = Rehearsal(until_then, {"when": "2026-11-24T09:00:00.001+01:00"})
+    deadline = int(datetime(2026, 11, 24, 8, tzinfo=UTC).timestamp() * 1000) + 1
+    assert [e.payload for e in play.log if e.kind is Kind.TIMER] == [deadline]
+    play.fire((TIMER_STEP, 1))
+    assert play.outcome == '"2026-11-24T08:00:00.001000+00:00"'
+    play.replayed()
+
+
+def test_a_moment_that_has_passed_is_not_waited_for() -> None:
+    play = Rehearsal(until_then, {"when": "1999-12-31T23:59:59Z"})
+    assert play.status is Status.COMPLETED
+    assert not any(event.kind is Kind.TIMER for event in play.log)
+
+
+def test_a_moment_needs_a_time_zone() -> None:
+    play = Rehearsal(until_then, {"when": "2026-11-24T09:00:00"})
+    assert play.status is Status.FAILED
+    assert "time zone" in str(play.outcome)
 
 
 def test_time_never_goes_back_when_the_clock_does() -> None:
