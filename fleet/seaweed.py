@@ -56,9 +56,9 @@ class EmbeddedStore:
     """
 
     def __init__(self, folder: Path, *, bucket: str = "litefleet") -> None:
-        self.folder = folder
+        self.folder = folder.absolute()  # the store works in it, so a relative path is another one
         self.bucket = bucket
-        self.log = folder / "seaweed.log"
+        self.log = self.folder / "seaweed.log"
         self.credentials = Credentials(
             access_key_id="LF" + _random_word(18, string.ascii_uppercase + string.digits),
             secret_access_key=SecretStr(_random_word(40)),

@@ -20,7 +20,7 @@ from node.engine.pulse import Pulse
 from node.engine.writer import WriterTransaction
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """How an attempt ended: the event to log, and for a retry when to try again (unix ms)."""
 

@@ -37,7 +37,7 @@ class Transaction(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ActivityInfo:
     """The running attempt. `attempt` counts from 1; `occurrence` counts the calls of this step
     in its execution from 1. `idempotency_key` is the same for every attempt of the same call,

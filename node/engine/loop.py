@@ -63,6 +63,24 @@ class _Future(asyncio.Future[Any]):
         return self.order
 
 
+class StepFuture(_Future):
+    """The outcome of a step. `given_up` is called in the same turn when the code cancels it.
+
+    A callback would be told of every outcome, and is run once a step for nothing.
+    """
+
+    def __init__(
+        self, order: int, loop: asyncio.AbstractEventLoop, given_up: Callable[[], None]
+    ) -> None:
+        super().__init__(order, loop)
+        self._given_up = given_up
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        if not self.done():
+            self.get_loop().call_soon(self._given_up)
+        return super().cancel(msg)
+
+
 class _Handle(asyncio.Handle):
     """asyncio's own, without asking the loop about debugging: there are two or more a step."""
 
@@ -254,6 +272,11 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def create_future(self) -> asyncio.Future[Any]:
         self._count += 1
         return _Future(self._order + self._count, self)
+
+    def create_step(self, given_up: Callable[[], None]) -> StepFuture:
+        """A future for a step's outcome; see `StepFuture`."""
+        self._count += 1
+        return StepFuture(self._order + self._count, self, given_up)
 
     def create_task(
         self, coro: Any, *, name: str | None = None, context: Context | None = None, **_: Any

@@ -12,6 +12,7 @@ import contextvars
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from random import Random
 from typing import Any, Final, cast
 
@@ -299,14 +300,14 @@ class Run:
         return Pending(name, number, payload, kind, self._loop.milliseconds, read)
 
     def _wait(self, pending: Pending) -> asyncio.Future[Any]:
-        future = pending.future = self._loop.create_future()
-        future.add_done_callback(lambda future: self._given_up(pending, future))
-        self.pending[pending.step] = pending
-        self._commands.append(Command(pending.kind, *pending.step, pending.payload, pending))
+        future = pending.future = self._loop.create_step(partial(self._given_up, pending))
+        step = pending.step
+        self.pending[step] = pending
+        self._commands.append(Command(pending.kind, *step, pending.payload, pending))
         return future
 
-    def _given_up(self, pending: Pending, future: asyncio.Future[Any]) -> None:
-        if future.cancelled() and self.pending.get(pending.step) is pending:
+    def _given_up(self, pending: Pending) -> None:
+        if self.pending.get(pending.step) is pending:
             del self.pending[pending.step]
             self._commands.append(Command(_GIVE_UP[pending.kind], *pending.step, None, pending))
 

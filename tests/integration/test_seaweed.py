@@ -98,8 +98,11 @@ def test_two_run_side_by_side_and_keep_apart(tmp_path: Path) -> None:
     one.stop()  # again: nothing to do
 
 
-def test_what_was_written_is_there_after_a_restart_and_after_a_kill(tmp_path: Path) -> None:
-    store = EmbeddedStore(tmp_path / "store")
+def test_what_was_written_is_there_after_a_restart_and_after_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = EmbeddedStore(Path("store"))  # relative to the folder of whoever starts it
     with store:
         put(store, "a")
     with store:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -248,7 +247,7 @@ def finished(play: Rehearsal) -> list[Event]:
 
 
 def numbered(events: list[Event]) -> list[Event]:
-    return [replace(e, sequence=n, commit=n) for n, e in enumerate(events, 1)]
+    return [e._replace(sequence=n, commit=n) for n, e in enumerate(events, 1)]
 
 
 @workflow(name="in_a_row")
