@@ -3,79 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-import inspect
 import json
 import tempfile
-import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from types import ModuleType
-from typing import Any, Final, Generic, ParamSpec, Self, TypeVar, cast, overload
+from typing import Any, Final, ParamSpec, Self, TypeVar, overload
 
 from node.engine.application import Application, collect, load_app
 from node.engine.definition import Activity, Workflow
 from node.engine.durability import Barrier, Durability
 from node.engine.engine import Engine, EngineConfig
-from node.engine.errors import EngineStopped
-from node.engine.events import Event, Reuse, Status
+from node.engine.events import Event, Status
 from node.engine.signals import Signal
 from node.engine.views import ExecutionView
 from node.engine.waiting import Wait
 from node.testing.barrier import MemoryBarrier
 from node.testing.clock import SkippingClock
-from node.testing.mocks import NOTHING, MockedCall, StandIns
+from node.testing.execution import Diverged, Execution, ExecutionFailed, id_of
+from node.testing.mocks import NOTHING, ActivityCall, Raises, StandIns
+from node.testing.pace import Pace
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: Turns of the loop in which nothing happens, after which nothing will: who was just answered
-#: takes one or two to ask for more.
-CALM: Final = 4
-#: Turns in which the engine is busy, after which the test waits for it in real time.
-EAGER: Final = 200
 #: The time at which a laboratory begins.
 BEGINNING: Final = datetime(2026, 1, 1, tzinfo=UTC)
 SEED: Final = 2026
-
-
-class ExecutionFailed(Exception):
-    """An execution ended without a result. `status` says how; `type` and `message` are those of
-    its error."""
-
-    def __init__(self, view: ExecutionView) -> None:
-        error = view.error or {}
-        self.id, self.workflow, self.status = view.id, view.workflow, view.status
-        self.type, self.message = str(error.get("type", "")), str(error.get("message", ""))
-        super().__init__(f"{view.id} ({view.workflow}) {view.status}: {self.type}: {self.message}")
-
-
-class Diverged(AssertionError):
-    """The code of an execution did something else than its log says, or what no replay could
-    repeat."""
-
-    def __init__(self, view: ExecutionView) -> None:
-        error = view.error or {}
-        super().__init__(
-            f"{view.id} ({view.workflow}) is stopped: {error.get('message')} {error.get('hint')}"
-        )
-
-
-class Stuck(AssertionError):
-    """Something is waited for that nothing will bring about."""
-
-
-class Execution(Generic[R]):
-    """An execution of a laboratory; `id` is its id."""
-
-    def __init__(self, id: str, workflow: Workflow[..., R]) -> None:
-        self.id = id
-        self.workflow = workflow
-
-    def __repr__(self) -> str:
-        return f"<execution {self.id} of {self.workflow.name}>"
+#: More executions than any test has.
+MANY: Final = 1_000_000
 
 
 class Lab:
@@ -112,9 +71,11 @@ class Lab:
         self._path = None if path is None else Path(path)
         self._forced_replay = forced_replay
         self._durability = Durability(durability)
-        self._skips = skips_time
-        self._patience = patience
         self._stand_ins = StandIns()
+        self._pace = Pace(
+            self.clock, lambda: self._stand_ins.hanging, skips=skips_time, patience=patience
+        )
+        self._numbers: Counter[tuple[str, ...]] = Counter()
         self._random = Random(SEED)
         self._cut_after: int | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -151,7 +112,7 @@ class Lab:
     async def open(self) -> None:
         """Open the log, after `close`, and go on with what is open. See Engine.open."""
         self.was_cut = asyncio.Event()
-        self._engine = Engine(
+        self._engine = self._pace.engine = Engine(
             EngineConfig(
                 path=self.path,
                 application=self.application,
@@ -176,9 +137,12 @@ class Lab:
         if self._engine is not None:
             await self._engine.close()
 
-    async def restart(self) -> None:
-        """Stop the engine and open its log again."""
+    async def restart(self, *, again: bool = False) -> None:
+        """Stop the engine and open its log again. With `again`, a test that now does the same
+        once more is given the same ids and keys once more."""
         await self.close()
+        if again:
+            self._numbers.clear()
         await self.open()
 
     def cut_off(self, *, after: int = 0) -> None:
@@ -198,23 +162,25 @@ class Lab:
     # Mocks ------------------------------------------------------------------------------------
 
     @overload
-    def mock(self, activity: Activity[P, R], *, returns: R) -> None: ...
+    def mock(self, activity: Activity[P, R], *, returns: R, raises: Raises = ()) -> None: ...
+    @overload
+    def mock(self, activity: Activity[P, R], *, raises: Raises) -> None: ...
     @overload
     def mock(
-        self, activity: Activity[P, R], *, raises: BaseException | type[BaseException]
+        self,
+        activity: Activity[P, R],
+        *,
+        side_effect: Callable[P, R | Awaitable[R]],
+        raises: Raises = (),
     ) -> None: ...
     @overload
-    def mock(
-        self, activity: Activity[P, R], *, side_effect: Callable[P, R | Awaitable[R]]
-    ) -> None: ...
-    @overload
-    def mock(self, activity: Activity[P, R], *, hangs: bool) -> None: ...
+    def mock(self, activity: Activity[P, R], *, hangs: bool, raises: Raises = ()) -> None: ...
     def mock(
         self,
         activity: Activity[..., Any],
         *,
         returns: Any = NOTHING,
-        raises: BaseException | type[BaseException] | None = None,
+        raises: Raises = (),
         side_effect: Callable[..., Any] | None = None,
         hangs: bool = False,
     ) -> None:
@@ -222,8 +188,10 @@ class Lab:
         instead, or hang until it is cancelled. Its retries, and its arguments' and its result's
         types, stay what they are.
 
-        Raises TypeError for a function that does not take its arguments, PayloadError for a
-        result of another type.
+        `raises` is one error, or a list: the first attempt of every call raises the first, the
+        second attempt the second, and later ones do what else is asked, or are the real thing.
+        Raises TypeError for a function that does not take the activity's arguments, PayloadError
+        for a result of another type.
         """
         self._stand_ins.mock(
             activity, returns=returns, raises=raises, side_effect=side_effect, hangs=hangs
@@ -233,7 +201,7 @@ class Lab:
         """Run the real activity again."""
         self._stand_ins.unmock(activity)
 
-    def calls(self, activity: Activity[..., Any] | None = None) -> list[MockedCall]:
+    def calls(self, activity: Activity[..., Any] | None = None) -> list[ActivityCall]:
         """Every attempt so far of an activity, or of all, mocked or not, in order."""
         calls = self._stand_ins.calls
         return [call for call in calls if activity is None or call.activity == activity.name]
@@ -243,18 +211,12 @@ class Lab:
     async def start(
         self, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs
     ) -> Execution[R]:
-        """Start an execution; `start(work.with_id("w"), ...)` chooses its id. Raises what
-        Engine.start raises."""
-        return await self._start(workflow, args, kwargs, Reuse.EXISTING)
-
-    async def _start(
-        self, workflow: Workflow[..., R], args: Any, kwargs: Any, reuse: Reuse
-    ) -> Execution[R]:
+        """Start an execution, whose id is `work-1`, `work-2` and so on;
+        `start(work.with_id("w"), ...)` chooses another. Raises what Engine.start raises."""
         values = workflow.codec.signature.bind(*args, **kwargs).arguments
-        started = await self.engine.start(
-            workflow.name, values, id=workflow.given_id, reuse=reuse
-        )
-        return Execution(started.view.id, workflow)
+        id = workflow.given_id or f"{workflow.name}-{self._number(workflow.name)}"
+        await self.engine.start(workflow.name, values, id=id)
+        return Execution(id, workflow)
 
     async def run(self, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Start an execution and give its result; see `start` and `result`."""
@@ -281,7 +243,7 @@ class Lab:
     async def ended(self, execution: Execution[Any] | str) -> ExecutionView:
         """The execution once it has ended, in whatever way; time skips meanwhile. Raises
         Diverged, Stuck, UnknownExecution, EngineStopped."""
-        id = _id(execution)
+        id = id_of(execution)
         view = self.engine.execution(id)
 
         def over() -> bool:
@@ -290,22 +252,27 @@ class Lab:
             return view.closed_at is not None or view.status is Status.DIVERGED
 
         if not over():
-            await self.until(over, waiting_for=id)
+            await self._pace.until(over, waiting_for=id)
         if view.status is Status.DIVERGED:
             raise Diverged(view)
         return view
 
     def view(self, execution: Execution[Any] | str) -> ExecutionView:
         """It as it is now. Raises UnknownExecution."""
-        return self.engine.execution(_id(execution))
+        return self.engine.execution(id_of(execution))
+
+    def outcomes(self) -> dict[str, tuple[Status, Any]]:
+        """How every execution stands, by its id: its status, and its result or its error."""
+        views = self.engine.executions(limit=MANY)
+        return {view.id: (view.status, view.error or view.result) for view in views}
 
     def log(self, execution: Execution[Any] | str) -> list[Event]:
         """Its committed events. Raises UnknownExecution."""
-        return self.engine.events(_id(execution))
+        return self.engine.events(id_of(execution))
 
     def waiting(self, execution: Execution[Any] | str) -> list[Wait]:
         """What it waits for. Raises UnknownExecution."""
-        return self.engine.waiting(_id(execution))
+        return self.engine.waiting(id_of(execution))
 
     async def signal(
         self,
@@ -315,19 +282,24 @@ class Lab:
         *,
         key: str | None = None,
     ) -> bool:
-        """Send a signal; False when one with this key had arrived before. See Engine.signal."""
-        name = signal if isinstance(signal, str) else signal.name
-        return (await self.engine.signal(_id(execution), name, value, key=key)).arrived
+        """Send a signal, with a key of its own if none is given; False when one with this key
+        had arrived before. See Engine.signal."""
+        id, name = id_of(execution), signal if isinstance(signal, str) else signal.name
+        key = key or f"lab-{self._number('signal', id, name)}"
+        return (await self.engine.signal(id, name, value, key=key)).arrived
 
     async def query(self, execution: Execution[Any] | str, name: str, **input: Any) -> Any:
         """The answer of a query. See Engine.query."""
-        return (await self.engine.query(_id(execution), name, input)).value
+        return (await self.engine.query(id_of(execution), name, input)).value
 
     async def update(
         self, execution: Execution[Any] | str, name: str, *, key: str | None = None, **input: Any
     ) -> Any:
-        """The answer of an update. See Engine.update."""
-        return (await self.engine.update(_id(execution), name, input, key=key)).value
+        """The answer of an update, which has a key of its own if none is given. See
+        Engine.update."""
+        id = id_of(execution)
+        key = key or f"lab-{self._number('update', id, name)}"
+        return (await self.engine.update(id, name, input, key=key)).value
 
     async def complete(self, token: str, value: Any = None) -> bool:
         """Complete an external event; False when it was before. See Engine.complete."""
@@ -335,7 +307,7 @@ class Lab:
 
     async def cancel(self, execution: Execution[Any] | str, reason: str = "") -> bool:
         """Ask it to stop; False when it has ended, or was asked before."""
-        return await self.engine.control.cancel(_id(execution), reason)
+        return await self.engine.control.cancel(id_of(execution), reason)
 
     # Time -------------------------------------------------------------------------------------
 
@@ -346,93 +318,23 @@ class Lab:
 
     async def settle(self) -> None:
         """Return when nothing but time or a message can go on. Raises EngineStopped."""
-        calm = turns = 0
-        while calm < CALM:
-            calm = calm + 1 if self._at_rest() else 0
-            turns += 1
-            await asyncio.sleep(0 if calm or turns < EAGER else 0.001)
+        await self._pace.settle()
 
     async def advance(self, duration: timedelta | float) -> None:
         """Let so much time pass (seconds, or a timedelta), and everything that comes due in it
-        happen in its order."""
-        seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
-        target = self.clock.milliseconds / 1000 + seconds
-        await self.settle()
-        while (wake := self.engine.next_wake) is not None and wake <= target:
-            self._jump(wake)
-            await self.settle()
-        self._jump(target)
-        await self.settle()
+        happen in its order. Raises EngineStopped."""
+        await self._pace.advance(duration)
 
-    async def until(self, condition: Callable[[], object], *, waiting_for: str = "") -> None:
+    async def until(self, condition: Callable[[], object]) -> None:
         """Return once `condition()` is true; time skips meanwhile.
 
         Raises Stuck when nothing will make it true, EngineStopped.
         """
-        calm = turns = 0
-        given_up_at: float | None = None
-        while not condition():
-            turns += 1
-            if not self._at_rest():
-                calm, given_up_at = 0, None
-                await asyncio.sleep(0 if turns < EAGER else 0.001)
-                continue
-            calm += 1
-            if calm < CALM:
-                await asyncio.sleep(0)
-            elif self._skips and (wake := self.engine.next_wake) is not None:
-                self._jump(wake)
-                calm, turns, given_up_at = 0, 0, None
-            else:
-                # Somebody else in this test may still send something.
-                given_up_at = given_up_at or time.monotonic() + self._patience
-                if time.monotonic() > given_up_at:
-                    raise Stuck(self._why(waiting_for))
-                await asyncio.sleep(0.001)
+        await self._pace.until(condition)
 
-    def _at_rest(self) -> bool:
-        if self._engine is None or not self._engine.running:
-            raise EngineStopped("the engine stopped")
-        return self._engine.at_rest(self._stand_ins.hanging)
-
-    def _jump(self, to: float) -> None:
-        self.clock.jump(to)
-        self.engine.look_at_clock()
-
-    def _why(self, id: str) -> str:
-        open_ones = [view.id for view in self.engine.executions(status=Status.RUNNING)]
-        words = [
-            f"{each} waits for {wait.kind} {wait.name}".rstrip() + f": {wait.wakes}"
-            for each in ([id] if id else open_ones)
-            for wait in self.engine.waiting(each)
-        ]
-        return "nothing will happen any more: " + ("; ".join(words) or "nothing is open")
-
-
-def in_lab(
-    *things: object, **options: Any
-) -> Callable[[Callable[..., Awaitable[None]]], Callable[..., None]]:
-    """Decorate an `async def` test: it is run in a Lab of these things and options, which is its
-    first argument, and needs no plugin. Fixtures and parameters follow."""
-
-    def decorate(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-        @functools.wraps(test)
-        def run(*args: Any, **kwargs: Any) -> None:
-            async def main() -> None:
-                async with Lab(*things, **options) as lab:
-                    await test(lab, *args, **kwargs)
-
-            asyncio.run(main())
-
-        parameters = list(inspect.signature(test).parameters.values())[1:]
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        return run
-
-    return decorate
-
-
-def _id(execution: Execution[Any] | str) -> str:
-    return execution if isinstance(execution, str) else execution.id
+    def _number(self, *what: str) -> int:
+        self._numbers[what] += 1
+        return self._numbers[what]
 
 
 def _application(things: tuple[object, ...]) -> Application:
@@ -440,8 +342,10 @@ def _application(things: tuple[object, ...]) -> Application:
         only = things[0]
         if isinstance(only, Application):
             return only
-        if isinstance(only, str):
-            return load_app(only)
         if isinstance(only, ModuleType):
             return load_app(only.__name__)
-    return collect("lab", cast("tuple[object, ...]", things))
+        if isinstance(only, str):
+            return load_app(only)
+        if isinstance(only, (list, tuple)):
+            return collect("lab", only)
+    return collect("lab", things)

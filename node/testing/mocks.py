@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,30 +15,28 @@ from node.engine.definition import Activity
 NOTHING: Final = object()
 
 
-@dataclass(frozen=True, slots=True)
-class MockedCall:
-    """One attempt of an activity. `arguments` are by name, with the defaults; `outcome` is the
-    JSON of what it returned, None when it raised, was stopped or has not ended."""
+Raises = BaseException | type[BaseException] | Sequence[BaseException | type[BaseException]]
+
+
+@dataclass(slots=True)
+class ActivityCall:
+    """One attempt of an activity. `arguments` are by name, with the defaults; `returned` is
+    false when it raised, was stopped or has not ended."""
 
     activity: str
     arguments: Mapping[str, Any]
     execution: str
     attempt: int
     idempotency_key: str
-    transactional: bool
-    outcomes: list[str | None]
-
-    @property
-    def returned(self) -> bool:
-        """Whether it returned."""
-        return bool(self.outcomes)
+    returned: bool = False
+    result: Any = None
 
 
 class StandIns:
     """Runs every activity, or its mock, and keeps the calls."""
 
     def __init__(self) -> None:
-        self.calls: list[MockedCall] = []
+        self.calls: list[ActivityCall] = []
         self.hanging = 0
         """Attempts of mocks that hang."""
         self._mocks: dict[str, Activity[..., Any]] = {}
@@ -50,36 +47,33 @@ class StandIns:
         activity: Activity[..., Any],
         *,
         returns: Any = NOTHING,
-        raises: BaseException | type[BaseException] | None = None,
+        raises: Raises = (),
         side_effect: Callable[..., Any] | None = None,
         hangs: bool = False,
     ) -> None:
-        """Raises TypeError for other than one of them, or a function that does not take the
-        activity's arguments; PayloadError for a result of another type."""
-        given = [returns is not NOTHING, raises is not None, side_effect is not None, hangs]
-        if sum(given) != 1:
-            raise TypeError("a mock either returns, raises, has a side effect or hangs")
+        """See Lab.mock."""
+        if sum((returns is not NOTHING, side_effect is not None, hangs)) > 1:
+            raise TypeError("a mock either returns, has a side effect or hangs")
         if hangs and activity.transactional:
             raise TypeError(f"{activity.name} is transactional: it would hold up every commit")
         if returns is not NOTHING:
             activity.codec.result(returns)
-            function = _returning(returns)
-        elif raises is not None:
-            function = _raising(raises)
+            acting = _acting(activity, lambda *_, **__: returns)
         elif side_effect is not None:
             _check_signature(activity, side_effect)
-            function = side_effect
+            # On a thread, if the activity is: it may block.
+            acting = _acting(activity, side_effect, may_block=True)
+        elif hangs:
+            acting = _acting(activity, self._hang)
         else:
-            function = self._hang
-        twin = copy(activity)
-        twin.function = function
-        twin.is_async = inspect.iscoroutinefunction(function)
-        if twin.is_async and activity.transactional:
-            raise TypeError(f"{activity.name} is transactional: its mock must be a plain function")
-        if not activity.transactional and side_effect is None and not twin.is_async:
-            # On the loop, since nothing of it can block: a thread for each would be slow.
-            twin.function, twin.is_async = _on_loop(function), True
-        self._mocks[activity.name] = twin
+            acting = activity
+        if isinstance(raises, Sequence):
+            acting = _failing_first(acting, raises)
+        else:
+            acting = _acting(activity, _raising(raises))
+        if acting is activity:
+            raise TypeError("a mock returns, raises, has a side effect or hangs")
+        self._mocks[activity.name] = acting
         self._watched.pop(activity.name, None)
 
     def unmock(self, activity: Activity[..., Any]) -> None:
@@ -96,41 +90,38 @@ class StandIns:
             )
         return watched
 
-    def _watch(self, activity: Activity[..., Any], acting: Activity[..., Any]) -> Any:
+    def _watch(
+        self, activity: Activity[..., Any], acting: Activity[..., Any]
+    ) -> Activity[..., Any]:
         function, signature = acting.function, activity.codec.signature
 
-        @contextmanager
-        def watch(args: Any, kwargs: Any) -> Any:
+        def called(args: Any, kwargs: Any) -> ActivityCall:
             info = activity_info()
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
-            call = MockedCall(
+            call = ActivityCall(
                 activity.name,
                 dict(bound.arguments),
                 info.execution,
                 info.attempt,
                 info.idempotency_key,
-                activity.transactional,
-                [],
             )
             self.calls.append(call)
-            yield lambda value: call.outcomes.append(activity.codec.result(value))
+            return call
 
         async def on_loop(*args: Any, **kwargs: Any) -> Any:
-            with watch(args, kwargs) as ended:
-                value = await function(*args, **kwargs)
-                ended(value)
-                return value
+            call = called(args, kwargs)
+            call.result = await function(*args, **kwargs)
+            call.returned = True
+            return call.result
 
         def plain(*args: Any, **kwargs: Any) -> Any:
-            with watch(args, kwargs) as ended:
-                value = function(*args, **kwargs)
-                ended(value)
-                return value
+            call = called(args, kwargs)
+            call.result = function(*args, **kwargs)
+            call.returned = True
+            return call.result
 
-        twin = copy(acting)
-        twin.function = on_loop if acting.is_async else plain
-        return twin
+        return _twin(acting, on_loop if acting.is_async else plain)
 
     async def _hang(self, *_: Any, **__: Any) -> Any:
         self.hanging += 1
@@ -140,8 +131,48 @@ class StandIns:
             self.hanging -= 1
 
 
-def _returning(value: Any) -> Callable[..., Any]:
-    return lambda *_, **__: value
+def _twin(activity: Activity[..., Any], function: Callable[..., Any]) -> Activity[..., Any]:
+    twin = copy(activity)
+    twin.function = function
+    twin.is_async = inspect.iscoroutinefunction(function)
+    return twin
+
+
+def _acting(
+    activity: Activity[..., Any], function: Callable[..., Any], *, may_block: bool = False
+) -> Activity[..., Any]:
+    """The activity with another function."""
+    twin = _twin(activity, function)
+    if not activity.transactional:
+        # What cannot block needs no thread, which would be slow.
+        return twin if twin.is_async or may_block else _twin(activity, _on_loop(function))
+    if twin.is_async:
+        raise TypeError(f"{activity.name} is transactional: its mock must be a plain function")
+    return twin
+
+
+def _failing_first(
+    activity: Activity[..., Any], errors: Sequence[BaseException | type[BaseException]]
+) -> Activity[..., Any]:
+    """The activity, whose first attempts fail."""
+    if not errors:
+        return activity
+    function = activity.function
+
+    def fail() -> None:
+        attempt = activity_info().attempt
+        if attempt <= len(errors):
+            raise errors[attempt - 1]
+
+    async def on_loop(*args: Any, **kwargs: Any) -> Any:
+        fail()
+        return await function(*args, **kwargs)
+
+    def plain(*args: Any, **kwargs: Any) -> Any:
+        fail()
+        return function(*args, **kwargs)
+
+    return _twin(activity, on_loop if activity.is_async else plain)
 
 
 def _raising(error: BaseException | type[BaseException]) -> Callable[..., Any]:
