@@ -40,8 +40,8 @@ class Activities:
 
     `resolve` is given the outcome of an activity, to be logged and told; `called` the outcome
     of a transactional one, which is in the log already; `wake` an activity that is to be
-    launched again at its `retry_at`. `stand_in` gives what is run in the place of an activity;
-    how it is retried, and where, is still the activity's own. `on_broken` hears of a mistake of ours.
+    launched again at its `retry_at`. `stand_in` gives what is run in the place of an activity,
+    which is retried as the activity is. `on_broken` hears of a mistake of ours.
     """
 
     def __init__(

@@ -66,7 +66,7 @@ async def _survive(
                 found = await _outcome(lab, scenario)
                 break
             except EngineStopped:
-                if not lab.was_cut.is_set():
+                if not lab.was_cut:
                     raise
             await lab.restart(again=True)
             if left > 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import tempfile
 from collections import Counter
@@ -15,7 +14,7 @@ from typing import Any, Final, ParamSpec, Self, TypeVar, overload
 
 from node.engine.application import Application, collect, load_app
 from node.engine.definition import Activity, Workflow
-from node.engine.durability import Barrier, Durability
+from node.engine.durability import Durability
 from node.engine.engine import Engine, EngineConfig
 from node.engine.events import Event, Status
 from node.engine.signals import Signal
@@ -57,17 +56,17 @@ class Lab:
         now: datetime = BEGINNING,
         forced_replay: bool = False,
         durability: Durability | str = Durability.ASYNC,
-        barrier: Barrier | None = None,
         skips_time: bool = True,
         patience: float = 1.0,
     ) -> None:
         self.application = _application(things)
         self.clock = SkippingClock(now)
-        self.barrier: Barrier = MemoryBarrier() if barrier is None else barrier
+        self.barrier = MemoryBarrier()
+        """Proves everything, until it is told otherwise."""
         self.commits = 0
         """Commits since it was made."""
-        self.was_cut = asyncio.Event()
-        """Set when the engine was cut off."""
+        self.was_cut = False
+        """Whether the engine was cut off since it was opened."""
         self._path = None if path is None else Path(path)
         self._forced_replay = forced_replay
         self._durability = Durability(durability)
@@ -111,7 +110,7 @@ class Lab:
 
     async def open(self) -> None:
         """Open the log, after `close`, and go on with what is open. See Engine.open."""
-        self.was_cut = asyncio.Event()
+        self.was_cut = False
         self._engine = self._pace.engine = Engine(
             EngineConfig(
                 path=self.path,
@@ -151,7 +150,7 @@ class Lab:
         if after:
             self._cut_after = self.commits + after
         else:
-            self.was_cut.set()
+            self.was_cut = True
             self.engine.cut_off()
 
     def _committed(self, sequence: int, at: float) -> None:
@@ -170,7 +169,7 @@ class Lab:
         self,
         activity: Activity[P, R],
         *,
-        side_effect: Callable[P, R | Awaitable[R]],
+        side_effect: Callable[..., R | Awaitable[R]],
         raises: Raises = (),
     ) -> None: ...
     @overload
