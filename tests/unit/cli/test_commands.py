@@ -244,7 +244,7 @@ def test_the_unexpected_is_one_message_unless_asked_for_more(  # type: ignore[no
     def fail(*_: object) -> Client:
         raise RuntimeError("a [surprise]")
 
-    monkeypatch.setattr(cli, "connect", fail)
+    monkeypatch.setattr(connection, "connect", fail)
     ran = run("lag", connected=False)
     assert ran.code == 1
     assert "RuntimeError: a [surprise]" in ran.err
