@@ -29,7 +29,8 @@ def test_every_bit_counts() -> None:
         except LtxDamaged:
             continue
         unseen.append(place)
-    assert unseen == []
+    # The low half of the page's first compressed byte means nothing where no match follows.
+    assert set(unseen) <= {HEADER_SIZE + 6 + 4}
 
 
 def test_every_truncation_is_seen_and_so_is_more() -> None:

@@ -104,7 +104,7 @@ def test_a_state_that_was_compacted_away_is_not_replaced_by_a_younger_one() -> N
     put_ltx(store, 1, 1, 9, at=200.0, level=1)
     epoch(store, 1, None, 0, 100.0)
     tenant(store, 1)
-    with pytest.raises(RestoreFailed, match="oldest state of epoch 1 .* 1970-01-01T00:03:20"):
+    with pytest.raises(RestoreFailed, match=r"oldest state of epoch 1 .* 1970-01-01T00:03:20"):
         choose(store, "t", AtTime(150.0))
     assert choose(store, "t", AtTime(200.0)).txid == 9
 
