@@ -28,6 +28,7 @@ from node.engine.executor import Executor
 from node.engine.families import check_id
 from node.engine.live import Live
 from node.engine.mail import Answer, Mail, Sent
+from node.engine.observer import Observer, Observers
 from node.engine.reading import Reading
 from node.engine.schema import connect
 from node.engine.store import Store
@@ -43,9 +44,9 @@ class Engine(Reading):
     """Runs the executions of one log. All methods belong to the loop that called `open`.
 
     `authority` is asked right before anything leaves the node. `clock` gives unix seconds.
-    `on_commit` gets (last sequence, unix seconds) after each commit; `on_fenced` and
-    `on_failed` are called once when the engine stops for that reason. `stand_in`, for tests,
-    gives what is run in the place of an activity.
+    `on_commit` gets (last sequence, unix seconds) after each commit; `observer` is told of what
+    is new; `on_fenced` and `on_failed` are called once when the engine stops for that reason.
+    `stand_in`, for tests, gives what is run in the place of an activity.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Engine(Reading):
         on_fenced: Callable[[], None] | None = None,
         on_failed: Callable[[BaseException], None] | None = None,
         stand_in: StandIn | None = None,
+        observer: Observer | None = None,
     ) -> None:
         super().__init__(config, clock)
         self.authority = authority
@@ -69,6 +71,7 @@ class Engine(Reading):
         self._on_fenced = on_fenced
         self._on_failed = on_failed
         self._stand_in = stand_in
+        self._observer = None if observer is None else Observers([observer])
         self._stopped: EngineStopped | None = None
         self._cut_short = False
 
@@ -106,6 +109,7 @@ class Engine(Reading):
                 heads=dict(heads),
                 now=self._now,
                 on_commit=self._on_commit,
+                observer=self._observer,
                 on_failed=self._failed,
             )
         except BaseException:
@@ -137,6 +141,7 @@ class Engine(Reading):
             on_closed=self._closed,
             on_broken=self._failed,
             stand_in=self._stand_in,
+            observer=self._observer,
         )
         self._mail = Mail(
             application=self._application,

@@ -34,6 +34,7 @@ from node.engine.events import (
 from node.engine.external import execution_secret
 from node.engine.families import Families
 from node.engine.live import Answered, Ending, Live, Origin
+from node.engine.observer import Observer
 from node.engine.run import Run
 from node.engine.steering import Steering
 from node.engine.steps import Command, Pending, Step
@@ -72,7 +73,8 @@ class Executor(Steering):
         on_started: Callable[[str, Status | None], None],
         on_closed: Callable[[Live, Kind], None],
         on_broken: Callable[[BaseException], None],
-        stand_in: StandIn | None = None,
+        stand_in: StandIn | None,
+        observer: Observer | None,
     ) -> None:
         super().__init__(commits=commits, proofs=proofs, on_started=on_started)
         self._application = application
@@ -86,6 +88,7 @@ class Executor(Steering):
         self._families = Families(self, find, history)
         self._on_closed = on_closed
         self._on_broken = on_broken
+        self._observer = observer
         self._timers: Timers[tuple[Live, Step]] = Timers(self._loop, now, self._due, _still_waits)
         self._activities = Activities(
             lineage=lineage,
@@ -101,6 +104,7 @@ class Executor(Steering):
             wake=self._wake,
             on_broken=on_broken,
             stand_in=stand_in,
+            observer=observer,
         )
 
     def may_have_effects(self) -> bool:
@@ -162,6 +166,8 @@ class Executor(Steering):
     def _begin(self, live: Live, kind: Kind, payload: str, head: int = 0) -> None:
         def committed(sequence: int) -> None:
             live.started = sequence
+            if self._observer is not None:
+                self._observer.execution_started(live.watched)
             if not live.committed.done():
                 live.committed.set_result(None)
 
@@ -201,6 +207,8 @@ class Executor(Steering):
             if self._stopped:
                 return
             live.continuing = live.cancelled = False
+            if self._observer is not None:
+                self._observer.execution_continued(live.watched)
             # Those with the writer are back, and the others were withdrawn.
             live.in_transaction = 0
             live.run = self._run(live.key, live.code.workflow, beginning)
@@ -223,7 +231,9 @@ class Executor(Steering):
         live = self._admit(stored.id, stored.rowid, stored.workflow, given, beginning)
         live.started, live.started_at = stored.started, stored.started_at
         live.origin = Origin.of(history)
-        live.reopened = any(event.kind is Kind.REOPENED for event in whole)
+        live.reopened_at = max(
+            (event.at for event in whole if event.kind is Kind.REOPENED), default=0
+        )
         live.paused = _is_paused(beginning, history)
         live.cancelled = any(event.kind is Kind.CANCEL for event in history)
         live.committed.set_result(None)
@@ -365,6 +375,8 @@ class Executor(Steering):
     def _closed(self, live: Live, kind: Kind, payload: Payload, at: int, sequence: int) -> None:
         del self.live[live.key]
         live.ended = Ending(kind, payload, at, sequence)
+        if self._observer is not None:
+            self._observer.execution_closed(live.watched, kind, payload, at)
         self._on_closed(live, kind)
         live.closed.set()
         self._refuse_answers(live, "ended")
@@ -389,6 +401,8 @@ class Executor(Steering):
     def _give_up(self, live: Live, error: EngineError) -> None:
         """Stop an execution that its code cannot continue. The log has it as open."""
         logger.error("execution %s of %s is stopped: %s", live.key, live.workflow, error)
+        if self._observer is not None:
+            self._observer.execution_stopped(live.watched, error)
         live.trouble = {**describe(error), "hint": error.hint}
         if isinstance(error, Divergence):
             live.trouble["sequence"] = error.sequence

@@ -11,6 +11,7 @@ from typing import Any
 from node.engine.beginning import Post, compact
 from node.engine.durability import Durability
 from node.engine.events import Event, Kind, Payload
+from node.engine.observer import Watched
 from node.engine.run import Run
 from node.engine.steps import Step
 from node.engine.writer import Entry
@@ -44,6 +45,8 @@ class Origin:
     step: Step = ("", 0)
     detached: bool = False
     version: str | None = None
+    trace: str | None = None
+    """The `traceparent` that the start came with."""
 
     @staticmethod
     def of(history: Iterable[Event]) -> Origin:
@@ -53,7 +56,11 @@ class Origin:
                 body = json.loads(str(event.payload))
                 name, number = body.get("step", ("", 0))
                 return Origin(
-                    body.get("parent"), (name, number), "detached" in body, body.get("version")
+                    body.get("parent"),
+                    (name, number),
+                    "detached" in body,
+                    body.get("version"),
+                    body.get("trace"),
                 )
         return Origin()
 
@@ -65,6 +72,8 @@ class Origin:
             body |= {"detached": True} if self.detached else {}
         if self.version is not None:
             body["version"] = self.version
+        if self.trace is not None:
+            body["trace"] = self.trace
         return compact(body) if body else None
 
 
@@ -109,8 +118,9 @@ class Live:
     continuing: bool = False
     """It has ended to go on with a new input, and its new code has not begun."""
     paused: bool = False
-    reopened: bool = False
-    """It had ended before, and its parent may have been told."""
+    reopened_at: int = 0
+    """When it was last tried again, unix milliseconds; 0 if never. Its parent may have been told
+    of an end before."""
     ending: bool = False
     """Its end is on its way into the log, though its code had none."""
     untold: list[tuple[str, str]] = field(default_factory=list)
@@ -127,6 +137,14 @@ class Live:
         """The code of an execution that has it."""
         assert self.run is not None
         return self.run
+
+    @property
+    def watched(self) -> Watched:
+        """It, as an observer is told of it."""
+        origin = self.origin
+        return Watched(
+            self.key, self.workflow, self.started_at, self.reopened_at, origin.trace, origin.parent
+        )
 
     @property
     def busy(self) -> bool:
