@@ -104,7 +104,7 @@ class Activities:
             self._wake(live, current)
         elif _activity(current).transactional:
             self.call(live, current)
-        elif live.paused:
+        elif live.still:
             live.held.append(partial(self.launch, live, current))
         else:
             # What set this off can be another attempt, whose context variables are its own.
@@ -144,13 +144,13 @@ class Activities:
         try:
             if level is not Durability.ASYNC:
                 await self._proofs.wait(progress.sequence)
-            while not live.paused:
+            while not live.still:
                 outcome = await attempt(
                     activity,
                     cast(str, pending.payload),
                     self._info(live, pending, self._pulse(live, pending)),
                     self._threads,
-                    lambda: not live.paused and self.may_have_effects(),
+                    lambda: not live.still and self.may_have_effects(),
                     random=self._random,
                     now=self._now,
                 )
@@ -229,7 +229,7 @@ class Activities:
         current = self._wanted(live, pending)
         if current is None:
             return
-        if live.paused:
+        if live.still:
             live.held.append(partial(self.call, live, pending))
             return
         info = self._info(live, current)

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from node.engine.beginning import Post, compact
+from node.engine.beginning import Beginning, Post, compact
 from node.engine.durability import Durability
 from node.engine.events import Event, Kind, Payload
+from node.engine.queue_ticket import Ticket
 from node.engine.run import Run
 from node.engine.steps import Step
 from node.engine.writer import Entry
@@ -44,6 +45,8 @@ class Origin:
     step: Step = ("", 0)
     detached: bool = False
     version: str | None = None
+    ticket: Ticket | None = None
+    """The queue that it was started on, if any."""
 
     @staticmethod
     def of(history: Iterable[Event]) -> Origin:
@@ -53,7 +56,11 @@ class Origin:
                 body = json.loads(str(event.payload))
                 name, number = body.get("step", ("", 0))
                 return Origin(
-                    body.get("parent"), (name, number), "detached" in body, body.get("version")
+                    body.get("parent"),
+                    (name, number),
+                    "detached" in body,
+                    body.get("version"),
+                    Ticket.of(body),
                 )
         return Origin()
 
@@ -65,6 +72,8 @@ class Origin:
             body |= {"detached": True} if self.detached else {}
         if self.version is not None:
             body["version"] = self.version
+        if self.ticket is not None:
+            body |= self.ticket.body()
         return compact(body) if body else None
 
 
@@ -72,7 +81,8 @@ class Origin:
 class Live:
     """One open execution: its code, and how far the log and the code have heard of each other.
 
-    `run` is None when the application has no such workflow.
+    `run` is None when the application has no such workflow, and while it waits in a queue for
+    its code to begin.
     """
 
     key: str
@@ -109,6 +119,12 @@ class Live:
     continuing: bool = False
     """It has ended to go on with a new input, and its new code has not begun."""
     paused: bool = False
+    queued: bool = False
+    """It waits for its turn in a queue."""
+    beginning: Beginning | None = None
+    """What its code is to begin from, while it waits for that in a queue."""
+    early: list[tuple[str, Payload]] = field(default_factory=list)
+    """The signals that came before its code began."""
     reopened: bool = False
     """It had ended before, and its parent may have been told."""
     ending: bool = False
@@ -132,6 +148,11 @@ class Live:
     def busy(self) -> bool:
         """Something comes first in the log; what may wait is deferred."""
         return self.in_transaction > 0 or self.continuing
+
+    @property
+    def still(self) -> bool:
+        """No attempt starts and no timer wakes the code."""
+        return self.paused or self.queued
 
     @property
     def over(self) -> bool:
