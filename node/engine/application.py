@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from node.engine.definition import Activity, Workflow
 from node.engine.errors import DefinitionError
+from node.engine.events import RESERVED
 from node.engine.purity import impurities
 from node.engine.signals import Signal
 
@@ -34,6 +35,12 @@ def collect(name: str, things: Iterable[object], *, version: str | None = None) 
     activities: dict[str, Activity[..., Any]] = {}
     signals: dict[str, Signal[Any]] = {}
     for thing in things:
+        if isinstance(thing, (Workflow, Activity)) and thing.name.startswith(RESERVED):
+            raise DefinitionError(
+                f"{name}: {thing.name!r} is a name of the engine's own, as all are that begin with"
+                f" {RESERVED!r}",
+                hint="Choose another name.",
+            )
         if isinstance(thing, Workflow):
             if workflows.setdefault(thing.name, thing) is not thing:
                 raise DefinitionError(f"{name}: two workflows are named {thing.name!r}")

@@ -11,6 +11,7 @@ from random import Random, SystemRandom
 from typing import Any, Final, Self
 
 from node.engine import collection, guard
+from node.engine.builtins import extended
 from node.engine.commits import Commits
 from node.engine.config import EngineConfig
 from node.engine.control import Control
@@ -21,7 +22,7 @@ from node.engine.errors import (
     ExecutionConflict,
     UnknownWorkflow,
 )
-from node.engine.events import CLOSED_STATUS, STATUS_CODES, Kind, Payload, Reuse, Status
+from node.engine.events import CLOSED_STATUS, RESERVED, STATUS_CODES, Kind, Payload, Reuse, Status
 from node.engine.executor import Executor
 from node.engine.families import check_id
 from node.engine.live import Live
@@ -110,8 +111,9 @@ class Engine(Reading):
         self._proofs = Proofs(
             self._barrier, committed=lambda: self._commits.sequence, on_fenced=self._fenced
         )
+        self._application = extended(config.application, self)
         self._executor = Executor(
-            application=config.application,
+            application=self._application,
             tenant=config.tenant,
             lineage=config.lineage,
             floor=config.durability,
@@ -132,7 +134,7 @@ class Engine(Reading):
             on_broken=self._failed,
         )
         self._mail = Mail(
-            application=config.application,
+            application=self._application,
             executor=self._executor,
             store=store,
             commits=self._commits,
@@ -198,11 +200,15 @@ class Engine(Reading):
             self._on_failed(error)
 
     def _closed(self, live: Live, kind: Kind) -> None:
+        if live.workflow.startswith(RESERVED):
+            return
         self._counts[Status.RUNNING] -= 1
         self._counts[CLOSED_STATUS[kind]] += 1
 
-    def _started(self, before: Status | None) -> None:
+    def _started(self, workflow: str, before: Status | None) -> None:
         """An execution is open now, which was closed like this, or was not there."""
+        if workflow.startswith(RESERVED):
+            return
         self._counts[Status.RUNNING] += 1
         if before is not None:
             self._counts[before] -= 1
@@ -222,8 +228,10 @@ class Engine(Reading):
         *,
         id: str | None = None,
         reuse: Reuse = Reuse.EXISTING,
+        system: bool = False,
     ) -> Started:
-        """Start an execution; committed when this returns.
+        """Start an execution; committed when this returns. `system` is for a workflow of the
+        engine's own.
 
         The same id with the same workflow and input gives the existing execution, unless `reuse`
         says otherwise; its steps then go on being counted, so that none has the idempotency key
@@ -231,7 +239,8 @@ class Engine(Reading):
         UnknownWorkflow, PayloadError, PayloadTooLarge, ExecutionConflict, EngineStopped.
         """
         self._refuse_when_stopped()
-        definition = self.config.application.workflows.get(workflow)
+        known_ones = self._application if system else self.config.application
+        definition = known_ones.workflows.get(workflow)
         if definition is None:
             known = ", ".join(sorted(self.config.application.workflows))
             raise UnknownWorkflow(f"no workflow {workflow!r}; there are: {known}")

@@ -11,6 +11,8 @@ Payload = str | int | None
 
 #: The step name of a durable timer. No activity can have it: it is not an identifier.
 TIMER_STEP: Final = "(timer)"
+#: What the names of the engine's own workflows and activities begin with.
+RESERVED: Final = "litefleet."
 
 
 class Kind(IntEnum):

@@ -69,7 +69,7 @@ class Executor(Steering):
         crashes: Callable[[int], int],
         secret: bytes,
         last_rowid: int,
-        on_started: Callable[[Status | None], None],
+        on_started: Callable[[str, Status | None], None],
         on_closed: Callable[[Live, Kind], None],
         on_broken: Callable[[BaseException], None],
     ) -> None:
@@ -141,7 +141,7 @@ class Executor(Steering):
         self._rowid += 1
         live = self._admit(key, self._rowid, workflow, payload, Beginning(payload))
         live.origin = replace(origin or Origin(), version=self._application.version)
-        self._on_started(None)
+        self._on_started(workflow, None)
         self._begin(live, Kind.STARTED, payload)
         return live
 
@@ -152,7 +152,7 @@ class Executor(Steering):
         live = self._admit(stored.id, stored.rowid, stored.workflow, beginning.input, beginning)
         live.origin = replace(origin or Origin(), version=self._application.version)
         live.post = Post(dict(beginning.posted))
-        self._on_started(stored.status)
+        self._on_started(stored.workflow, stored.status)
         self._begin(live, Kind.RESTARTED, beginning.payload(), stored.closed or 0)
         return live
 

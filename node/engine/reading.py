@@ -9,7 +9,7 @@ from node.engine.commits import Commits
 from node.engine.config import EngineConfig
 from node.engine.durability import Proofs
 from node.engine.errors import EngineStopped, UnknownExecution
-from node.engine.events import STATUS_CODES, Event, Status
+from node.engine.events import RESERVED, STATUS_CODES, Event, Status
 from node.engine.executor import Executor
 from node.engine.store import Store, Stored
 from node.engine.views import ExecutionView, view_of
@@ -55,9 +55,13 @@ class Reading:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Executions by status. Diverged ones count as running too: the log has them open."""
+        """Executions by status, without those of the engine's own workflows. Diverged ones count
+        as running too: the log has them open."""
         counts = {status.value: count for status, count in self._counts.items()}
-        stopped = (live.trouble is not None for live in self._executor.live.values())
+        stopped = (
+            live.trouble is not None and not live.workflow.startswith(RESERVED)
+            for live in self._executor.live.values()
+        )
         return {**counts, Status.DIVERGED.value: sum(stopped)}
 
     def bookmark(self, sequence: int) -> str:
@@ -75,17 +79,27 @@ class Reading:
         workflow: str | None = None,
         after: int = 0,
         limit: int = 100,
+        system: bool = False,
     ) -> list[ExecutionView]:
-        """A page of executions in the order of their start, after the row number `after`."""
+        """A page of executions in the order of their start, after the row number `after`.
+
+        Those of the engine's own workflows are left out unless `system` says otherwise, or
+        `workflow` names one.
+        """
+        system = system or (workflow or "").startswith(RESERVED)
         store = self._reading()
         if status is not Status.DIVERGED:
-            found = store.page(status=status, workflow=workflow, after=after, limit=limit)
+            found = store.page(
+                status=status, workflow=workflow, after=after, limit=limit, system=system
+            )
             return [self._view(stored) for stored in found]
         stopped = [live for live in self._executor.live.values() if live.trouble is not None]
         wanted = sorted(
             (live.rowid, live.key)
             for live in stopped
-            if live.rowid > after and workflow in (None, live.workflow)
+            if live.rowid > after
+            and workflow in (None, live.workflow)
+            and (system or not live.workflow.startswith(RESERVED))
         )
         return [self.execution(key) for _, key in wanted[:limit]]
 

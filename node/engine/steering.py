@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 class Steering(Telling):
     """What is done to executions from outside, without their code having asked.
 
-    `on_started` is called with the status that an execution had before it is open, None for a
-    new one.
+    `on_started` is called with an execution's workflow and the status that it had before it is
+    open, None for a new one.
     """
 
     _families: Families
@@ -35,7 +35,7 @@ class Steering(Telling):
         *,
         commits: Commits,
         proofs: Proofs,
-        on_started: Callable[[Status | None], None],
+        on_started: Callable[[str, Status | None], None],
     ) -> None:
         super().__init__(commits=commits, proofs=proofs)
         self._on_started = on_started
@@ -111,7 +111,7 @@ class Steering(Telling):
     def reopen(self, stored: Stored, whole: Sequence[Event], cut: int) -> Live:
         """Try a closed execution again from before the event `cut`; the messages that came after
         it are told again."""
-        self._on_started(stored.status)
+        self._on_started(stored.workflow, stored.status)
         entry = Entry(stored.rowid, stored.id, Kind.REOPENED, stored.workflow, 1, cut)
         entry.head = stored.closed or 0
         at = self._commits.append(entry)

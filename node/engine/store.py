@@ -15,13 +15,19 @@ import apsw
 
 from node.engine import chain, schema
 from node.engine.errors import LogDamaged, LogInUse, LogMissing, LogRefused
-from node.engine.events import BEGINNINGS, STATUS_CODES, Event, Kind, Payload, Status
+from node.engine.events import BEGINNINGS, RESERVED, STATUS_CODES, Event, Kind, Payload, Status
 
 _KINDS: Final = {kind.value: kind for kind in Kind}
 _CODES: Final = {status: code for code, status in STATUS_CODES.items()}
 #: Up to this size an opening engine has SQLite check every page; it takes some milliseconds.
 QUICK_CHECK_BYTES: Final = 64 * 1024 * 1024
 
+#: The names of the engine's own workflows: a range of the index, which ends before the character
+#: after the full stop.
+_SYSTEM: Final = (
+    "(SELECT id FROM litefleet_name"
+    f" WHERE name >= '{RESERVED}' AND name < '{RESERVED[:-1]}{chr(ord(RESERVED[-1]) + 1)}')"
+)
 _BEGINNINGS = ", ".join(str(kind.value) for kind in sorted(BEGINNINGS))
 # From the newest event back, each row found by its key alone. Names are put in afterwards, and
 # nothing is sorted: both cost more here than everything else.
@@ -204,15 +210,24 @@ class Store:
         return _stored(rows[0]) if rows else None
 
     def page(
-        self, *, status: Status | None, workflow: str | None, after: int, limit: int
+        self,
+        *,
+        status: Status | None,
+        workflow: str | None,
+        after: int,
+        limit: int,
+        system: bool = False,
     ) -> list[Stored]:
-        """Executions in the order of their start, from the row number `after` on."""
+        """Executions in the order of their start, from the row number `after` on; those of the
+        engine's own workflows only if `system` says so."""
         where, values = ["x.id > ?"], list[Any]([after])
         if status is Status.RUNNING:
             where.append("x.closed IS NULL")
         elif status is not None:
             where.append("x.status = ?")
             values.append(_CODES[status])
+        if not system:
+            where.append(f"x.workflow NOT IN {_SYSTEM}")
         if workflow is not None:
             where.append("n.name = ?")
             values.append(workflow)
@@ -230,7 +245,11 @@ class Store:
         return int(rows[0][0] or 0)
 
     def counts(self) -> dict[int, int]:
-        rows = self._rows("SELECT status, count(*) FROM litefleet_execution GROUP BY 1")
+        """How many there are of each status, without those of the engine's own workflows."""
+        rows = self._rows(
+            "SELECT status, count(*) FROM litefleet_execution"
+            f" WHERE workflow NOT IN {_SYSTEM} GROUP BY 1"
+        )
         return dict(rows)
 
     def names(self) -> dict[str, int]:
