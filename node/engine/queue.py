@@ -82,4 +82,6 @@ class Queue:
 
 
 def _limits(concurrency: int | None, rate: Rate | None) -> Limits:
-    return Limits(concurrency) if rate is None else Limits(concurrency, rate.count, rate.milliseconds)
+    return (
+        Limits(concurrency) if rate is None else Limits(concurrency, rate.count, rate.milliseconds)
+    )

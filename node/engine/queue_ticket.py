@@ -55,6 +55,13 @@ class Ticket:
             body["partition"] = self.partition
         return {_FIELD: body}
 
+    def turn(self) -> str:
+        """What the event holds that says that it has its turn."""
+        words = {"queue": self.queue}
+        if self.partition is not None:
+            words["partition"] = self.partition
+        return json.dumps(words, separators=(",", ":"), ensure_ascii=False)
+
     def checked(self) -> Ticket:
         """Itself. Raises PayloadError for what cannot be asked for."""
         if isinstance(self.priority, bool) or not isinstance(self.priority, int):
@@ -116,5 +123,3 @@ def unbegun(events: Sequence[Event]) -> int | None:
         if event.kind is Kind.DEQUEUED:
             return number
     return None
-
-

@@ -113,7 +113,11 @@ class Reading:
         """Why an execution waits; nothing for a closed one. Raises UnknownExecution."""
         stored = self._find(id)
         live = self._executor.live.get(stored.id)
-        return [] if live is None else waits_of(live, self._executor.live, self._now())
+        return (
+            []
+            if live is None
+            else waits_of(live, self._executor.live, self._executor.queues, self._now())
+        )
 
     def archive(self, id: str) -> Archive:
         """An execution as a file that can be replayed elsewhere. Raises UnknownExecution."""
