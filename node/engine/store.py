@@ -242,16 +242,16 @@ class Store:
 
     def dequeued(self, *, since: int) -> list[tuple[str, str | None, int]]:
         """The turns that queues gave after `since` (unix ms): queue, partition and time."""
-        rows = self._rows(
+        return self._rows(
             "SELECT json_extract(e.payload, '$.queue'), json_extract(e.payload, '$.partition'),"
             " (SELECT at FROM litefleet_commit c WHERE c.sequence >= e.sequence"
             " ORDER BY c.sequence LIMIT 1) AS at FROM litefleet_event e"
-            f" WHERE e.kind = {Kind.DEQUEUED.value} AND e.sequence > (SELECT sequence"
-            " FROM litefleet_commit WHERE at <= ? ORDER BY sequence DESC LIMIT 1)"
+            f" WHERE e.kind = {Kind.DEQUEUED.value} AND e.sequence >"
+            " coalesce((SELECT sequence FROM litefleet_commit WHERE at <= ?"
+            " ORDER BY sequence DESC LIMIT 1), 0)"
             " ORDER BY e.sequence",
             (since,),
         )
-        return rows
 
     def last_rowid(self) -> int:
         rows = self._rows("SELECT max(id) FROM litefleet_execution")
