@@ -1,0 +1,38 @@
+"""What an error means for the user: a message and what to do next."""
+
+from __future__ import annotations
+
+from fleet.problem import Problem
+
+
+def problem_of(error: Exception) -> Problem:
+    """The problem that an error is; one of type `unexpected` for what should not happen."""
+    if isinstance(error, Problem):
+        return error
+    from pydantic import ValidationError
+
+    from fleet import state
+
+    if isinstance(error, state.NameTaken):
+        return Problem(
+            "name_taken",
+            f"{str(error)[0].upper()}{str(error)[1:]}.",
+            "Stop it with Ctrl-C where it runs, or start another one beside it with --name.",
+        )
+    if isinstance(error, state.BadName):
+        return Problem("bad_name", f"{error}.", "Choose another with --name.")
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return Problem("bad_value", f"{where}: {first['msg']}.")
+    if isinstance(error, OSError) and error.filename is not None:
+        return Problem(
+            "file_error",
+            f"{error.filename}: {error.strerror}.",
+            "Check that the folder exists, can be written and has space left.",
+        )
+    return Problem(
+        "unexpected",
+        f"{type(error).__name__}: {error}",
+        "This should not happen: run it again with LITEFLEET_DEBUG=1 and report what it shows.",
+    )
