@@ -89,7 +89,7 @@ class Executor(Steering):
             application.queues,
             loop=self._loop,
             now=now,
-            at=lambda: self._commits.at,
+            at=lambda: self._commits.coming,
             let_go=self._let_go,
         )
         self._on_closed = on_closed
@@ -243,7 +243,8 @@ class Executor(Steering):
             if live.history is not None:
                 live.history.clear()
             live.remember(Kind.CONTINUED, live.workflow, 1, payload, at)
-            self._introduce(live)
+            if (origin := live.origin.payload()) is not None:
+                live.remember(Kind.ORIGIN, live.workflow, 1, origin, at)
             self._turn(live, lambda: live.code.begin(at))
             while live.deferred and not live.busy:
                 live.deferred.pop(0)()
@@ -419,6 +420,9 @@ class Executor(Steering):
         event = (command.kind, command.name, command.occurrence, payload)
         at = self._commits.append(live.entry(*event, after))
         live.remember(*event, at)
+        if command.kind is Kind.CONTINUED:
+            # In the same commit: a crash after it must not forget the parent, or the queue.
+            self._introduce(live)
         if transactional and pending is not None:
             self._activities.call(live, pending)
 

@@ -18,8 +18,8 @@ class Wait:
     """One thing that an execution waits for.
 
     `kind` is queue, activity, timer, child, external, signal, condition, pause, code or nothing;
-    `name` and `occurrence` say which. `since` and `until` are unix seconds; `until` is there when time
-    alone will wake it. `wakes` says in words what will.
+    `name` and `occurrence` say which. `since` and `until` are unix seconds; `until` is there when
+    time alone will wake it. `wakes` says in words what will.
     """
 
     kind: str
