@@ -42,7 +42,7 @@ def run_up(
 
 async def _up(settings: LocalSettings, as_json: bool) -> None:
     async with LocalFleet(settings, say=console.note) as fleet:
-        state.write(settings.name, fleet.address, fleet.token)
+        state.write(settings.name, fleet.address, fleet.token, store=fleet.store_settings)
         try:
             _announce(fleet, as_json)
             with suppress(asyncio.CancelledError):

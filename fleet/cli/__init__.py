@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from fleet import console
-from fleet.cli import brake, demo, doctor, hosts, lag, tenants, up
+from fleet.cli import brake, demo, doctor, hosts, lag, restore, tenants, up, verify
 from fleet.cli.problems import problem_of
 
 app = typer.Typer(
@@ -30,6 +30,8 @@ app.command()(up.up)
 app.add_typer(tenants.app, name="tenant")
 app.add_typer(hosts.app, name="host")
 app.command()(lag.lag)
+app.command()(restore.restore)
+app.command()(verify.verify)
 app.command()(brake.resume)
 app.command()(doctor.doctor)
 

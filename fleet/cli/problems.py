@@ -11,7 +11,9 @@ def problem_of(error: Exception) -> Problem:
         return error
     from pydantic import ValidationError
 
+    from backup.errors import StoreError
     from fleet import state
+    from restore.errors import Damaged, RestoreFailed
 
     if isinstance(error, state.NameTaken):
         return Problem(
@@ -21,6 +23,22 @@ def problem_of(error: Exception) -> Problem:
         )
     if isinstance(error, state.BadName):
         return Problem("bad_name", f"{error}.", "Choose another with --name.")
+    if isinstance(error, Damaged):
+        return Problem(
+            "damaged",
+            f"{_sentence(error)}.",
+            "Nothing was changed. `litefleet verify` names the files; --at takes an earlier time, "
+            "--in-spite-of-damage the newest state before the damage.",
+        )
+    if isinstance(error, RestoreFailed):
+        return Problem("restore_failed", f"{_sentence(error)}.", "Nothing was changed.")
+    if isinstance(error, StoreError):
+        return Problem(
+            "store_error",
+            f"The store did not answer as it should: {error}.",
+            "Check that it is there and that the access key reaches the bucket: "
+            "`litefleet doctor --s3 URL` does.",
+        )
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -36,3 +54,8 @@ def problem_of(error: Exception) -> Problem:
         f"{type(error).__name__}: {error}",
         "This should not happen: run it again with LITEFLEET_DEBUG=1 and report what it shows.",
     )
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error)
+    return text[:1].upper() + text[1:]

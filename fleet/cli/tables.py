@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,3 +20,15 @@ def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
 
 def position(sequence: int | None) -> str:
     return "?" if sequence is None else str(sequence)
+
+
+def details(rows: Mapping[str, str]) -> Table:
+    """One thing: a name and a value a line."""
+    from rich.table import Table
+
+    made = Table.grid(padding=(0, 2))
+    made.add_column(style="bold")
+    made.add_column()
+    for key, value in rows.items():
+        made.add_row(key, value)
+    return made

@@ -11,7 +11,7 @@ import typer
 from fleet import DEFAULT_NAME, console
 from fleet.cli import connection
 from fleet.cli.options import Address, Json, Name
-from fleet.cli.tables import position, table
+from fleet.cli.tables import details, position, table
 from fleet.problem import Problem
 
 if TYPE_CHECKING:
@@ -138,11 +138,6 @@ def _state(view: TenantView) -> str:
 
 
 def _tenant_details(view: TenantView) -> Table:
-    from rich.table import Table
-
-    made = Table.grid(padding=(0, 2))
-    made.add_column(style="bold")
-    made.add_column()
     rows = {
         "tenant": view.name,
         "state": _state(view),
@@ -159,8 +154,7 @@ def _tenant_details(view: TenantView) -> Table:
     }
     if view.detail:
         rows["trouble"] = view.detail
-    for key, value in rows.items():
-        made.add_row(key, value)
+    made = details(rows)
     for one in view.recoveries:
         made.add_row(
             "recovery",

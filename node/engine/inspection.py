@@ -58,6 +58,16 @@ def chain_at(path: Path | str, sequence: int) -> str | None:
         return bytes(rows[0][0]).hex() if rows else None
 
 
+def committed_at(path: Path | str, sequence: int) -> float | None:
+    """When the event was committed, in unix seconds; None when it is not in this closed copy."""
+    with _opened(Path(path)) as db:
+        rows: list[Any] = db.execute(
+            "SELECT at FROM litefleet_commit WHERE sequence >= ? ORDER BY sequence LIMIT 1",
+            (sequence,),
+        ).fetchall()
+        return rows[0][0] / 1000 if rows else None
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[apsw.Connection]:
     schema.check_header(path)
