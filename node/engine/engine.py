@@ -27,6 +27,7 @@ from node.engine.executor import Executor
 from node.engine.families import check_id
 from node.engine.live import Live, Origin
 from node.engine.mail import Answer, Mail, Sent
+from node.engine.observer import Observer, Observers
 from node.engine.queues import asked
 from node.engine.reading import Reading
 from node.engine.schema import connect
@@ -43,7 +44,8 @@ class Engine(Reading):
     """Runs the executions of one log. All methods belong to the loop that called `open`.
 
     `authority` is asked right before anything leaves the node. `clock` gives unix seconds.
-    `on_commit` gets (last sequence, unix seconds) after each commit; `on_fenced` and
+    `on_commit` gets (last sequence, unix seconds) after each commit; `observer` is told of what
+    is new; `on_fenced` and
     `on_failed` are called once when the engine stops for that reason.
     """
 
@@ -58,6 +60,7 @@ class Engine(Reading):
         on_commit: Callable[[int, float], None] | None = None,
         on_fenced: Callable[[], None] | None = None,
         on_failed: Callable[[BaseException], None] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         super().__init__(config, clock)
         self.authority = authority
@@ -66,6 +69,7 @@ class Engine(Reading):
         self._on_commit = on_commit
         self._on_fenced = on_fenced
         self._on_failed = on_failed
+        self._observer = None if observer is None else Observers([observer])
         self._stopped: EngineStopped | None = None
         self._cut_short = False
 
@@ -103,6 +107,7 @@ class Engine(Reading):
                 heads=dict(heads),
                 now=self._now,
                 on_commit=self._on_commit,
+                observer=self._observer,
                 on_failed=self._failed,
             )
         except BaseException:
@@ -133,6 +138,7 @@ class Engine(Reading):
             on_started=self._started,
             on_closed=self._closed,
             on_broken=self._failed,
+            observer=self._observer,
         )
         self._mail = Mail(
             application=self._application,

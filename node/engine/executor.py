@@ -34,6 +34,7 @@ from node.engine.events import (
 from node.engine.external import execution_secret
 from node.engine.families import Families
 from node.engine.live import Answered, Ending, Live, Origin
+from node.engine.observer import Observer
 from node.engine.queue_ticket import Ticket, Turn
 from node.engine.queues import Queues
 from node.engine.run import Run
@@ -74,6 +75,7 @@ class Executor(Steering):
         on_started: Callable[[str, Status | None], None],
         on_closed: Callable[[Live, Kind], None],
         on_broken: Callable[[BaseException], None],
+        observer: Observer | None,
     ) -> None:
         super().__init__(commits=commits, proofs=proofs, on_started=on_started)
         self._application = application
@@ -94,6 +96,7 @@ class Executor(Steering):
         )
         self._on_closed = on_closed
         self._on_broken = on_broken
+        self._observer = observer
         self._timers: Timers[tuple[Live, Step]] = Timers(self._loop, now, self._due, _still_waits)
         self._activities = Activities(
             lineage=lineage,
@@ -108,6 +111,7 @@ class Executor(Steering):
             called=self._called,
             wake=self._wake,
             on_broken=on_broken,
+            observer=observer,
         )
 
     def may_have_effects(self) -> bool:
@@ -181,6 +185,8 @@ class Executor(Steering):
     def _begin(self, live: Live, kind: Kind, payload: str, head: int = 0) -> None:
         def committed(sequence: int) -> None:
             live.started = sequence
+            if self._observer is not None:
+                self._observer.execution_started(live.watched)
             if not live.committed.done():
                 live.committed.set_result(None)
 
@@ -237,6 +243,8 @@ class Executor(Steering):
             if self._stopped:
                 return
             live.continuing = live.cancelled = False
+            if self._observer is not None:
+                self._observer.execution_continued(live.watched)
             # Those with the writer are back, and the others were withdrawn.
             live.in_transaction = 0
             live.run = self._run(live.key, live.code.workflow, beginning)
@@ -263,12 +271,15 @@ class Executor(Steering):
             stored.id, stored.rowid, stored.workflow, given, beginning, Origin.of(history), begun
         )
         live.started, live.started_at = stored.started, stored.started_at
-        live.reopened = any(event.kind is Kind.REOPENED for event in whole)
+        live.reopened_at = max(
+            (event.at for event in whole if event.kind is Kind.REOPENED), default=0
+        )
         live.paused = _is_paused(beginning, history)
         live.cancelled = any(event.kind is Kind.CANCEL for event in history)
         live.committed.set_result(None)
         if turn is not None and (turn.since is None or self.knows(stored.workflow)):
-            self.queues.restored(live, turn, _since(turn, whole, live))
+            since = live.reopened_at if turn.begun is not None else live.started_at
+            self.queues.restored(live, turn, since)
         if not self.knows(stored.workflow):
             missing = UnknownWorkflow(
                 f"the application {self._application.name} has no workflow {stored.workflow!r},"
@@ -429,6 +440,8 @@ class Executor(Steering):
     def _closed(self, live: Live, kind: Kind, payload: Payload, at: int, sequence: int) -> None:
         del self.live[live.key]
         live.ended = Ending(kind, payload, at, sequence)
+        if self._observer is not None:
+            self._observer.execution_closed(live.watched, kind, payload, at)
         self._on_closed(live, kind)
         live.closed.set()
         self._refuse_answers(live, "ended")
@@ -453,6 +466,8 @@ class Executor(Steering):
     def _give_up(self, live: Live, error: EngineError) -> None:
         """Stop an execution that its code cannot continue. The log has it as open."""
         logger.error("execution %s of %s is stopped: %s", live.key, live.workflow, error)
+        if self._observer is not None:
+            self._observer.execution_stopped(live.watched, error)
         live.trouble = {**describe(error), "hint": error.hint}
         if isinstance(error, Divergence):
             live.trouble["sequence"] = error.sequence
@@ -491,12 +506,6 @@ def _still_waits(item: tuple[Live, Step]) -> bool:
 def _strict(durability: Durability) -> bool:
     # With every_commit, outcomes are logged before the code is told.
     return durability is not Durability.EVERY_COMMIT
-
-
-def _since(turn: Turn, whole: Sequence[Event], live: Live) -> int:
-    """When it began to wait for its turn, unix milliseconds."""
-    reopened = [event.at for event in whole if event.kind is Kind.REOPENED]
-    return live.started_at if turn.begun is None or not reopened else reopened[-1]
 
 
 def _is_paused(beginning: Beginning, history: Iterable[Event]) -> bool:

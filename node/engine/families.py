@@ -151,7 +151,7 @@ class Families:
         if parent is not None and (waits or parent.trouble is not None):
             parent.children.add(live.key)
             return
-        if live.reopened:
+        if live.reopened_at:
             # It goes on for its own sake.
             return
         # Its parent has ended, goes on without it, or is just ending.

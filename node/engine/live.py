@@ -11,6 +11,7 @@ from typing import Any
 from node.engine.beginning import Beginning, Post, compact
 from node.engine.durability import Durability
 from node.engine.events import Event, Kind, Payload
+from node.engine.observer import Watched
 from node.engine.queue_ticket import Ticket
 from node.engine.run import Run
 from node.engine.steps import Step
@@ -45,6 +46,8 @@ class Origin:
     step: Step = ("", 0)
     detached: bool = False
     version: str | None = None
+    trace: str | None = None
+    """The `traceparent` that the start came with."""
     ticket: Ticket | None = None
     """The queue that it was started on, if any."""
 
@@ -60,6 +63,7 @@ class Origin:
                     (name, number),
                     "detached" in body,
                     body.get("version"),
+                    body.get("trace"),
                     Ticket.of(body),
                 )
         return Origin()
@@ -72,6 +76,8 @@ class Origin:
             body |= {"detached": True} if self.detached else {}
         if self.version is not None:
             body["version"] = self.version
+        if self.trace is not None:
+            body["trace"] = self.trace
         if self.ticket is not None:
             body |= self.ticket.body()
         return compact(body) if body else None
@@ -125,8 +131,9 @@ class Live:
     """What its code is to begin from, while it waits for that in a queue."""
     early: list[tuple[str, Payload]] = field(default_factory=list)
     """The signals that came before its code began."""
-    reopened: bool = False
-    """It had ended before, and its parent may have been told."""
+    reopened_at: int = 0
+    """When it was last tried again, unix milliseconds; 0 if never. Its parent may have been told
+    of an end before."""
     ending: bool = False
     """Its end is on its way into the log, though its code had none."""
     untold: list[tuple[str, str]] = field(default_factory=list)
@@ -143,6 +150,14 @@ class Live:
         """The code of an execution that has it."""
         assert self.run is not None
         return self.run
+
+    @property
+    def watched(self) -> Watched:
+        """It, as an observer is told of it."""
+        origin = self.origin
+        return Watched(
+            self.key, self.workflow, self.started_at, self.reopened_at, origin.trace, origin.parent
+        )
 
     @property
     def busy(self) -> bool:
