@@ -73,6 +73,11 @@ class Commits:
         return self._next().at
 
     @property
+    def coming(self) -> int:
+        """What `at` would be, though nothing is to be committed yet."""
+        return max(self._now(), self._at) if self._batch is None else self._batch.at
+
+    @property
     def at_rest(self) -> bool:
         """Whether everything that was appended is committed."""
         return self._batch is None and self._writing is None

@@ -207,6 +207,7 @@ class _Verifier:
         for past, step_back in stack:
             if past.sequence < cut:
                 fresh.stand(past, step_back)
+        fresh.wait_again()
         fresh.last = event.sequence
         return fresh
 

@@ -240,6 +240,19 @@ class Store:
         rows = self._rows(f"{_EXECUTION} WHERE x.closed IS NULL ORDER BY x.id")
         return [_stored(row) for row in rows]
 
+    def dequeued(self, *, since: int) -> list[tuple[str, str | None, int]]:
+        """The turns that queues gave after `since` (unix ms): queue, partition and time."""
+        return self._rows(
+            "SELECT json_extract(e.payload, '$.queue'), json_extract(e.payload, '$.partition'),"
+            " (SELECT at FROM litefleet_commit c WHERE c.sequence >= e.sequence"
+            " ORDER BY c.sequence LIMIT 1) AS at FROM litefleet_event e"
+            f" WHERE e.kind = {Kind.DEQUEUED.value} AND e.sequence >"
+            " coalesce((SELECT sequence FROM litefleet_commit WHERE at <= ?"
+            " ORDER BY sequence DESC LIMIT 1), 0)"
+            " ORDER BY e.sequence",
+            (since,),
+        )
+
     def last_rowid(self) -> int:
         rows = self._rows("SELECT max(id) FROM litefleet_execution")
         return int(rows[0][0] or 0)
