@@ -63,3 +63,8 @@ def epochs(tenant: str) -> str:
 def epoch(tenant: str, number: int) -> str:
     """The prefix of one epoch's Litestream replica; written by one owner only, never reused."""
     return f"tenants/{tenant}/epochs/{number:08d}/"
+
+
+def lineage(tenant: str, number: int) -> str:
+    """What is known of an epoch that became active: where it came from."""
+    return f"tenants/{tenant}/lineage/{number:08d}.json"

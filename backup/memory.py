@@ -36,6 +36,9 @@ class MemoryStore:
         self._leave(lost, key)
         return Stored(body, _etag(body))
 
+    def get_part(self, key: str, start: int, length: int) -> bytes:
+        return self.get(key).body[start : start + length]
+
     def put(
         self, key: str, body: bytes, *, if_match: str | None = None, if_none_match: bool = False
     ) -> str:

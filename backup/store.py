@@ -67,6 +67,12 @@ class ObjectStore(Protocol):
     def get(self, key: str) -> Stored:
         """Read an object, never from a cache. Raises `NotFound` if there is none."""
 
+    def get_part(self, key: str, start: int, length: int) -> bytes:
+        """At most ``length`` bytes of an object from ``start``; fewer where it ends, none beyond.
+
+        Raises `NotFound` if there is no such object.
+        """
+
     def put(
         self, key: str, body: bytes, *, if_match: str | None = None, if_none_match: bool = False
     ) -> str:
@@ -131,6 +137,22 @@ class S3Store:
         def read() -> Stored:
             answer = self._client.get_object(Bucket=self._bucket, Key=self._root + key)
             return Stored(answer["Body"].read(), answer["ETag"])
+
+        return self._read(key, read)
+
+    def get_part(self, key: str, start: int, length: int) -> bytes:
+        def read() -> bytes:
+            try:
+                answer = self._client.get_object(
+                    Bucket=self._bucket,
+                    Key=self._root + key,
+                    Range=f"bytes={start}-{start + length - 1}",
+                )
+            except botocore.exceptions.ClientError as error:
+                if error.response.get("Error", {}).get("Code") in ("InvalidRange", "416"):
+                    return b""
+                raise
+            return answer["Body"].read()
 
         return self._read(key, read)
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
-from rich.console import Console, RenderableType
+from rich.console import Console
 
 from fleet.problem import Problem
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from rich.console import RenderableType
 
 out = Console(highlight=False)
 """Results for people."""
@@ -21,13 +24,13 @@ err = Console(stderr=True, highlight=False)
 
 def print_json(value: BaseModel | Mapping[str, Any] | Sequence[BaseModel]) -> None:
     """One JSON document on stdout, as it is: no colours, no wrapping."""
-    if isinstance(value, BaseModel):
-        text = value.model_dump_json(indent=2)
-    elif isinstance(value, Mapping):
+    if isinstance(value, Mapping):
         text = json.dumps(value, indent=2)
-    else:
+    elif isinstance(value, Sequence):
         items = [item.model_dump(mode="json") for item in value]
         text = json.dumps({"items": items}, indent=2)
+    else:
+        text = value.model_dump_json(indent=2)
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 

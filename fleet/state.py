@@ -18,7 +18,8 @@ from pathlib import Path
 import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-DEFAULT_NAME = "default"
+from backup.settings import REVEAL, StoreSettings
+from fleet import DEFAULT_NAME
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 
@@ -27,7 +28,8 @@ class RunningFleet(BaseModel):
     """A fleet that answers on this machine.
 
     `pid` and `born` (the process's creation time, UNIX seconds) name the process
-    that runs it: a number alone could be another process by now.
+    that runs it: a number alone could be another process by now. `store` is where its
+    bucket is, for what must work without the coordinator.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -37,6 +39,7 @@ class RunningFleet(BaseModel):
     token: str
     pid: int
     born: float
+    store: StoreSettings | None = None
 
     @property
     def alive(self) -> bool:
@@ -96,17 +99,29 @@ def _is_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
-def write(name: str, address: str, token: str, folder: Path | None = None) -> Path:
+def write(
+    name: str,
+    address: str,
+    token: str,
+    folder: Path | None = None,
+    *,
+    store: StoreSettings | None = None,
+) -> Path:
     """Record this process's fleet. Raises NameTaken, BadName and OSError.
 
     Written whole to a temporary file first: a reader never sees half a record,
-    and the token is never in a file that others can read.
+    and no secret is ever in a file that others can read.
     """
     path = path_of(name, folder)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     me = psutil.Process()
     record = RunningFleet(
-        name=name, address=address, token=token, pid=me.pid, born=me.create_time()
+        name=name,
+        address=address,
+        token=token,
+        pid=me.pid,
+        born=me.create_time(),
+        store=store,
     )
     with _locked(path.parent):
         taken = read(name, folder)
@@ -115,7 +130,7 @@ def write(name: str, address: str, token: str, folder: Path | None = None) -> Pa
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{name}-")
         try:
             with os.fdopen(descriptor, "w") as file:
-                file.write(record.model_dump_json(indent=2) + "\n")
+                file.write(record.model_dump_json(indent=2, context=REVEAL) + "\n")
             os.replace(temporary, path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from backup.settings import StoreSettings
-from fleet import console, state
+from fleet import DEFAULT_NAME, console, state
 from fleet.interrupt import Interrupted, run
 from fleet.local import LocalFleet, LocalSettings
 
@@ -42,7 +42,7 @@ def run_up(
 
 async def _up(settings: LocalSettings, as_json: bool) -> None:
     async with LocalFleet(settings, say=console.note) as fleet:
-        state.write(settings.name, fleet.address, fleet.token)
+        state.write(settings.name, fleet.address, fleet.token, store=fleet.store_settings)
         try:
             _announce(fleet, as_json)
             with suppress(asyncio.CancelledError):
@@ -69,7 +69,7 @@ def _announce(fleet: LocalFleet, as_json: bool) -> None:
             }
         )
         return
-    option = "" if fleet.settings.name == state.DEFAULT_NAME else f" --name {fleet.settings.name}"
+    option = "" if fleet.settings.name == DEFAULT_NAME else f" --name {fleet.settings.name}"
     console.note(f"the fleet is up at {fleet.address} with {len(fleet.hosts)} hosts")
     console.note(f"in another terminal: litefleet tenant create first --app YOUR_MODULE{option}")
     console.note("Ctrl-C stops it")

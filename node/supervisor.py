@@ -148,7 +148,14 @@ class Supervisor:
         self._watchdog.stop()
 
     async def _take_over_and_serve(self) -> None:
-        takeover = Takeover(self._order, self._store, check_restored, adopt_tail, self._incident)
+        takeover = Takeover(
+            self._order,
+            self._store,
+            check_restored,
+            adopt_tail,
+            self._incident,
+            wall_clock=self._clock,
+        )
         self._set(NodeState.RESTORING)
         claim = self._claim = await takeover.claim()
         record = claim.record

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from backup import keys, ownership, records
+from backup import keys, lineage, ownership, records
 from backup.errors import Precondition, StoreError
+from backup.lineage import EpochRecord
 from backup.litestream.sidecar import Sidecar, SidecarFailed
 from backup.ownership import NotAllowed, Owner, OwnerRecord
 from backup.records import Versioned
@@ -58,12 +59,14 @@ class Takeover:
         adopt_tail: Callable[[Path, Path, OwnerRecord], str],
         say: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ):
         """
         Args:
             check_log: reads a restored log's own invariants and whose it is; raises `Damaged`.
             adopt_tail: puts a local log in the restored one's place if it goes on from it.
             say: told what was done about a local log.
+            wall_clock: unix seconds, for the history that people go back in.
         """
         self._order = order
         self._store = store
@@ -71,7 +74,9 @@ class Takeover:
         self._adopt_tail = adopt_tail
         self._say = say
         self._clock = clock
+        self._wall_clock = wall_clock
         self._owner = Owner(host=order.host, incarnation=order.incarnation)
+        self._parent_txid = 0
         self.phases = Phases()
 
     async def claim(self) -> Claim:
@@ -118,7 +123,7 @@ class Takeover:
         fetched_from = record.parent.epoch
         began = self._clock()
         floor = max(record.floor_txid, self._order.floor_txid)
-        await fetch(
+        restored = await fetch(
             self._store,
             self._order.store.reached_with(self._order.sidecar),
             record.tenant,
@@ -127,6 +132,7 @@ class Takeover:
             database,
         )
         fetched = self._clock()
+        self._parent_txid = restored.txid
         await asyncio.to_thread(verify.integrity, database)
         tail = self._order.tail
         if tail is not None and tail.epoch == fetched_from:
@@ -177,12 +183,26 @@ class Takeover:
             await asyncio.sleep(0.02)
 
     async def activate(self, claim: Claim) -> Claim:
-        """Step 5: compare-and-swap to ``active``.
+        """Step 5: compare-and-swap to ``active``, with where the epoch came from written before.
 
         Raises:
             Superseded: another claim came in between.
-            StoreError: the store did not settle the write.
+            StoreError: the store did not settle a write.
         """
+        record = claim.record
+        await asyncio.to_thread(
+            lineage.write,
+            self._store,
+            EpochRecord(
+                tenant=record.tenant,
+                lineage=record.lineage,
+                epoch=record.epoch,
+                parent=record.parent.epoch if record.parent else None,
+                parent_txid=self._parent_txid,
+                host=record.host,
+                began_at=self._wall_clock(),
+            ),
+        )
         return await transition(
             self._store,
             claim,

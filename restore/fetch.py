@@ -40,9 +40,11 @@ async def settled_plan(
     tenant: str,
     epoch: int,
     floor: int,
+    txid: int | None = None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Plan:
-    """List an epoch until its chain is unbroken and reaches ``floor``.
+    """List an epoch until its chain is unbroken and reaches ``floor``; with ``txid``, as far as
+    that and exactly to it.
 
     Raises:
         Damaged: it stays gapped, short or empty.
@@ -50,7 +52,9 @@ async def settled_plan(
     """
     for attempt in range(RELISTS):
         found = await asyncio.to_thread(list_epoch, store, tenant, epoch)
-        missing = found.missing(floor)
+        if txid is not None:
+            found = found.up_to(txid)
+        missing = found.missing(floor if txid is None else txid)
         if missing is None:
             return found
         if attempt < RELISTS - 1:
@@ -65,11 +69,13 @@ async def fetch(
     epoch: int,
     floor: int,
     database: Path,
+    txid: int | None = None,
 ) -> Fetched:
-    """Restore the newest state of an epoch to ``database``, in a folder that holds no other.
+    """Restore an epoch's state at ``txid`` to ``database``, in a folder that holds no other.
 
-    There is no fixed cut: a zombie's compaction can make one unreachable, and everything that was
-    acknowledged was in the bucket before the takeover's first step.
+    Without ``txid`` it is the newest, and that is what a takeover asks for: there is no fixed cut,
+    since a zombie's compaction can make one unreachable, and everything that was acknowledged was
+    in the bucket before the takeover's first step.
 
     Raises:
         Damaged: the bucket does not lead to all that it must hold.
@@ -81,22 +87,24 @@ async def fetch(
         raise RestoreFailed(f"{database.parent} is not empty; a restore needs a fresh folder")
     database.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
     began = time.monotonic()
-    found = await settled_plan(store, tenant, epoch, floor)
+    found = await settled_plan(store, tenant, epoch, floor, txid)
     listed = time.monotonic()
     try:
-        txid = await _litestream_restore(sidecar_store, keys.epoch(tenant, epoch), database)
+        reached = await _litestream_restore(
+            sidecar_store, keys.epoch(tenant, epoch), database, txid
+        )
     except RestoreFailed:
         # If the store is away, refuses these credentials, or has changed meanwhile, this says so:
         # only what is left, with the list whole and readable, is a failure of the content.
-        await settled_plan(store, tenant, epoch, floor)
+        await settled_plan(store, tenant, epoch, floor, txid)
         await asyncio.to_thread(_read_one, sidecar_store, tenant, epoch, found)
         raise
-    if txid < found.reachable:
+    if reached < found.reachable or (txid is not None and reached != txid):
         raise RestoreFailed(
-            f"litestream restored {tenant} to {txid} of epoch {epoch}, but the list reaches "
+            f"litestream restored {tenant} to {reached} of epoch {epoch}, but the list reaches "
             f"{found.reachable}"
         )
-    return Fetched(database, txid, found, listed - began, time.monotonic() - listed)
+    return Fetched(database, reached, found, listed - began, time.monotonic() - listed)
 
 
 def _read_one(sidecar_store: StoreSettings, tenant: str, epoch: int, found: Plan) -> None:
@@ -105,7 +113,9 @@ def _read_one(sidecar_store: StoreSettings, tenant: str, epoch: int, found: Plan
     S3Store(sidecar_store).get(keys.epoch(tenant, epoch) + smallest.name)
 
 
-async def _litestream_restore(store: StoreSettings, prefix: str, database: Path) -> int:
+async def _litestream_restore(
+    store: StoreSettings, prefix: str, database: Path, txid: int | None
+) -> int:
     # The database must be named by a configuration for the endpoint to be settable.
     settings = config.for_epoch(store, prefix, database, database.parent / "unused.sock")
     path = database.parent.parent / f".restore-{database.parent.name}.yml"
@@ -117,6 +127,7 @@ async def _litestream_restore(store: StoreSettings, prefix: str, database: Path)
             "-config",
             str(path),
             "-json",
+            *(["-txid", f"{txid:016x}"] if txid is not None else []),
             "-o",
             str(database),
             str(database),

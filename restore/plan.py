@@ -60,6 +60,37 @@ class Plan:
         """Size of all files together."""
         return sum(file.size for file in self.files)
 
+    def up_to(self, txid: int) -> Plan:
+        """What leads to ``txid`` at most: without the files that go beyond it."""
+        return plan(file for file in self.files if file.high <= txid)
+
+    @property
+    def chain(self) -> tuple[LtxFile, ...]:
+        """The files that lead to ``reachable``: the newest snapshot and what follows on it, the
+        longest run first. Litestream chooses for itself; this tells what it has to fetch."""
+        snapshots = [f for f in self.files if f.level == SNAPSHOT_LEVEL and f.low == 1]
+        found = [max(snapshots, key=lambda file: file.high)] if snapshots else []
+        at = found[0].high if found else 0
+        while at < self.reachable:
+            following = [f for f in self.files if f.low <= at + 1 and f.high > at]
+            found.append(max(following, key=lambda file: (file.high, file.level)))
+            at = found[-1].high
+        return tuple(found)
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """Every position that can be restored exactly, oldest first."""
+        ends, reached, at = sorted({file.high for file in self.files}), [], 0
+        by_end: dict[int, int] = {}
+        for file in self.files:
+            by_end[file.high] = min(file.low, by_end.get(file.high, file.low))
+        # A file's end can be restored when what is before it can, without any longer file.
+        for end in ends:
+            if by_end[end] <= at + 1:
+                at = end
+                reached.append(end)
+        return tuple(reached)
+
     def missing(self, floor: int) -> str | None:
         """Why this plan does not lead to ``floor`` and to all that is there; None if it does."""
         if self.empty:

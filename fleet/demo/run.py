@@ -41,8 +41,9 @@ from fleet.local import LocalFleet, LocalSettings, launch, until
 from fleet.machine import Machine
 from fleet.problem import Problem
 from fleet.views import Durability, Recovery, TenantView
+from node.engine.inspection import committed_at
 from restore.errors import Damaged, RestoreFailed
-from restore.latest import restore_latest
+from restore.moment import Now, restore
 
 APP = "examples.documents.app"
 WORKFLOW = "digest"
@@ -321,7 +322,7 @@ class _Demo:
         for tenant in self._tenants:
             into = self._folder / "restored" / tenant
             try:
-                done = await restore_latest(store, tenant, into, lambda path: path)
+                done = await restore(store, tenant, Now(), into, lambda path: path, committed_at)
                 database = done.fetched.database
                 logs[tenant] = await asyncio.to_thread(read_log, database, EFFECT_STEP)
                 rows[tenant] = await asyncio.to_thread(read_rows, database, TABLE, COLUMNS, ())

@@ -17,7 +17,7 @@ import apsw
 from fleet.demo.facts import Effect, Event, Execution, Row
 from node.engine.context import idempotency_key
 from node.engine.errors import EngineError
-from node.engine.events import Kind
+from node.engine.events import RESERVED, Kind
 from node.engine.inspection import events_of, inspect_log
 
 LOG_NAME = "log.db"
@@ -54,6 +54,7 @@ def read_log(path: Path, effect_step: str) -> Log:
     events: list[Event] = []
     drafts: dict[str, _Draft] = {}
     effects: dict[str, list[str]] = {}
+    own: set[str] = set()
     for event in events_of(path):
         at = event.at / 1000
         events.append(
@@ -66,7 +67,12 @@ def read_log(path: Path, effect_step: str) -> Log:
                 at=at,
             )
         )
-        if event.kind is Kind.STARTED:
+        if event.kind is Kind.STARTED and event.name.startswith(RESERVED):
+            # The engine's own workflows are nothing that anybody has asked for.
+            own.add(event.execution)
+        elif event.execution in own:
+            continue
+        elif event.kind is Kind.STARTED:
             drafts[event.execution] = _Draft(event.sequence, at)
         elif event.kind in _CLOSED:
             draft = drafts[event.execution]

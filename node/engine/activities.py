@@ -8,6 +8,7 @@ import json
 import logging
 from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from random import Random
 from typing import Any, Final, cast
@@ -20,6 +21,7 @@ from node.engine.durability import Durability, Proofs, effective
 from node.engine.errors import EngineStopped, Interrupted
 from node.engine.events import Kind, Payload
 from node.engine.live import Live
+from node.engine.observer import Observer, Watch
 from node.engine.pulse import Pulse
 from node.engine.steps import Pending
 from node.engine.writer import Call, WriterTransaction
@@ -29,7 +31,8 @@ logger = logging.getLogger(__name__)
 #: Seconds between two looks whether effects are allowed again.
 AUTHORITY_PAUSE: Final = 0.2
 
-Resolve = Callable[[Live, Kind, Pending, Payload], None]
+Committed = Callable[[int], None]
+Resolve = Callable[[Live, Kind, Pending, Payload, Committed | None], None]
 Called = Callable[[Live, Pending, Kind, Payload, int], None]
 Wake = Callable[[Live, Pending], None]
 
@@ -37,7 +40,8 @@ Wake = Callable[[Live, Pending], None]
 class Activities:
     """Runs the activities of open executions.
 
-    `resolve` is given the outcome of an activity, to be logged and told; `called` the outcome
+    `resolve` is given the outcome of an activity, to be logged and told, and what to call with
+    its sequence (0 when it comes too late); `called` the outcome
     of a transactional one, which is in the log already; `wake` an activity that is to be
     launched again at its `retry_at`. `on_broken` hears of a mistake of ours.
     """
@@ -57,6 +61,7 @@ class Activities:
         called: Called,
         wake: Wake,
         on_broken: Callable[[BaseException], None],
+        observer: Observer | None,
     ) -> None:
         self._lineage = lineage
         self._floor = floor
@@ -70,10 +75,12 @@ class Activities:
         self._called = called
         self._wake = wake
         self._on_broken = on_broken
+        self._observer = observer
         self._loop = asyncio.get_running_loop()
         self._stopped = False
         self._context = contextvars.copy_context()
         self._running: set[asyncio.Task[Any]] = set()
+        self._telling: set[asyncio.Task[None]] = set()
 
     def stop(self) -> None:
         """No attempt starts from here on."""
@@ -104,7 +111,7 @@ class Activities:
             self._wake(live, current)
         elif _activity(current).transactional:
             self.call(live, current)
-        elif live.paused:
+        elif live.still:
             live.held.append(partial(self.launch, live, current))
         else:
             # What set this off can be another attempt, whose context variables are its own.
@@ -125,7 +132,7 @@ class Activities:
             f"the engine's process crashed {crashes} times while it ran, and it may be why"
         )
         payload = failure_payload(error, pending.progress.failures + crashes)
-        self._resolve(live, Kind.STEP_FAILED, pending, payload)
+        self._resolve(live, Kind.STEP_FAILED, pending, payload, None)
 
     def _wanted(self, live: Live, pending: Pending) -> Pending | None:
         """The step as the code knows it now, None when it no longer waits for it."""
@@ -141,43 +148,73 @@ class Activities:
         activity = _activity(pending)
         progress = pending.progress
         level = effective(self._floor, live.code.workflow.durability, activity.durability)
+        watch: Watch | None = None
         try:
             if level is not Durability.ASYNC:
                 await self._proofs.wait(progress.sequence)
-            while not live.paused:
+            while not live.still:
+                info = self._info(live, pending, self._pulse(live, pending))
+                may_start = partial(self._may_start, live)
+                if self._observer is not None:
+                    watch = self._watch(self._observer, live, info)
+                    may_start = partial(self._may_start, live, watch)
                 outcome = await attempt(
                     activity,
                     cast(str, pending.payload),
-                    self._info(live, pending, self._pulse(live, pending)),
+                    info,
                     self._threads,
-                    lambda: not live.paused and self.may_have_effects(),
+                    may_start,
                     random=self._random,
                     now=self._now,
                 )
                 if outcome is None:
                     await asyncio.sleep(AUTHORITY_PAUSE)
                 elif outcome.kind is Kind.STEP_RETRY:
-                    self._log_retry(live, pending, outcome)
+                    self._log_retry(live, pending, outcome, watch)
                     return
                 else:
-                    self._over(live, pending, outcome)
+                    self._over(live, pending, outcome, watch)
                     return
             live.held.append(partial(self.launch, live, pending))
         except EngineStopped:
             return
+        except asyncio.CancelledError:
+            if watch is not None and watch.began and not self._stopped:
+                self._end_when_settled(watch)
+            raise
         except Exception as error:
             # Not the activity's failure but ours: nobody else would ever see it.
             logger.exception("running %s of %s broke the engine", pending.name, live.key)
             self._on_broken(error)
 
-    def _over(self, live: Live, pending: Pending, outcome: Outcome) -> None:
+    def _may_start(self, live: Live, watch: Watch | None = None) -> bool:
+        if live.still or not self.may_have_effects():
+            return False
+        return watch is None or watch.begin()
+
+    def _watch(self, observer: Observer, live: Live, info: ActivityInfo) -> Watch:
+        return Watch(observer, live.watched, info, self._now, lambda: self._stopped)
+
+    def _end_when_settled(self, watch: Watch) -> None:
+        tell = watch.ended(Kind.STEP_CANCELLED, None)
+
+        async def settled() -> None:
+            with suppress(EngineStopped):
+                tell(await self._commits.settled())
+
+        task = self._loop.create_task(settled())
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    def _over(self, live: Live, pending: Pending, outcome: Outcome, watch: Watch | None) -> None:
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._running.discard(task)
         # The workflow's code, which hears of it now, runs in tasks of its own, and a task is
         # not entered from within another.
         _leave_task(self._loop, task)
         try:
-            self._resolve(live, outcome.kind, pending, outcome.payload)
+            told = None if watch is None else watch.ended(outcome.kind, outcome.payload)
+            self._resolve(live, outcome.kind, pending, outcome.payload, told)
             if not self._running:
                 # Nobody is left who could have something for the same commit.
                 self._commits.flush()
@@ -204,12 +241,19 @@ class Activities:
             pulse=pulse,
         )
 
-    def _log_retry(self, live: Live, pending: Pending, outcome: Outcome) -> None:
+    def _log_retry(
+        self, live: Live, pending: Pending, outcome: Outcome, watch: Watch | None
+    ) -> None:
         """The next attempt waits for its time once this one's failure is in the log."""
         if self._wanted(live, pending) is None:
             return
+        told = None
+        if watch is not None:
+            told = watch.ended(outcome.kind, outcome.payload, outcome.retry_at)
 
         def committed(sequence: int) -> None:
+            if told is not None:
+                told(sequence)
             self.launch(live, pending)
 
         self._commits.append(live.entry(outcome.kind, *pending.step, outcome.payload, committed))
@@ -229,26 +273,40 @@ class Activities:
         current = self._wanted(live, pending)
         if current is None:
             return
-        if live.paused:
+        if live.still:
             live.held.append(partial(self.call, live, pending))
             return
         info = self._info(live, current)
         activity = _activity(current)
         payload = cast(str, current.payload)
 
+        watch = None if self._observer is None else self._watch(self._observer, live, info)
+
         def perform(transaction: WriterTransaction) -> tuple[Kind, Payload]:
+            if watch is not None:
+                watch.begin(aloud=False)
             outcome = attempt_in_transaction(
                 activity, payload, info, transaction, random=self._random, now=self._now
             )
+            if watch is not None:
+                watch.ended(outcome.kind, outcome.payload, outcome.retry_at)
             return outcome.kind, outcome.payload
 
         live.in_transaction += 1
-        after = partial(self._performed, live, current)
+        after = partial(self._performed, live, current, watch)
         self._commits.call(Call(live.rowid, live.key, *current.step, perform, after))
 
     def _performed(
-        self, live: Live, pending: Pending, kind: Kind, payload: Payload, at: int
+        self,
+        live: Live,
+        pending: Pending,
+        watch: Watch | None,
+        kind: Kind,
+        payload: Payload,
+        at: int,
     ) -> None:
+        if watch is not None:
+            watch.tell()
         current = self._wanted(live, pending)
         if current is not None and kind is Kind.STEP_RETRY:
             failure = json.loads(cast(str, payload))

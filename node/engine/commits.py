@@ -13,6 +13,7 @@ import apsw
 
 from node.engine.errors import EngineStopped
 from node.engine.events import Kind, Payload
+from node.engine.observer import Observer
 from node.engine.seals import End
 from node.engine.writer import Batch, Call, Entry, Writer
 
@@ -24,7 +25,7 @@ class Commits:
 
     `now` gives unix milliseconds. `on_commit` gets (last sequence, unix seconds) after each
     commit; `on_failed` is called once if the log cannot be written, and nothing is written
-    after that.
+    after that. `observer` is told of each commit.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Commits:
         now: Callable[[], int],
         on_commit: Callable[[int, float], None] | None,
         on_failed: Callable[[BaseException], None],
+        observer: Observer | None = None,
     ) -> None:
         self.sequence = tail.sequence
         """The newest committed event."""
@@ -45,6 +47,7 @@ class Commits:
         self._loop = asyncio.get_running_loop()
         self._now = now
         self._on_commit = on_commit
+        self._observer = observer
         self._on_failed = on_failed
         self._at = tail.at
         self._batch: Batch | None = None
@@ -68,6 +71,11 @@ class Commits:
     def at(self) -> int:
         """The time of the next commit, unix milliseconds; it never goes back."""
         return self._next().at
+
+    @property
+    def coming(self) -> int:
+        """What `at` would be, though nothing is to be committed yet."""
+        return max(self._now(), self._at) if self._batch is None else self._batch.at
 
     @property
     def at_rest(self) -> bool:
@@ -172,6 +180,8 @@ class Commits:
         self._writing = None
         self.sequence = batch.last
         self.committed_at = batch.at / 1000
+        if self._observer is not None:
+            self._observer.committed(batch.last - batch.first + 1, batch.took)
         self._observed()
         try:
             self._tell(batch)

@@ -11,6 +11,7 @@ from random import Random, SystemRandom
 from typing import Any, Final, Self
 
 from node.engine import collection, guard
+from node.engine.builtins import extended
 from node.engine.commits import Commits
 from node.engine.config import EngineConfig
 from node.engine.control import Control
@@ -21,11 +22,13 @@ from node.engine.errors import (
     ExecutionConflict,
     UnknownWorkflow,
 )
-from node.engine.events import CLOSED_STATUS, STATUS_CODES, Kind, Payload, Reuse, Status
+from node.engine.events import CLOSED_STATUS, RESERVED, STATUS_CODES, Kind, Payload, Reuse, Status
 from node.engine.executor import Executor
 from node.engine.families import check_id
-from node.engine.live import Live
+from node.engine.live import Live, Origin
 from node.engine.mail import Answer, Mail, Sent
+from node.engine.observer import Observer, Observers
+from node.engine.queues import asked
 from node.engine.reading import Reading
 from node.engine.schema import connect
 from node.engine.store import Store
@@ -41,7 +44,8 @@ class Engine(Reading):
     """Runs the executions of one log. All methods belong to the loop that called `open`.
 
     `authority` is asked right before anything leaves the node. `clock` gives unix seconds.
-    `on_commit` gets (last sequence, unix seconds) after each commit; `on_fenced` and
+    `on_commit` gets (last sequence, unix seconds) after each commit; `observer` is told of what
+    is new; `on_fenced` and
     `on_failed` are called once when the engine stops for that reason.
     """
 
@@ -56,6 +60,7 @@ class Engine(Reading):
         on_commit: Callable[[int, float], None] | None = None,
         on_fenced: Callable[[], None] | None = None,
         on_failed: Callable[[BaseException], None] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         super().__init__(config, clock)
         self.authority = authority
@@ -64,6 +69,7 @@ class Engine(Reading):
         self._on_commit = on_commit
         self._on_fenced = on_fenced
         self._on_failed = on_failed
+        self._observer = None if observer is None else Observers([observer])
         self._stopped: EngineStopped | None = None
         self._cut_short = False
 
@@ -101,6 +107,7 @@ class Engine(Reading):
                 heads=dict(heads),
                 now=self._now,
                 on_commit=self._on_commit,
+                observer=self._observer,
                 on_failed=self._failed,
             )
         except BaseException:
@@ -110,8 +117,9 @@ class Engine(Reading):
         self._proofs = Proofs(
             self._barrier, committed=lambda: self._commits.sequence, on_fenced=self._fenced
         )
+        self._application = extended(config.application, self)
         self._executor = Executor(
-            application=config.application,
+            application=self._application,
             tenant=config.tenant,
             lineage=config.lineage,
             floor=config.durability,
@@ -130,9 +138,10 @@ class Engine(Reading):
             on_started=self._started,
             on_closed=self._closed,
             on_broken=self._failed,
+            observer=self._observer,
         )
         self._mail = Mail(
-            application=config.application,
+            application=self._application,
             executor=self._executor,
             store=store,
             commits=self._commits,
@@ -146,7 +155,13 @@ class Engine(Reading):
                 self._executor.restore(stored, store.history(stored.id, heads[stored.rowid]))
                 if number % REPLAYS_AT_ONCE == 0:
                     await asyncio.sleep(0)
-            self._executor.recover()
+            self._executor.recover(self._begun())
+
+    def _begun(self) -> list[tuple[str, str | None, int]]:
+        """The turns that executions got, as far back as any queue's rate counts."""
+        queues = self._application.queues.values()
+        per = max((max(q.limits.per, q.partition_limits.per) for q in queues), default=0)
+        return self._store.dequeued(since=self._now() - per) if per else []
 
     def _refuse_unprovable(self) -> None:
         if self._barrier is not None:
@@ -198,11 +213,15 @@ class Engine(Reading):
             self._on_failed(error)
 
     def _closed(self, live: Live, kind: Kind) -> None:
+        if live.workflow.startswith(RESERVED):
+            return
         self._counts[Status.RUNNING] -= 1
         self._counts[CLOSED_STATUS[kind]] += 1
 
-    def _started(self, before: Status | None) -> None:
+    def _started(self, workflow: str, before: Status | None) -> None:
         """An execution is open now, which was closed like this, or was not there."""
+        if workflow.startswith(RESERVED):
+            return
         self._counts[Status.RUNNING] += 1
         if before is not None:
             self._counts[before] -= 1
@@ -222,22 +241,36 @@ class Engine(Reading):
         *,
         id: str | None = None,
         reuse: Reuse = Reuse.EXISTING,
+        queue: str | None = None,
+        priority: int = 0,
+        dedup: str | None = None,
+        partition: str | None = None,
+        system: bool = False,
     ) -> Started:
-        """Start an execution; committed when this returns.
+        """Start an execution; committed when this returns. `system` is for a workflow of the
+        engine's own.
 
         The same id with the same workflow and input gives the existing execution, unless `reuse`
         says otherwise; its steps then go on being counted, so that none has the idempotency key
-        of an earlier one. Raises
+        of an earlier one.
+
+        On a `queue`, or on the workflow's own, it waits for its turn: the smaller `priority`
+        first. While an execution of that queue with the same `dedup` key is open, that one is
+        given. `partition` says whose limits count beside the queue's. Raises UnknownQueue,
+        DuplicateRefused,
         UnknownWorkflow, PayloadError, PayloadTooLarge, ExecutionConflict, EngineStopped.
         """
         self._refuse_when_stopped()
-        definition = self.config.application.workflows.get(workflow)
+        known_ones = self._application if system else self.config.application
+        definition = known_ones.workflows.get(workflow)
         if definition is None:
             known = ", ".join(sorted(self.config.application.workflows))
             raise UnknownWorkflow(f"no workflow {workflow!r}; there are: {known}")
         payload = definition.codec.start(input)
         key = f"{self._random.getrandbits(64):016x}" if id is None else id
         check_id(key)
+        ticket = asked(definition.queue, queue, priority=priority, dedup=dedup, partition=partition)
+        origin = None if ticket is None else Origin(ticket=self._executor.queues.admit(ticket))
         live = self._executor.live.get(key)
         unknown = live is not None or self._commits.lacks(key)
         stored = None if unknown else self._store.find(key)
@@ -246,15 +279,20 @@ class Engine(Reading):
             await asyncio.shield(live.committed)
             stored = self._find(key)
         if stored is not None and stored.workflow == workflow:
-            again = await self.control.reuse(stored, payload, reuse)
+            again = await self.control.reuse(stored, payload, reuse, origin)
             if again is not None:
                 await asyncio.shield(again.committed)
                 return Started(self.execution(key), True)
         if stored is not None:
             _refuse_other(key, (stored.workflow, stored.input), (workflow, payload))
             return Started(self._view(stored), False)
+        if live is None and ticket is not None:
+            other = self._executor.queues.duplicate(ticket)
+            if other is not None:
+                await asyncio.shield(other.committed)
+                return Started(self.execution(other.key), False)
         if live is None:
-            live = self._executor.begin(key, workflow, payload)
+            live = self._executor.begin(key, workflow, payload, origin)
         _refuse_other(key, (live.workflow, live.payload), (workflow, payload))
         await asyncio.shield(live.committed)
         # What this call has not begun itself may be open again in memory before it is in the log.

@@ -57,6 +57,16 @@ def chain_at(path: Path | str, sequence: int) -> str | None:
         return None if end is None else bytes(end.chain).hex()
 
 
+def committed_at(path: Path | str, sequence: int) -> float | None:
+    """When the event was committed, in unix seconds; None when it is not in this closed copy."""
+    with _opened(Path(path)) as db:
+        rows: list[Any] = db.execute(
+            "SELECT at FROM litefleet_commit WHERE sequence >= ? ORDER BY sequence LIMIT 1",
+            (sequence,),
+        ).fetchall()
+        return rows[0][0] / 1000 if rows else None
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[apsw.Connection]:
     schema.check_header(path)
@@ -206,6 +216,7 @@ class _Verifier:
         for past, step_back in stack:
             if past.sequence < cut:
                 fresh.stand(past, step_back)
+        fresh.wait_again()
         fresh.last = event.sequence
         return fresh
 

@@ -9,7 +9,7 @@ from node.engine.commits import Commits
 from node.engine.config import EngineConfig
 from node.engine.durability import Proofs
 from node.engine.errors import EngineStopped, UnknownExecution
-from node.engine.events import STATUS_CODES, Event, Status
+from node.engine.events import RESERVED, STATUS_CODES, Event, Status
 from node.engine.executor import Executor
 from node.engine.store import Store, Stored
 from node.engine.views import ExecutionView, view_of
@@ -55,10 +55,15 @@ class Reading:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Executions by status. Diverged ones count as running too: the log has them open."""
+        """Executions by status, without those of the engine's own workflows. Diverged ones count
+        as running too: the log has them open."""
         counts = {status.value: count for status, count in self._counts.items()}
-        stopped = (live.trouble is not None for live in self._executor.live.values())
-        return {**counts, Status.DIVERGED.value: sum(stopped)}
+        stopped = (
+            live.trouble is not None and not live.workflow.startswith(RESERVED)
+            for live in self._executor.live.values()
+        )
+        queued = len(self._executor.queues.waiting)
+        return {**counts, Status.QUEUED.value: queued, Status.DIVERGED.value: sum(stopped)}
 
     def bookmark(self, sequence: int) -> str:
         """`epoch:sequence`."""
@@ -75,17 +80,30 @@ class Reading:
         workflow: str | None = None,
         after: int = 0,
         limit: int = 100,
+        system: bool = False,
     ) -> list[ExecutionView]:
-        """A page of executions in the order of their start, after the row number `after`."""
+        """A page of executions in the order of their start, after the row number `after`.
+
+        Those of the engine's own workflows are left out unless `system` says otherwise, or
+        `workflow` names one.
+        """
+        system = system or (workflow or "").startswith(RESERVED)
         store = self._reading()
-        if status is not Status.DIVERGED:
-            found = store.page(status=status, workflow=workflow, after=after, limit=limit)
+        if status not in (Status.DIVERGED, Status.QUEUED):
+            found = store.page(
+                status=status, workflow=workflow, after=after, limit=limit, system=system
+            )
             return [self._view(stored) for stored in found]
-        stopped = [live for live in self._executor.live.values() if live.trouble is not None]
+        if status is Status.QUEUED:
+            found_live = self._executor.queues.waiting
+        else:
+            found_live = [live for live in self._executor.live.values() if live.trouble is not None]
         wanted = sorted(
             (live.rowid, live.key)
-            for live in stopped
-            if live.rowid > after and workflow in (None, live.workflow)
+            for live in found_live
+            if live.rowid > after
+            and workflow in (None, live.workflow)
+            and (system or not live.workflow.startswith(RESERVED))
         )
         return [self.execution(key) for _, key in wanted[:limit]]
 
@@ -99,7 +117,11 @@ class Reading:
         """Why an execution waits; nothing for a closed one. Raises UnknownExecution."""
         stored = self._find(id)
         live = self._executor.live.get(stored.id)
-        return [] if live is None else waits_of(live, self._executor.live, self._now())
+        return (
+            []
+            if live is None
+            else waits_of(live, self._executor.live, self._executor.queues, self._now())
+        )
 
     def archive(self, id: str) -> Archive:
         """An execution as a file that can be replayed elsewhere. Raises UnknownExecution."""

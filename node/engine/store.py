@@ -15,7 +15,7 @@ import apsw
 
 from node.engine import chain, schema, seals
 from node.engine.errors import LogDamaged, LogInUse, LogMissing, LogRefused
-from node.engine.events import BEGINNINGS, STATUS_CODES, Event, Kind, Payload, Status
+from node.engine.events import BEGINNINGS, RESERVED, STATUS_CODES, Event, Kind, Payload, Status
 from node.engine.seals import End
 
 _KINDS: Final = {kind.value: kind for kind in Kind}
@@ -23,6 +23,12 @@ _CODES: Final = {status: code for code, status in STATUS_CODES.items()}
 #: Up to this size an opening engine has SQLite check every page; it takes some milliseconds.
 QUICK_CHECK_BYTES: Final = 64 * 1024 * 1024
 
+#: The names of the engine's own workflows: a range of the index, which ends before the character
+#: after the full stop.
+_SYSTEM: Final = (
+    "(SELECT id FROM litefleet_name"
+    f" WHERE name >= '{RESERVED}' AND name < '{RESERVED[:-1]}{chr(ord(RESERVED[-1]) + 1)}')"
+)
 _BEGINNINGS = ", ".join(str(kind.value) for kind in sorted(BEGINNINGS))
 # From the newest event back, each row found by its key alone. Names are put in afterwards, and
 # nothing is sorted: both cost more here than everything else.
@@ -198,15 +204,24 @@ class Store:
         return _stored(rows[0]) if rows else None
 
     def page(
-        self, *, status: Status | None, workflow: str | None, after: int, limit: int
+        self,
+        *,
+        status: Status | None,
+        workflow: str | None,
+        after: int,
+        limit: int,
+        system: bool = False,
     ) -> list[Stored]:
-        """Executions in the order of their start, from the row number `after` on."""
+        """Executions in the order of their start, from the row number `after` on; those of the
+        engine's own workflows only if `system` says so."""
         where, values = ["x.id > ?"], list[Any]([after])
         if status is Status.RUNNING:
             where.append("x.closed IS NULL")
         elif status is not None:
             where.append("x.status = ?")
             values.append(_CODES[status])
+        if not system:
+            where.append(f"x.workflow NOT IN {_SYSTEM}")
         if workflow is not None:
             where.append("n.name = ?")
             values.append(workflow)
@@ -219,12 +234,29 @@ class Store:
         rows = self._rows(f"{_EXECUTION} WHERE x.closed IS NULL ORDER BY x.id")
         return [_stored(row) for row in rows]
 
+    def dequeued(self, *, since: int) -> list[tuple[str, str | None, int]]:
+        """The turns that queues gave after `since` (unix ms): queue, partition and time."""
+        return self._rows(
+            "SELECT json_extract(e.payload, '$.queue'), json_extract(e.payload, '$.partition'),"
+            " (SELECT at FROM litefleet_commit c WHERE c.sequence >= e.sequence"
+            " ORDER BY c.sequence LIMIT 1) AS at FROM litefleet_event e"
+            f" WHERE e.kind = {Kind.DEQUEUED.value} AND e.sequence >"
+            " coalesce((SELECT sequence FROM litefleet_commit WHERE at <= ?"
+            " ORDER BY sequence DESC LIMIT 1), 0)"
+            " ORDER BY e.sequence",
+            (since,),
+        )
+
     def last_rowid(self) -> int:
         rows = self._rows("SELECT max(id) FROM litefleet_execution")
         return int(rows[0][0] or 0)
 
     def counts(self) -> dict[int, int]:
-        rows = self._rows("SELECT status, count(*) FROM litefleet_execution GROUP BY 1")
+        """How many there are of each status, without those of the engine's own workflows."""
+        rows = self._rows(
+            "SELECT status, count(*) FROM litefleet_execution"
+            f" WHERE workflow NOT IN {_SYSTEM} GROUP BY 1"
+        )
         return dict(rows)
 
     def names(self) -> dict[str, int]:

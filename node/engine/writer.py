@@ -98,6 +98,8 @@ class Batch:
     calls: list[Call] = field(default_factory=list)
     first: int = 0
     last: int = 0
+    took: float = 0.0
+    """Seconds that the file took to be synced."""
 
 
 class WriterTransaction:
@@ -288,7 +290,8 @@ class Writer:
                 )
             begun = self._timer()
             db.execute("COMMIT")
-            self._pace += _NEWEST * (self._timer() - begun - self._pace)
+            batch.took = self._timer() - begun
+            self._pace += _NEWEST * (batch.took - self._pace)
         except BaseException:
             if db.in_transaction:
                 with suppress(apsw.Error):

@@ -59,6 +59,30 @@ def test_a_fleet_for_an_afternoon(
     assert lag["tenant"] == "first"
     _json(user, "resume")
 
+    eventually(
+        lambda: _json(user, "verify")["items"][0]["whole"],
+        "a chain in the bucket that is whole",
+        60,
+    )
+    plan = _json(user, "restore", "first", "--dry-run")
+    assert (plan["tenant"], plan["epoch"], plan["missing"]) == ("first", 1, None)
+    to = user.folder / "first.db"
+    done = _json(user, "restore", "first", "--to", str(to))
+    assert done["bookmark"].startswith("1:")
+    assert to.read_bytes().startswith(b"SQLite format 3")
+    assert [path.name for path in user.folder.glob(".first.db*")] == []
+    for arguments, type in (
+        (("restore", "first", "--to", str(to)), "exists"),
+        (("restore", "first"), "no_file"),
+        (("restore", "first", "--to", str(user.folder / "x"), "--at", "soon"), "bad_moment"),
+        (("restore", "first", "--to", str(user.folder / "x"), "--at", "9d-ago"), "restore_failed"),
+        (("restore", "nobody", "--to", str(user.folder / "x")), "restore_failed"),
+        (("verify", "nobody"), "restore_failed"),
+    ):
+        refused = _json(user, *arguments, code=1)
+        assert (refused["error"]["type"], bool(refused["error"]["hint"])) == (type, True)
+    assert not (user.folder / "x").exists()
+
     second = user.run("up", timeout=60)
     assert second.returncode == 1
     assert "--name" in second.stderr

@@ -61,6 +61,15 @@ def test_read_after_write(store: ObjectStore) -> None:
     assert store.get("a/b").body == b"two"
 
 
+def test_read_a_part(store: ObjectStore) -> None:
+    store.put("k", b"0123456789")
+    assert store.get_part("k", 0, 3) == b"012"
+    assert store.get_part("k", 8, 5) == b"89"
+    assert store.get_part("k", 10, 5) == b""
+    with pytest.raises(NotFound):
+        store.get_part("nothing", 0, 1)
+
+
 def test_what_is_not_there(store: ObjectStore) -> None:
     with pytest.raises(NotFound):
         store.get("nothing")

@@ -1,6 +1,7 @@
 """A process that opens a log, drives a scenario, and may kill itself after some commits.
 
-Arguments: the folder, the module with APP and `drive(engine)`, after how many commits to die
+Arguments: the folder, the module with APP, `drive(engine)` and perhaps
+OBSERVER, after how many commits to die
 (0: never), and cached, forced or every_commit.
 """
 
@@ -38,7 +39,8 @@ async def main(folder: Path, module: str, die_after: int, mode: str) -> None:
         forced_replay=mode == "forced",
         durability=Durability.EVERY_COMMIT if mode == "every_commit" else Durability.ASYNC,
     )
-    async with Engine(config, on_commit=on_commit, barrier=Proves()) as engine:
+    observer = getattr(scenario, "OBSERVER", None)
+    async with Engine(config, on_commit=on_commit, barrier=Proves(), observer=observer) as engine:
         await scenario.drive(engine)
 
 

@@ -18,7 +18,16 @@ from node.engine.events import CLOSING
 from node.engine.inspection import LogSummary, chain_at, events_of, inspect_log
 
 ROOT = Path(__file__).parents[3]
-FIELDS = {"barrier", "authority", "clock", "on_commit", "on_fenced", "on_failed", "random"}
+FIELDS = {
+    "barrier",
+    "authority",
+    "clock",
+    "on_commit",
+    "on_fenced",
+    "on_failed",
+    "random",
+    "observer",
+}
 
 
 class Proves:

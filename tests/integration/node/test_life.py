@@ -19,9 +19,9 @@ from backup import keys, ownership, records
 from backup.lease import boottime
 from backup.ownership import Owner, OwnerRecord, OwnerState
 from backup.store import S3Store
-from node.engine.inspection import inspect_log
+from node.engine.inspection import LogSummary, committed_at, inspect_log
 from node.order import NodeState, NodeStatus, Tail
-from restore.latest import restore_latest
+from restore.moment import Now, Restored, restore
 from restore.plan import list_epoch
 
 from .conftest import Scenario, TestHost, TestNode, all_gone
@@ -39,6 +39,11 @@ def kept(database: Path) -> list[int]:
         return [int(row[0]) for row in connection.execute("SELECT number FROM kept ORDER BY 1")]
     finally:
         connection.close()
+
+
+async def newest(host: TestHost) -> Restored[LogSummary]:
+    """What the bucket holds of the tenant, verified."""
+    return await restore(host.settings, "t", Now(), host.data / "copy", inspect_log, committed_at)
 
 
 def test_a_lost_node_goes_on_elsewhere_from_its_last_step(on_host: OnHost) -> None:
@@ -75,7 +80,7 @@ def test_a_lost_node_goes_on_elsewhere_from_its_last_step(on_host: OnHost) -> No
             OwnerState.RELEASED,
             reached,
         )
-        latest = await restore_latest(host.settings, "t", host.data / "copy", inspect_log)
+        latest = await newest(host)
         assert latest.checked.executions["completed"] == 1
         assert kept(latest.fetched.database) == list(range(20))
 
@@ -291,7 +296,7 @@ def test_engines_killed_in_the_middle_of_commits_leave_the_replica_whole(on_host
         assert not [text for text in status.incidents if "not proven" in text]
         await node.remote.drain()
         assert (await node.ended()).state is NodeState.RELEASED
-        latest = await restore_latest(host.settings, "t", host.data / "copy", inspect_log)
+        latest = await newest(host)
         assert latest.checked == inspect_log(node.folder / "data" / "log.db")
         assert latest.checked.executions["completed"] == 16
 
@@ -317,7 +322,7 @@ def test_a_dead_sidecar_is_restarted_in_its_epoch(on_host: OnHost) -> None:
         assert await node.result("two") == 2
         await node.remote.drain()
         assert (await node.ended()).state is NodeState.RELEASED
-        latest = await restore_latest(host.settings, "t", host.data / "copy", inspect_log)
+        latest = await newest(host)
         assert latest.checked.executions["completed"] == 2
 
     on_host(scenario)

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from fleet import cli
+from fleet.cli import connection
 from fleet.client import Client
 
 TENANT = {
@@ -93,7 +94,9 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         if connected:
             transport = httpx.MockTransport(coordinator)
             monkeypatch.setattr(
-                cli, "connect", lambda *_: Client("http://fleet", "token", transport=transport)
+                connection,
+                "connect",
+                lambda *_: Client("http://fleet", "token", transport=transport),
             )
         monkeypatch.setattr(sys, "argv", ["litefleet", *arguments])
         code = 0
@@ -241,7 +244,7 @@ def test_the_unexpected_is_one_message_unless_asked_for_more(  # type: ignore[no
     def fail(*_: object) -> Client:
         raise RuntimeError("a [surprise]")
 
-    monkeypatch.setattr(cli, "connect", fail)
+    monkeypatch.setattr(connection, "connect", fail)
     ran = run("lag", connected=False)
     assert ran.code == 1
     assert "RuntimeError: a [surprise]" in ran.err

@@ -1,0 +1,64 @@
+"""The way from the options to the fleet that they name."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from fleet.problem import Problem
+
+if TYPE_CHECKING:
+    from backup.settings import StoreSettings
+    from fleet.client import Client
+
+
+def connect(name: str, address: str | None) -> Client:
+    """A client for the fleet that the options name. Raises Problem when there is none."""
+    from fleet import state
+    from fleet.client import Client
+
+    if address is not None:
+        token = os.environ.get("LITEFLEET_TOKEN")
+        if not token:
+            raise Problem(
+                "no_token",
+                "An address was given, but no token.",
+                "Set LITEFLEET_TOKEN to the coordinator's token.",
+            )
+        return Client(address, token)
+    running = state.read(name)
+    if running is not None:
+        return Client(running.address, running.token)
+    others = [one.name for one in state.running()]
+    if others:
+        raise Problem(
+            "no_fleet",
+            f"No fleet named {name!r} is running on this machine.",
+            f"These are: {', '.join(others)} (choose one with --name).",
+        )
+    raise Problem(
+        "no_fleet",
+        "No fleet is running on this machine.",
+        "Start one with `litefleet up`, or name one with LITEFLEET_ADDRESS and LITEFLEET_TOKEN.",
+    )
+
+
+def bucket_of(name: str, s3: str | None, bucket: str, region: str) -> StoreSettings:
+    """Where the fleet's bucket is: what works without the coordinator goes there itself.
+
+    Raises Problem when it is not known.
+    """
+    from fleet import state
+    from fleet.external import external_store
+
+    if s3 is not None:
+        state.path_of(name)
+        return external_store(s3, bucket, region, name)
+    running = state.read(name)
+    if running is not None and running.store is not None:
+        return running.store
+    raise Problem(
+        "no_store",
+        f"No fleet named {name!r} is running on this machine, so its bucket is not known.",
+        "Name the store with --s3, --bucket and --name; the access key comes from the environment.",
+    )

@@ -1,0 +1,124 @@
+"""A tenant's past as one file, for people: what it would take, and what it became."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pydantic import BaseModel
+
+from backup.settings import StoreSettings
+from backup.store import S3Store
+from fleet.problem import Problem
+from node.engine.errors import LogRefused
+from node.engine.inspection import LogSummary, committed_at, inspect_log
+from restore.errors import Damaged
+from restore.moment import AtBookmark, Choice, Moment, choose, restore
+
+
+class PlannedRestore(BaseModel):
+    """What a restore would take. `at` is when that state was taken, in unix seconds; `missing`
+    tells of damage after it, None where the chain is whole."""
+
+    tenant: str
+    lineage: str
+    epoch: int
+    txid: int
+    at: float
+    files: int
+    bytes: int
+    missing: str | None
+
+
+class FinishedRestore(PlannedRestore):
+    """What was restored. `bookmark` is its last log event, committed at `committed_at` (unix
+    seconds); `seconds` is what it took."""
+
+    database: str
+    bookmark: str
+    committed_at: float | None
+    executions: dict[str, int]
+    seconds: float
+
+
+def plan_past(settings: StoreSettings, tenant: str, moment: Moment) -> PlannedRestore:
+    """Look what a restore would take; only lists and headers are read.
+
+    Raises Problem for a bookmark, and what `restore.moment.choose` does.
+    """
+    if isinstance(moment, AtBookmark):
+        raise Problem(
+            "no_plan",
+            "Where a bookmark is can only be told from the log itself, so a plan needs a restore.",
+            "Run it without --dry-run, or ask for a time.",
+        )
+    return PlannedRestore(**_chosen(choose(S3Store(settings), tenant, moment)))
+
+
+def bring_past(
+    settings: StoreSettings,
+    tenant: str,
+    moment: Moment,
+    to: Path,
+    *,
+    in_spite_of_damage: bool,
+    say: Callable[[str], None],
+) -> FinishedRestore:
+    """Restore a tenant's past to the file `to`, verified; the tenant itself is not touched.
+
+    Raises Problem where something is at `to`, and what `restore.moment.restore` does.
+    """
+    if to.exists():
+        raise Problem("exists", f"{to} exists.", "Name a file that does not; nothing was changed.")
+    if not to.parent.is_dir():
+        raise Problem("no_folder", f"There is no folder {to.parent}.", "Make it first.")
+    began = time.monotonic()
+    # Beside its place, so that it gets there in one step: a file at `to` is a whole one.
+    with TemporaryDirectory(prefix=f".{to.name}-", dir=to.parent) as aside:
+        done = asyncio.run(
+            restore(
+                settings,
+                tenant,
+                moment,
+                Path(aside) / "restored",
+                _inspect,
+                committed_at,
+                in_spite_of_damage=in_spite_of_damage,
+                say=say,
+            )
+        )
+        done.fetched.database.rename(to)
+    log = done.checked
+    return FinishedRestore(
+        **_chosen(done.choice),
+        database=str(to),
+        bookmark=f"{done.choice.epoch}:{log.sequence}",
+        committed_at=log.last_commit_at,
+        executions=log.executions,
+        seconds=time.monotonic() - began,
+    )
+
+
+def _inspect(database: Path) -> LogSummary:
+    try:
+        return inspect_log(database)
+    except LogRefused as error:
+        raise Damaged(f"what was restored is not whole: {error}") from error
+
+
+def _chosen(choice: Choice) -> dict[str, Any]:
+    owner = choice.history.owner
+    return {
+        "tenant": owner.tenant,
+        "lineage": owner.lineage,
+        "epoch": choice.epoch,
+        "txid": choice.txid,
+        "at": choice.at,
+        "files": len(choice.files),
+        "bytes": choice.bytes,
+        "missing": choice.missing,
+    }
