@@ -14,7 +14,7 @@ import apsw
 from node.engine.errors import EngineStopped
 from node.engine.events import Kind, Payload
 from node.engine.observer import Observer
-from node.engine.store import Tail
+from node.engine.seals import End
 from node.engine.writer import Batch, Call, Entry, Writer
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class Commits:
     def __init__(
         self,
         db: apsw.Connection,
-        tail: Tail,
+        tail: End,
         *,
         names: dict[str, int],
         heads: dict[int, int],
