@@ -115,7 +115,7 @@ class Activities:
             self._wake(live, current)
         elif _activity(current).transactional:
             self.call(live, current)
-        elif live.paused:
+        elif live.still:
             live.held.append(partial(self.launch, live, current))
         else:
             # What set this off can be another attempt, whose context variables are its own.
@@ -157,7 +157,7 @@ class Activities:
         try:
             if level is not Durability.ASYNC:
                 await self._proofs.wait(progress.sequence)
-            while not live.paused:
+            while not live.still:
                 info = self._info(live, pending, self._pulse(live, pending))
                 may_start = partial(self._may_start, live)
                 if self._observer is not None:
@@ -193,7 +193,7 @@ class Activities:
             self._on_broken(error)
 
     def _may_start(self, live: Live, watch: Watch | None = None) -> bool:
-        if live.paused or not self.may_have_effects():
+        if live.still or not self.may_have_effects():
             return False
         return watch is None or watch.begin()
 
@@ -278,7 +278,7 @@ class Activities:
         current = self._wanted(live, pending)
         if current is None:
             return
-        if live.paused:
+        if live.still:
             live.held.append(partial(self.call, live, pending))
             return
         info = self._info(live, current)

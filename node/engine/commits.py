@@ -14,7 +14,7 @@ import apsw
 from node.engine.errors import EngineStopped
 from node.engine.events import Kind, Payload
 from node.engine.observer import Observer
-from node.engine.store import Tail
+from node.engine.seals import End
 from node.engine.writer import Batch, Call, Entry, Writer
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class Commits:
     def __init__(
         self,
         db: apsw.Connection,
-        tail: Tail,
+        tail: End,
         *,
         names: dict[str, int],
         heads: dict[int, int],
@@ -71,6 +71,11 @@ class Commits:
     def at(self) -> int:
         """The time of the next commit, unix milliseconds; it never goes back."""
         return self._next().at
+
+    @property
+    def coming(self) -> int:
+        """What `at` would be, though nothing is to be committed yet."""
+        return max(self._now(), self._at) if self._batch is None else self._batch.at
 
     @property
     def at_rest(self) -> bool:

@@ -26,9 +26,10 @@ from node.engine.errors import (
 from node.engine.events import CLOSED_STATUS, RESERVED, STATUS_CODES, Kind, Payload, Reuse, Status
 from node.engine.executor import Executor
 from node.engine.families import check_id
-from node.engine.live import Live
+from node.engine.live import Live, Origin
 from node.engine.mail import Answer, Mail, Sent
 from node.engine.observer import Observer, Observers
+from node.engine.queues import asked
 from node.engine.reading import Reading
 from node.engine.schema import connect
 from node.engine.store import Store
@@ -158,7 +159,13 @@ class Engine(Reading):
                 self._executor.restore(stored, store.history(stored.id, heads[stored.rowid]))
                 if number % REPLAYS_AT_ONCE == 0:
                     await asyncio.sleep(0)
-            self._executor.recover()
+            self._executor.recover(self._begun())
+
+    def _begun(self) -> list[tuple[str, str | None, int]]:
+        """The turns that executions got, as far back as any queue's rate counts."""
+        queues = self._application.queues.values()
+        per = max((max(q.limits.per, q.partition_limits.per) for q in queues), default=0)
+        return self._store.dequeued(since=self._now() - per) if per else []
 
     def _refuse_unprovable(self) -> None:
         if self._barrier is not None:
@@ -267,6 +274,10 @@ class Engine(Reading):
         *,
         id: str | None = None,
         reuse: Reuse = Reuse.EXISTING,
+        queue: str | None = None,
+        priority: int = 0,
+        dedup: str | None = None,
+        partition: str | None = None,
         system: bool = False,
     ) -> Started:
         """Start an execution; committed when this returns. `system` is for a workflow of the
@@ -274,7 +285,12 @@ class Engine(Reading):
 
         The same id with the same workflow and input gives the existing execution, unless `reuse`
         says otherwise; its steps then go on being counted, so that none has the idempotency key
-        of an earlier one. Raises
+        of an earlier one.
+
+        On a `queue`, or on the workflow's own, it waits for its turn: the smaller `priority`
+        first. While an execution of that queue with the same `dedup` key is open, that one is
+        given. `partition` says whose limits count beside the queue's. Raises UnknownQueue,
+        DuplicateRefused,
         UnknownWorkflow, PayloadError, PayloadTooLarge, ExecutionConflict, EngineStopped.
         """
         self._refuse_when_stopped()
@@ -286,6 +302,8 @@ class Engine(Reading):
         payload = definition.codec.start(input)
         key = f"{self._random.getrandbits(64):016x}" if id is None else id
         check_id(key)
+        ticket = asked(definition.queue, queue, priority=priority, dedup=dedup, partition=partition)
+        origin = None if ticket is None else Origin(ticket=self._executor.queues.admit(ticket))
         live = self._executor.live.get(key)
         unknown = live is not None or self._commits.lacks(key)
         stored = None if unknown else self._store.find(key)
@@ -294,15 +312,20 @@ class Engine(Reading):
             await asyncio.shield(live.committed)
             stored = self._find(key)
         if stored is not None and stored.workflow == workflow:
-            again = await self.control.reuse(stored, payload, reuse)
+            again = await self.control.reuse(stored, payload, reuse, origin)
             if again is not None:
                 await asyncio.shield(again.committed)
                 return Started(self.execution(key), True)
         if stored is not None:
             _refuse_other(key, (stored.workflow, stored.input), (workflow, payload))
             return Started(self._view(stored), False)
+        if live is None and ticket is not None:
+            other = self._executor.queues.duplicate(ticket)
+            if other is not None:
+                await asyncio.shield(other.committed)
+                return Started(self.execution(other.key), False)
         if live is None:
-            live = self._executor.begin(key, workflow, payload)
+            live = self._executor.begin(key, workflow, payload, origin)
         _refuse_other(key, (live.workflow, live.payload), (workflow, payload))
         await asyncio.shield(live.committed)
         # What this call has not begun itself may be open again in memory before it is in the log.

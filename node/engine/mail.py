@@ -17,6 +17,7 @@ from node.engine.errors import (
     PayloadError,
     QueryFailed,
     UnknownExecution,
+    UnknownHandler,
     UpdateFailed,
 )
 from node.engine.events import UPDATE_ENDS, Event, Kind, letter
@@ -71,7 +72,8 @@ class Mail:
 
         def prepare() -> tuple[int, str]:
             self._refuse_duplicate(live, Kind.SIGNAL, name, key)
-            live.code.messages.check_signal(name, text)
+            if live.run is not None:
+                live.run.messages.check_signal(name, text)
             return live.post.add(Kind.SIGNAL, name, key), letter(text, key)
 
         try:
@@ -93,7 +95,9 @@ class Mail:
 
         def prepare() -> tuple[int, str]:
             self._refuse_duplicate(live, Kind.UPDATE, name, key)
-            text = live.code.messages.admit(name, values)
+            if live.run is None:
+                raise UnknownHandler(f"execution {id!r} is queued, and its code has not begun")
+            text = live.run.messages.admit(name, values)
             number = live.post.add(Kind.UPDATE, name, key)
             live.answers[name, number] = answered
             return number, letter(text, key)
