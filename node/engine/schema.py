@@ -24,7 +24,7 @@ from node.engine.events import (
     UPDATE_ENDS,
     Kind,
 )
-from node.engine.seals import time_of
+from node.engine.seals import TIMES, time_of
 
 #: "LtFl". Says that a SQLite file is a log of ours.
 APPLICATION_ID: Final = 0x4C74466C
@@ -187,7 +187,7 @@ def create(path: Path, *, tenant: str, lineage: str, genesis_at: int, chain: byt
     try:
         db.execute("PRAGMA synchronous=FULL")
         with db:
-            db.execute(_TABLES + _TURNS + _LIVES + _VIEWS)
+            db.execute(_TABLES + _TURNS + _LIVES + TIMES + _VIEWS)
             db.execute(
                 "INSERT INTO litefleet_meta VALUES"
                 " ('tenant', ?), ('lineage', ?), ('genesis_at', ?)",
@@ -238,7 +238,7 @@ def migrate(path: Path) -> None:
                 if version < 2:
                     db.execute(_LIVES)
                     db.execute(_SECRET, (token_hex(32),))
-                db.execute(_SEALS + _TURNS + _VIEWS)
+                db.execute(_SEALS + _TURNS + TIMES + _VIEWS)
                 db.execute(f"PRAGMA user_version={VERSION}")
             db.execute("COMMIT")
         except BaseException:
