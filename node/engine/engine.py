@@ -28,6 +28,7 @@ from node.engine.families import check_id
 from node.engine.live import Live, Origin
 from node.engine.mail import Answer, Mail, Sent
 from node.engine.observer import Observer, Observers
+from node.engine.queue_control import QueueControl
 from node.engine.queues import asked
 from node.engine.reading import Reading
 from node.engine.schema import connect
@@ -147,6 +148,7 @@ class Engine(Reading):
             commits=self._commits,
         )
         self.control = Control(executor=self._executor, store=store, commits=self._commits)
+        self.queues = QueueControl(self, self._executor.queues)
         for code, count in store.counts().items():
             self._counts[STATUS_CODES[code]] = count
         self._opened = True
