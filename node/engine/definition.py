@@ -181,6 +181,11 @@ class Workflow(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         return self.function(*args, **kwargs)
 
+    @property
+    def given_id(self) -> str | None:
+        """The execution id that `with_id` chose."""
+        return self._id
+
     def with_id(self, id: str) -> Workflow[P, R]:
         """The same workflow, whose next `child` or `detach` has this execution id."""
         twin = copy(self)

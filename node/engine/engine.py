@@ -11,6 +11,7 @@ from random import Random, SystemRandom
 from typing import Any, Final, Self
 
 from node.engine import collection, guard
+from node.engine.activities import StandIn
 from node.engine.builtins import extended
 from node.engine.commits import Commits
 from node.engine.config import EngineConfig
@@ -46,8 +47,8 @@ class Engine(Reading):
 
     `authority` is asked right before anything leaves the node. `clock` gives unix seconds.
     `on_commit` gets (last sequence, unix seconds) after each commit; `observer` is told of what
-    is new; `on_fenced` and
-    `on_failed` are called once when the engine stops for that reason.
+    is new; `on_fenced` and `on_failed` are called once when the engine stops for that reason.
+    `stand_in`, for tests, gives what is run in the place of an activity.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Engine(Reading):
         on_commit: Callable[[int, float], None] | None = None,
         on_fenced: Callable[[], None] | None = None,
         on_failed: Callable[[BaseException], None] | None = None,
+        stand_in: StandIn | None = None,
         observer: Observer | None = None,
     ) -> None:
         super().__init__(config, clock)
@@ -70,6 +72,7 @@ class Engine(Reading):
         self._on_commit = on_commit
         self._on_fenced = on_fenced
         self._on_failed = on_failed
+        self._stand_in = stand_in
         self._observer = None if observer is None else Observers([observer])
         self._stopped: EngineStopped | None = None
         self._cut_short = False
@@ -139,6 +142,7 @@ class Engine(Reading):
             on_started=self._started,
             on_closed=self._closed,
             on_broken=self._failed,
+            stand_in=self._stand_in,
             observer=self._observer,
         )
         self._mail = Mail(
@@ -190,6 +194,35 @@ class Engine(Reading):
         self._executor.refuse_uncommitted(EngineStopped("the engine is closed"))
         await self._proofs.close()
         self._store.close(gracefully=not self._cut_short)
+
+    def cut_off(self) -> None:
+        """Stop as a killed process does, for tests: nothing more is committed, and nobody is
+        told what was. Its files are closed by `close`."""
+        self._commits.cut_off()
+        self._abandon(EngineStopped("the engine was cut off"))
+
+    @property
+    def running(self) -> bool:
+        """Whether it is open and was not stopped by anything."""
+        return self._opened and self._stopped is None
+
+    # Time -------------------------------------------------------------------------------------
+
+    @property
+    def next_wake(self) -> float | None:
+        """When time alone makes something happen next, in unix seconds: a timer or the next
+        attempt of an activity. None when there is no such thing."""
+        wake = self._executor.next_wake
+        return None if wake is None else wake / 1000
+
+    def at_rest(self, hanging: int = 0) -> bool:
+        """Whether all is committed and proven, and no attempt of an activity runs but `hanging`
+        ones: only time or a message will make something happen."""
+        return self._executor.at_rest(hanging)
+
+    def look_at_clock(self) -> None:
+        """Fire the timers that are due. For a clock that jumps; any other is looked at in time."""
+        self._executor.look_at_clock()
 
     def _stop(self, reason: EngineStopped) -> None:
         self._stopped = self._stopped or reason

@@ -9,7 +9,7 @@ from functools import partial
 from random import Random
 from typing import Any, cast
 
-from node.engine.activities import Activities
+from node.engine.activities import Activities, StandIn
 from node.engine.application import Application
 from node.engine.beginning import KEYS, Beginning, Post, standing
 from node.engine.commits import Commits
@@ -75,6 +75,7 @@ class Executor(Steering):
         on_started: Callable[[str, Status | None], None],
         on_closed: Callable[[Live, Kind], None],
         on_broken: Callable[[BaseException], None],
+        stand_in: StandIn | None,
         observer: Observer | None,
     ) -> None:
         super().__init__(commits=commits, proofs=proofs, on_started=on_started)
@@ -112,6 +113,7 @@ class Executor(Steering):
             called=self._called,
             wake=self._wake,
             on_broken=on_broken,
+            stand_in=stand_in,
             observer=observer,
         )
 
@@ -119,11 +121,12 @@ class Executor(Steering):
         """Whether anything may leave the node now."""
         return self._activities.may_have_effects()
 
-    @property
-    def at_rest(self) -> bool:
-        """Whether nothing runs: only time or a message can make something happen."""
-        return self._commits.at_rest and not (
-            self._activities.running or self._proofs.asking or self._later
+    def at_rest(self, hanging: int) -> bool:
+        """Whether nothing runs but `hanging` attempts."""
+        return (
+            self._commits.at_rest
+            and self._activities.running <= hanging
+            and not (self._proofs.asking or self._later)
         )
 
     @property

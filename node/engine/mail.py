@@ -77,7 +77,7 @@ class Mail:
             return live.post.add(Kind.SIGNAL, name, key), letter(text, key)
 
         try:
-            return Sent(True, await self._post(live, Kind.SIGNAL, name, prepare))
+            return Sent(True, await self._post(live, Kind.SIGNAL, name, key, prepare))
         except _Duplicate:
             return Sent(False, await self._commits.settled())
 
@@ -103,7 +103,7 @@ class Mail:
             return number, letter(text, key)
 
         try:
-            await self._post(live, Kind.UPDATE, name, prepare)
+            await self._post(live, Kind.UPDATE, name, key, prepare)
         except _Duplicate as known:
             number = known.number
             await self._commits.settled()
@@ -183,13 +183,19 @@ class Mail:
         raise ExecutionClosed(f"execution {id!r} has ended")
 
     async def _post(
-        self, live: Live, kind: Kind, name: str, prepare: Callable[[], tuple[int, str]]
+        self,
+        live: Live,
+        kind: Kind,
+        name: str,
+        key: str | None,
+        prepare: Callable[[], tuple[int, str]],
     ) -> int:
         try:
             return await self._executor.post(live, kind, name, prepare)
         except ExecutionClosed:
             # Its end may not be in the log yet, and the answer must not be taken back.
             await self._commits.settled()
+            self._refuse_duplicate(live, kind, name, key)
             raise
 
     @staticmethod
