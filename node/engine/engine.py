@@ -210,8 +210,8 @@ class Engine(Reading):
 
     @property
     def next_wake(self) -> float | None:
-        """When time alone makes something happen next, in unix seconds: a timer or the next
-        attempt of an activity. None when there is no such thing."""
+        """When time alone makes something happen next, in unix seconds: a timer, the next
+        attempt of an activity or the rate of a queue. None when there is no such thing."""
         wake = self._executor.next_wake
         return None if wake is None else wake / 1000
 

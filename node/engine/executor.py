@@ -126,7 +126,7 @@ class Executor(Steering):
         return (
             self._commits.at_rest
             and self._activities.running <= hanging
-            and not (self._proofs.asking or self._later)
+            and not (self._proofs.asking or self._later or self.queues.busy)
         )
 
     @property

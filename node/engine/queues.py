@@ -157,6 +157,11 @@ class Queues:
         )
         self.look(ticket.queue)
 
+    @property
+    def busy(self) -> bool:
+        """Whether somebody may have a turn as soon as the loop comes to it."""
+        return bool(self._dirty)
+
     def stop(self) -> None:
         """Nobody goes from here on."""
         self._open = False
