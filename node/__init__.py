@@ -6,6 +6,7 @@ from node.engine.durability import Durability
 from node.engine.errors import ActivityFailed, ChildFailed, NonRetryable, RetryLater
 from node.engine.external import External
 from node.engine.namespace import workflow
+from node.engine.queue import Queue, Rate
 from node.engine.signals import Signal
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "Durability",
     "External",
     "NonRetryable",
+    "Queue",
+    "Rate",
     "RetryLater",
     "RetryPolicy",
     "Signal",

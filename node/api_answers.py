@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from node.engine.durability import Outcome
 from node.engine.engine import Engine
 from node.engine.errors import (
+    DuplicateRefused,
     DurabilityUnavailable,
     EngineError,
     EngineStopped,
@@ -24,6 +25,7 @@ from node.engine.errors import (
     StateChanged,
     UnknownExecution,
     UnknownHandler,
+    UnknownQueue,
     UnknownToken,
     UnknownWorkflow,
     UpdateFailed,
@@ -37,9 +39,11 @@ _STATUS: Final[dict[type[EngineError], int]] = {
     UnknownExecution: 404,
     UnknownHandler: 404,
     UnknownToken: 404,
+    UnknownQueue: 404,
     ExecutionConflict: 409,
     ExecutionClosed: 409,
     ExecutionDiverged: 409,
+    DuplicateRefused: 409,
     PayloadTooLarge: 413,
     PayloadError: 422,
     DurabilityUnavailable: 422,

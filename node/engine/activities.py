@@ -35,6 +35,7 @@ Committed = Callable[[int], None]
 Resolve = Callable[[Live, Kind, Pending, Payload, Committed | None], None]
 Called = Callable[[Live, Pending, Kind, Payload, int], None]
 Wake = Callable[[Live, Pending], None]
+StandIn = Callable[[Activity[Any, Any]], Activity[Any, Any]]
 
 
 class Activities:
@@ -43,7 +44,8 @@ class Activities:
     `resolve` is given the outcome of an activity, to be logged and told, and what to call with
     its sequence (0 when it comes too late); `called` the outcome
     of a transactional one, which is in the log already; `wake` an activity that is to be
-    launched again at its `retry_at`. `on_broken` hears of a mistake of ours.
+    launched again at its `retry_at`. `stand_in` gives what is run in the place of an activity,
+    which is retried as the activity is. `on_broken` hears of a mistake of ours.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Activities:
         called: Called,
         wake: Wake,
         on_broken: Callable[[BaseException], None],
+        stand_in: StandIn | None,
         observer: Observer | None,
     ) -> None:
         self._lineage = lineage
@@ -75,6 +78,7 @@ class Activities:
         self._called = called
         self._wake = wake
         self._on_broken = on_broken
+        self._stand_in = stand_in
         self._observer = observer
         self._loop = asyncio.get_running_loop()
         self._stopped = False
@@ -88,9 +92,9 @@ class Activities:
         self._threads.close()
 
     @property
-    def running(self) -> bool:
-        """Whether an attempt is under way, or about to be."""
-        return bool(self._running)
+    def running(self) -> int:
+        """How many attempts are under way, or about to be."""
+        return len(self._running)
 
     def committed(self, live: Live, pending: Pending, sequence: int) -> None:
         """The intent is in the log at `sequence`: run the activity."""
@@ -111,7 +115,7 @@ class Activities:
             self._wake(live, current)
         elif _activity(current).transactional:
             self.call(live, current)
-        elif live.paused:
+        elif live.still:
             live.held.append(partial(self.launch, live, current))
         else:
             # What set this off can be another attempt, whose context variables are its own.
@@ -146,20 +150,21 @@ class Activities:
 
     async def _perform(self, live: Live, pending: Pending) -> None:
         activity = _activity(pending)
+        acting = activity if self._stand_in is None else self._stand_in(activity)
         progress = pending.progress
         level = effective(self._floor, live.code.workflow.durability, activity.durability)
         watch: Watch | None = None
         try:
             if level is not Durability.ASYNC:
                 await self._proofs.wait(progress.sequence)
-            while not live.paused:
+            while not live.still:
                 info = self._info(live, pending, self._pulse(live, pending))
                 may_start = partial(self._may_start, live)
                 if self._observer is not None:
                     watch = self._watch(self._observer, live, info)
                     may_start = partial(self._may_start, live, watch)
                 outcome = await attempt(
-                    activity,
+                    acting,
                     cast(str, pending.payload),
                     info,
                     self._threads,
@@ -188,7 +193,7 @@ class Activities:
             self._on_broken(error)
 
     def _may_start(self, live: Live, watch: Watch | None = None) -> bool:
-        if live.paused or not self.may_have_effects():
+        if live.still or not self.may_have_effects():
             return False
         return watch is None or watch.begin()
 
@@ -273,11 +278,13 @@ class Activities:
         current = self._wanted(live, pending)
         if current is None:
             return
-        if live.paused:
+        if live.still:
             live.held.append(partial(self.call, live, pending))
             return
         info = self._info(live, current)
         activity = _activity(current)
+        if self._stand_in is not None:
+            activity = self._stand_in(activity)
         payload = cast(str, current.payload)
 
         watch = None if self._observer is None else self._watch(self._observer, live, info)

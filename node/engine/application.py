@@ -13,6 +13,7 @@ from node.engine.definition import Activity, Workflow
 from node.engine.errors import DefinitionError
 from node.engine.events import RESERVED
 from node.engine.purity import impurities
+from node.engine.queue import Queue
 from node.engine.signals import Signal
 
 #: What an application's module may call its version.
@@ -29,13 +30,15 @@ class Application:
     version: str | None = None
     """What the application calls its version; it is kept with each execution it starts."""
     signals: Mapping[str, Signal[Any]] = field(default_factory=dict)
+    queues: Mapping[str, Queue] = field(default_factory=dict)
 
 
 def collect(name: str, things: Iterable[object], *, version: str | None = None) -> Application:
-    """The workflows, activities and signals among `things`. Raises DefinitionError."""
+    """The workflows, activities, signals and queues among `things`. Raises DefinitionError."""
     workflows: dict[str, Workflow[..., Any]] = {}
     activities: dict[str, Activity[..., Any]] = {}
     signals: dict[str, Signal[Any]] = {}
+    queues: dict[str, Queue] = {}
     for thing in things:
         if isinstance(thing, (Workflow, Activity)) and thing.name.startswith(RESERVED):
             raise DefinitionError(
@@ -52,13 +55,16 @@ def collect(name: str, things: Iterable[object], *, version: str | None = None) 
             if activities.setdefault(thing.name, thing) is not thing:
                 raise DefinitionError(f"{name}: two activities are named {thing.name!r}")
             thing.codec.check()
-        elif isinstance(thing, Signal) and signals.setdefault(thing.name, thing) is not thing:
+        own = thing if isinstance(thing, Queue) else getattr(thing, "queue", None)
+        if isinstance(own, Queue) and queues.setdefault(own.name, own) is not own:
+            raise DefinitionError(f"{name}: two queues are named {own.name!r}")
+        if isinstance(thing, Signal) and signals.setdefault(thing.name, thing) is not thing:
             raise DefinitionError(f"{name}: two signals are named {thing.name!r}")
     if not workflows:
         raise DefinitionError(
             f"{name} declares no workflow", hint="Declare one with @workflow on an async def."
         )
-    return Application(name, workflows, activities, version, signals)
+    return Application(name, workflows, activities, version, signals, queues)
 
 
 def _refuse_impure(workflow: Workflow[..., Any]) -> None:

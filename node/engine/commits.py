@@ -14,7 +14,7 @@ import apsw
 from node.engine.errors import EngineStopped
 from node.engine.events import Kind, Payload
 from node.engine.observer import Observer
-from node.engine.store import Tail
+from node.engine.seals import End
 from node.engine.writer import Batch, Call, Entry, Writer
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class Commits:
     def __init__(
         self,
         db: apsw.Connection,
-        tail: Tail,
+        tail: End,
         *,
         names: dict[str, int],
         heads: dict[int, int],
@@ -73,6 +73,11 @@ class Commits:
         return self._next().at
 
     @property
+    def coming(self) -> int:
+        """What `at` would be, though nothing is to be committed yet."""
+        return max(self._now(), self._at) if self._batch is None else self._batch.at
+
+    @property
     def at_rest(self) -> bool:
         """Whether everything that was appended is committed."""
         return self._batch is None and self._writing is None
@@ -102,6 +107,10 @@ class Commits:
         """Commit what is ready, without waiting for what else becomes ready in this turn."""
         if self._batch is not None and not self._writing:
             self._flush()
+
+    def cut_off(self) -> None:
+        """Commit nothing more, and tell nobody of what is committed."""
+        self._broken = True
 
     def abandon(self) -> None:
         """Drop what is not with the writer yet."""
@@ -178,6 +187,9 @@ class Commits:
         if self._observer is not None:
             self._observer.committed(batch.last - batch.first + 1, batch.took)
         self._observed()
+        if self._broken:
+            self._idle.set()
+            return
         try:
             self._tell(batch)
         except Exception as error:

@@ -17,7 +17,9 @@ from node.engine.errors import (
 )
 from node.engine.events import Event, Kind, Reuse, Status
 from node.engine.executor import Executor
-from node.engine.live import Live
+from node.engine.live import Live, Origin
+from node.engine.queue_ticket import queue_of
+from node.engine.queues import refused
 from node.engine.store import Store, Stored
 
 
@@ -100,6 +102,10 @@ class Control:
         if not self._executor.knows(stored.workflow):
             raise UnknownWorkflow(f"no workflow {stored.workflow!r}")
         whole = self._store.history(id, stored.closed)
+        ticket = queue_of(whole)
+        other = None if ticket is None else self._executor.queues.duplicate(ticket)
+        if ticket is not None and other is not None:
+            raise refused(ticket, other.key)
         live = self._executor.reopen(stored, whole, _cut(standing(whole)))
         await self._commits.settled()
         for child in self._executor.children_to_retry(live):
@@ -109,7 +115,9 @@ class Control:
                     live.children.add(child)
         await self._commits.settled()
 
-    async def reuse(self, stored: Stored, payload: str, policy: Reuse) -> Live | None:
+    async def reuse(
+        self, stored: Stored, payload: str, policy: Reuse, origin: Origin | None = None
+    ) -> Live | None:
         """Begin again under an id that is taken, if the policy says so; None if not.
 
         Raises ExecutionConflict.
@@ -133,7 +141,7 @@ class Control:
             # Somebody else was faster, and this is what there is.
             return None
         history = standing(self._store.history(stored.id, stored.closed or 0))
-        return self._executor.begin_again(stored, restarted(history, payload))
+        return self._executor.begin_again(stored, restarted(history, payload), origin)
 
     def _live(self, id: str) -> Live | None:
         live = self._executor.live.get(id)
@@ -143,7 +151,8 @@ class Control:
 
     def _open(self, id: str) -> Live:
         live = self._live(id)
-        if live is None or live.ending or (live.over and not live.continuing and not live.trouble):
+        over = live is None or (live.over and not (live.continuing or live.trouble or live.queued))
+        if live is None or live.ending or over:
             raise ExecutionClosed(f"execution {id!r} has ended")
         return live
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import update_wrapper
 from random import Random
-from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from node.engine.context import ActivityInfo, Transaction, activity_info
 from node.engine.durability import Durability
@@ -20,6 +20,10 @@ from node.engine.errors import DefinitionError, NonRetryable, NotInActivity, Not
 from node.engine.loop import WorkflowLoop
 from node.engine.payload import Codec
 from node.engine.pulse import Pulse
+from node.engine.queue_ticket import Ticket
+
+if TYPE_CHECKING:
+    from node.engine.queue import Queue
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -80,7 +84,13 @@ class Calls(Protocol):
         """A step: its number is taken and its intent is recorded now."""
 
     def start_child(
-        self, workflow: Workflow[..., Any], payload: str, id: str | None, *, detached: bool
+        self,
+        workflow: Workflow[..., Any],
+        payload: str,
+        id: str | None,
+        *,
+        detached: bool,
+        ticket: Ticket | None,
     ) -> tuple[str, asyncio.Future[Any]]:
         """Another execution: its id is fixed and its start is recorded now."""
 
@@ -155,6 +165,7 @@ class Workflow(Generic[P, R]):
         *,
         name: str | None,
         durability: Durability | None,
+        queue: Queue | None = None,
     ) -> None:
         self.name = named(name or function.__name__, "workflow")
         if not inspect.iscoroutinefunction(function):
@@ -162,16 +173,40 @@ class Workflow(Generic[P, R]):
         self.function = function
         self.durability = durability
         self.codec = Codec(function, self.name)
+        self.queue = queue
         self._id: str | None = None
+        self._ticket: Ticket | None = None
         update_wrapper(self, function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         return self.function(*args, **kwargs)
 
+    @property
+    def given_id(self) -> str | None:
+        """The execution id that `with_id` chose."""
+        return self._id
+
     def with_id(self, id: str) -> Workflow[P, R]:
         """The same workflow, whose next `child` or `detach` has this execution id."""
         twin = copy(self)
         twin._id = id
+        return twin
+
+    def on_queue(
+        self,
+        queue: Queue,
+        *,
+        priority: int = 0,
+        dedup: str | None = None,
+        partition: str | None = None,
+    ) -> Workflow[P, R]:
+        """The same workflow, whose next `child` or `detach` waits for its turn in `queue`.
+
+        The smaller `priority` goes first. A child whose `dedup` key belongs to an open
+        execution of the queue is not started: an attached one fails. Raises PayloadError.
+        """
+        twin = copy(self)
+        twin._ticket = Ticket(queue.name, priority, dedup, partition).checked()
         return twin
 
     def child(self, *args: P.args, **kwargs: P.kwargs) -> Child[R]:
@@ -195,7 +230,7 @@ class Workflow(Generic[P, R]):
         bound = self.codec.signature.bind(*args, **kwargs)
         payload = self.codec.start(bound.arguments)
         calls = cast("Calls", loop.owner)
-        return calls.start_child(self, payload, self._id, detached=detached)
+        return calls.start_child(self, payload, self._id, detached=detached, ticket=self._ticket)
 
 
 class Child(Generic[R]):

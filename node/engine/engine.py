@@ -11,6 +11,7 @@ from random import Random, SystemRandom
 from typing import Any, Final, Self
 
 from node.engine import collection, guard
+from node.engine.activities import StandIn
 from node.engine.builtins import extended
 from node.engine.commits import Commits
 from node.engine.config import EngineConfig
@@ -25,9 +26,10 @@ from node.engine.errors import (
 from node.engine.events import CLOSED_STATUS, RESERVED, STATUS_CODES, Kind, Payload, Reuse, Status
 from node.engine.executor import Executor
 from node.engine.families import check_id
-from node.engine.live import Live
+from node.engine.live import Live, Origin
 from node.engine.mail import Answer, Mail, Sent
 from node.engine.observer import Observer, Observers
+from node.engine.queues import asked
 from node.engine.reading import Reading
 from node.engine.schema import connect
 from node.engine.store import Store
@@ -44,8 +46,8 @@ class Engine(Reading):
 
     `authority` is asked right before anything leaves the node. `clock` gives unix seconds.
     `on_commit` gets (last sequence, unix seconds) after each commit; `observer` is told of what
-    is new; `on_fenced` and
-    `on_failed` are called once when the engine stops for that reason.
+    is new; `on_fenced` and `on_failed` are called once when the engine stops for that reason.
+    `stand_in`, for tests, gives what is run in the place of an activity.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Engine(Reading):
         on_commit: Callable[[int, float], None] | None = None,
         on_fenced: Callable[[], None] | None = None,
         on_failed: Callable[[BaseException], None] | None = None,
+        stand_in: StandIn | None = None,
         observer: Observer | None = None,
     ) -> None:
         super().__init__(config, clock)
@@ -68,6 +71,7 @@ class Engine(Reading):
         self._on_commit = on_commit
         self._on_fenced = on_fenced
         self._on_failed = on_failed
+        self._stand_in = stand_in
         self._observer = None if observer is None else Observers([observer])
         self._stopped: EngineStopped | None = None
         self._cut_short = False
@@ -137,6 +141,7 @@ class Engine(Reading):
             on_started=self._started,
             on_closed=self._closed,
             on_broken=self._failed,
+            stand_in=self._stand_in,
             observer=self._observer,
         )
         self._mail = Mail(
@@ -154,7 +159,13 @@ class Engine(Reading):
                 self._executor.restore(stored, store.history(stored.id, heads[stored.rowid]))
                 if number % REPLAYS_AT_ONCE == 0:
                     await asyncio.sleep(0)
-            self._executor.recover()
+            self._executor.recover(self._begun())
+
+    def _begun(self) -> list[tuple[str, str | None, int]]:
+        """The turns that executions got, as far back as any queue's rate counts."""
+        queues = self._application.queues.values()
+        per = max((max(q.limits.per, q.partition_limits.per) for q in queues), default=0)
+        return self._store.dequeued(since=self._now() - per) if per else []
 
     def _refuse_unprovable(self) -> None:
         if self._barrier is not None:
@@ -181,6 +192,35 @@ class Engine(Reading):
         self._executor.refuse_uncommitted(EngineStopped("the engine is closed"))
         await self._proofs.close()
         self._store.close(gracefully=not self._cut_short)
+
+    def cut_off(self) -> None:
+        """Stop as a killed process does, for tests: nothing more is committed, and nobody is
+        told what was. Its files are closed by `close`."""
+        self._commits.cut_off()
+        self._abandon(EngineStopped("the engine was cut off"))
+
+    @property
+    def running(self) -> bool:
+        """Whether it is open and was not stopped by anything."""
+        return self._opened and self._stopped is None
+
+    # Time -------------------------------------------------------------------------------------
+
+    @property
+    def next_wake(self) -> float | None:
+        """When time alone makes something happen next, in unix seconds: a timer or the next
+        attempt of an activity. None when there is no such thing."""
+        wake = self._executor.next_wake
+        return None if wake is None else wake / 1000
+
+    def at_rest(self, hanging: int = 0) -> bool:
+        """Whether all is committed and proven, and no attempt of an activity runs but `hanging`
+        ones: only time or a message will make something happen."""
+        return self._executor.at_rest(hanging)
+
+    def look_at_clock(self) -> None:
+        """Fire the timers that are due. For a clock that jumps; any other is looked at in time."""
+        self._executor.look_at_clock()
 
     def _stop(self, reason: EngineStopped) -> None:
         self._stopped = self._stopped or reason
@@ -234,6 +274,10 @@ class Engine(Reading):
         *,
         id: str | None = None,
         reuse: Reuse = Reuse.EXISTING,
+        queue: str | None = None,
+        priority: int = 0,
+        dedup: str | None = None,
+        partition: str | None = None,
         system: bool = False,
     ) -> Started:
         """Start an execution; committed when this returns. `system` is for a workflow of the
@@ -241,7 +285,12 @@ class Engine(Reading):
 
         The same id with the same workflow and input gives the existing execution, unless `reuse`
         says otherwise; its steps then go on being counted, so that none has the idempotency key
-        of an earlier one. Raises
+        of an earlier one.
+
+        On a `queue`, or on the workflow's own, it waits for its turn: the smaller `priority`
+        first. While an execution of that queue with the same `dedup` key is open, that one is
+        given. `partition` says whose limits count beside the queue's. Raises UnknownQueue,
+        DuplicateRefused,
         UnknownWorkflow, PayloadError, PayloadTooLarge, ExecutionConflict, EngineStopped.
         """
         self._refuse_when_stopped()
@@ -253,6 +302,8 @@ class Engine(Reading):
         payload = definition.codec.start(input)
         key = f"{self._random.getrandbits(64):016x}" if id is None else id
         check_id(key)
+        ticket = asked(definition.queue, queue, priority=priority, dedup=dedup, partition=partition)
+        origin = None if ticket is None else Origin(ticket=self._executor.queues.admit(ticket))
         live = self._executor.live.get(key)
         unknown = live is not None or self._commits.lacks(key)
         stored = None if unknown else self._store.find(key)
@@ -261,15 +312,20 @@ class Engine(Reading):
             await asyncio.shield(live.committed)
             stored = self._find(key)
         if stored is not None and stored.workflow == workflow:
-            again = await self.control.reuse(stored, payload, reuse)
+            again = await self.control.reuse(stored, payload, reuse, origin)
             if again is not None:
                 await asyncio.shield(again.committed)
                 return Started(self.execution(key), True)
         if stored is not None:
             _refuse_other(key, (stored.workflow, stored.input), (workflow, payload))
             return Started(self._view(stored), False)
+        if live is None and ticket is not None:
+            other = self._executor.queues.duplicate(ticket)
+            if other is not None:
+                await asyncio.shield(other.committed)
+                return Started(self.execution(other.key), False)
         if live is None:
-            live = self._executor.begin(key, workflow, payload)
+            live = self._executor.begin(key, workflow, payload, origin)
         _refuse_other(key, (live.workflow, live.payload), (workflow, payload))
         await asyncio.shield(live.committed)
         # What this call has not begun itself may be open again in memory before it is in the log.

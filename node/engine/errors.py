@@ -101,6 +101,18 @@ class UnknownWorkflow(EngineError):
     hint = "Check the name, or load the application that declares it."
 
 
+class UnknownQueue(EngineError):
+    """The application declares no queue of this name."""
+
+    hint = "Check the name, or load the application that declares it; GET /queues lists them."
+
+
+class DuplicateRefused(EngineError):
+    """An execution that has not ended has the same deduplication key on the same queue."""
+
+    hint = "Wait for that one to end, or declare the queue with duplicates='existing'."
+
+
 class UnknownExecution(EngineError):
     """The log holds no execution of this id."""
 

@@ -68,6 +68,9 @@ class Kind(IntEnum):
     """It starts no more attempts and sees no more timers."""
     RESUMED = 42
     """It goes on."""
+    DEQUEUED = 43
+    """It has its turn in its queue; the payload has the queue, and the partition if any. Its
+    code begins here, unless it had begun before."""
     CHILD = 50
     """A child execution is started; name is its workflow, the payload its id and its input."""
     CHILD_COMPLETED = 51
@@ -133,6 +136,8 @@ class Status(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     TERMINATED = "terminated"
+    QUEUED = "queued"
+    """It waits for its turn in a queue. The log has it as open."""
     DIVERGED = "diverged"
     """Stopped because its code does not follow its log. The log has it as open: it resumes
     when an engine with fitting code opens it."""

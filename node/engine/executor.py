@@ -9,7 +9,7 @@ from functools import partial
 from random import Random
 from typing import Any, cast
 
-from node.engine.activities import Activities
+from node.engine.activities import Activities, StandIn
 from node.engine.application import Application
 from node.engine.beginning import KEYS, Beginning, Post, standing
 from node.engine.commits import Commits
@@ -35,6 +35,8 @@ from node.engine.external import execution_secret
 from node.engine.families import Families
 from node.engine.live import Answered, Ending, Live, Origin
 from node.engine.observer import Observer
+from node.engine.queue_ticket import Ticket, Turn
+from node.engine.queues import Queues
 from node.engine.run import Run
 from node.engine.steering import Steering
 from node.engine.steps import Command, Pending, Step
@@ -73,6 +75,7 @@ class Executor(Steering):
         on_started: Callable[[str, Status | None], None],
         on_closed: Callable[[Live, Kind], None],
         on_broken: Callable[[BaseException], None],
+        stand_in: StandIn | None,
         observer: Observer | None,
     ) -> None:
         super().__init__(commits=commits, proofs=proofs, on_started=on_started)
@@ -85,6 +88,13 @@ class Executor(Steering):
         self._crashes = crashes
         self._secret = secret
         self._families = Families(self, find, history)
+        self.queues = Queues(
+            application.queues,
+            loop=self._loop,
+            now=now,
+            at=lambda: self._commits.coming,
+            let_go=self._let_go,
+        )
         self._on_closed = on_closed
         self._on_broken = on_broken
         self._observer = observer
@@ -102,6 +112,7 @@ class Executor(Steering):
             called=self._called,
             wake=self._wake,
             on_broken=on_broken,
+            stand_in=stand_in,
             observer=observer,
         )
 
@@ -109,26 +120,30 @@ class Executor(Steering):
         """Whether anything may leave the node now."""
         return self._activities.may_have_effects()
 
-    @property
-    def at_rest(self) -> bool:
-        """Whether nothing runs: only time or a message can make something happen."""
-        return self._commits.at_rest and not (
-            self._activities.running or self._proofs.asking or self._later
+    def at_rest(self, hanging: int) -> bool:
+        """Whether nothing runs but `hanging` attempts."""
+        return (
+            self._commits.at_rest
+            and self._activities.running <= hanging
+            and not (self._proofs.asking or self._later)
         )
 
     @property
     def next_wake(self) -> int | None:
         """When time alone makes something happen next, unix milliseconds."""
-        return self._timers.next()
+        wakes = (self._timers.next(), self.queues.timers.next())
+        return min((at for at in wakes if at is not None), default=None)
 
     def look_at_clock(self) -> None:
         """The clock may have jumped."""
         self._timers.look()
+        self.queues.timers.look()
 
     def stop(self) -> None:
         """Stop every effect and let nobody wait in vain. What is committed stays."""
         self._stopped = True
         self._timers.close()
+        self.queues.stop()
         self._activities.stop()
         for live in self.live.values():
             live.drop()
@@ -140,11 +155,19 @@ class Executor(Steering):
         """Whether the application has a workflow of this name."""
         return workflow in self._application.workflows
 
+    def ticket(self, workflow: str, chosen: Ticket | None) -> Ticket | None:
+        """Where an execution of this workflow waits for its turn: in the queue that was chosen,
+        or in the workflow's own. Raises UnknownQueue, PayloadError."""
+        definition = self._application.workflows.get(workflow)
+        if chosen is None and definition is not None and definition.queue is not None:
+            chosen = Ticket(definition.queue.name)
+        return None if chosen is None else self.queues.admit(chosen)
+
     def begin(self, key: str, workflow: str, payload: str, origin: Origin | None = None) -> Live:
         """Start a new execution. Its `committed` is done once the log has it."""
         self._rowid += 1
-        live = self._admit(key, self._rowid, workflow, payload, Beginning(payload))
-        live.origin = replace(origin or Origin(), version=self._application.version)
+        origin = replace(origin or Origin(), version=self._application.version)
+        live = self._admit(key, self._rowid, workflow, payload, Beginning(payload), origin)
         self._on_started(workflow, None)
         self._begin(live, Kind.STARTED, payload)
         return live
@@ -153,8 +176,10 @@ class Executor(Steering):
         self, stored: Stored, beginning: Beginning, origin: Origin | None = None
     ) -> Live:
         """Use a closed execution's id once more."""
-        live = self._admit(stored.id, stored.rowid, stored.workflow, beginning.input, beginning)
-        live.origin = replace(origin or Origin(), version=self._application.version)
+        origin = replace(origin or Origin(), version=self._application.version)
+        live = self._admit(
+            stored.id, stored.rowid, stored.workflow, beginning.input, beginning, origin
+        )
         live.post = Post(dict(beginning.posted))
         self._on_started(stored.workflow, stored.status)
         self._begin(live, Kind.RESTARTED, beginning.payload(), stored.closed or 0)
@@ -174,7 +199,24 @@ class Executor(Steering):
         live.started_at = at
         live.remember(kind, live.workflow, 1, payload, at)
         self._introduce(live)
-        self._turn(live, lambda: live.code.begin(at))
+        if live.origin.ticket is None:
+            self._turn(live, lambda: live.code.begin(at))
+        else:
+            self.queues.enter(live, live.origin.ticket, at)
+
+    def _let_go(self, live: Live) -> None:
+        """It has its turn in its queue."""
+        assert live.origin.ticket is not None
+        payload = live.origin.ticket.turn()
+        at = self._commits.append(live.entry(Kind.DEQUEUED, live.workflow, 1, payload))
+        live.remember(Kind.DEQUEUED, live.workflow, 1, payload, at)
+        beginning, live.beginning = live.beginning, None
+        if beginning is None:
+            self._go_on(live)
+            return
+        early, live.early = live.early, []
+        live.run = self._run(live.key, self._application.workflows[live.workflow], beginning)
+        self._turn(live, lambda: live.code.begin(at, early))
 
     def _introduce(self, live: Live) -> None:
         payload = live.origin.payload()
@@ -212,7 +254,8 @@ class Executor(Steering):
             if live.history is not None:
                 live.history.clear()
             live.remember(Kind.CONTINUED, live.workflow, 1, payload, at)
-            self._introduce(live)
+            if (origin := live.origin.payload()) is not None:
+                live.remember(Kind.ORIGIN, live.workflow, 1, origin, at)
             self._turn(live, lambda: live.code.begin(at))
             while live.deferred and not live.busy:
                 live.deferred.pop(0)()
@@ -225,16 +268,22 @@ class Executor(Steering):
         history = standing(whole)
         beginning = Beginning.of(history[0])
         given = str(stored.input)
-        live = self._admit(stored.id, stored.rowid, stored.workflow, given, beginning)
+        turn = Turn.of(whole)
+        begun = turn is None or turn.begun is not None
+        live = self._admit(
+            stored.id, stored.rowid, stored.workflow, given, beginning, Origin.of(history), begun
+        )
         live.started, live.started_at = stored.started, stored.started_at
-        live.origin = Origin.of(history)
         live.reopened_at = max(
             (event.at for event in whole if event.kind is Kind.REOPENED), default=0
         )
         live.paused = _is_paused(beginning, history)
         live.cancelled = any(event.kind is Kind.CANCEL for event in history)
         live.committed.set_result(None)
-        if live.run is None:
+        if turn is not None and (turn.since is None or self.knows(stored.workflow)):
+            since = live.reopened_at if turn.begun is not None else live.started_at
+            self.queues.restored(live, turn, since)
+        if not self.knows(stored.workflow):
             missing = UnknownWorkflow(
                 f"the application {self._application.name} has no workflow {stored.workflow!r},"
                 " which this execution runs"
@@ -244,6 +293,10 @@ class Executor(Steering):
         if live.history is not None:
             live.history = [event for event in history if event.kind not in NOTES]
         live.post = Post.of(history)
+        if live.run is None:
+            signals = (event for event in history if event.kind is Kind.SIGNAL)
+            live.early = [(event.name, event.payload) for event in signals]
+            return live
         try:
             commands = live.run.replay(history, strict=_strict(live.durability))
         except EngineError as error:
@@ -260,12 +313,14 @@ class Executor(Steering):
                 self._activities.launch_again(live, pending, crashes)
         return live
 
-    def recover(self) -> None:
-        """Every open execution is restored: settle what a crash has left between them."""
+    def recover(self, begun: Iterable[tuple[str, str | None, int]]) -> None:
+        """Every open execution is restored: settle what a crash has left between them. `begun`
+        as for `Queues.recover`."""
         self._depth -= 1
         self._drain()
         self._families.recover()
         self._drain()
+        self.queues.recover(self._commits.sequence, begun)
 
     def rehearse(self, stored: Stored, whole: Sequence[Event]) -> Run:
         """The code of an execution as the log has it, beside the one that runs, to be looked at
@@ -293,10 +348,21 @@ class Executor(Steering):
         return execution_secret(self._secret, key)
 
     def _admit(
-        self, key: str, rowid: int, workflow: str, payload: str, beginning: Beginning
+        self,
+        key: str,
+        rowid: int,
+        workflow: str,
+        payload: str,
+        beginning: Beginning,
+        origin: Origin,
+        begun: bool = False,
     ) -> Live:
         definition = self._application.workflows.get(workflow)
-        run = None if definition is None else self._run(key, definition, beginning)
+        run: Run | None = None
+        # In a queue there is no code: it costs memory, and many may be waiting.
+        waits = origin.ticket is not None and not begun
+        if definition is not None and not waits:
+            run = self._run(key, definition, beginning)
         live = Live(
             key=key,
             rowid=rowid,
@@ -305,6 +371,8 @@ class Executor(Steering):
             durability=effective(self._floor, definition.durability if definition else None),
             run=run,
             committed=self._loop.create_future(),
+            origin=origin,
+            beginning=beginning if waits else None,
             history=[] if self._forced_replay else None,
         )
         self.live[key] = live
@@ -341,7 +409,7 @@ class Executor(Steering):
             # What was left behind in this turn must not come after the end.
             self._commits.withdraw_calls(live.rowid)
             after = partial(self._closed, live, command.kind, payload, self._commits.at)
-            self._later.append(partial(self._families.ended, live, command.kind, payload))
+            self._later.append(partial(self._ended, live, command.kind, payload))
         elif command.kind is Kind.CONTINUED:
             payload, after = self._continue(live, command)
         elif command.kind is Kind.CHILD:
@@ -366,6 +434,9 @@ class Executor(Steering):
         event = (command.kind, command.name, command.occurrence, payload)
         at = self._commits.append(live.entry(*event, after))
         live.remember(*event, at)
+        if command.kind is Kind.CONTINUED:
+            # In the same commit: a crash after it must not forget the parent, or the queue.
+            self._introduce(live)
         if transactional and pending is not None:
             self._activities.call(live, pending)
 
@@ -405,6 +476,8 @@ class Executor(Steering):
             live.trouble["sequence"] = error.sequence
         if live.run is not None:
             live.run.finished = True
+        if live.queued and live.origin.ticket is not None:
+            self.queues.leave(live, live.origin.ticket)
         live.drop()
         live.closed.set()
 
@@ -412,7 +485,7 @@ class Executor(Steering):
 
     def _due(self, item: tuple[Live, Step]) -> None:
         live, step = item
-        if live.paused:
+        if live.still:
             live.held.append(partial(self._due, item))
             return
         pending = live.run.pending.get(step) if live.run is not None else None

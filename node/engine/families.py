@@ -5,12 +5,21 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from node.engine.beginning import compact, restarted, standing
-from node.engine.errors import ExecutionConflict, PayloadError, UnknownWorkflow, describe
+from node.engine.errors import (
+    EngineError,
+    ExecutionConflict,
+    PayloadError,
+    UnknownWorkflow,
+    describe,
+)
 from node.engine.events import CLOSED_STATUS, Event, Kind, Payload, Status
 from node.engine.live import Live, Origin
+from node.engine.queue_ticket import Ticket
+from node.engine.queues import refused
 from node.engine.steps import Pending, Step
 from node.engine.store import Stored
 
@@ -41,13 +50,18 @@ class Families:
         origin = Origin(parent.key, step, detached)
         try:
             check_id(key)
+            origin = replace(origin, ticket=self._executor.ticket(step[0], Ticket.of(body)))
             if self._had_before(parent, key, origin, body["input"]):
                 return
             if key in self._executor.live or self._find(key) is not None:
                 raise ExecutionConflict(f"execution {key!r} exists")
             if not self._executor.knows(step[0]):
                 raise UnknownWorkflow(f"no workflow {step[0]!r}")
-        except (PayloadError, ExecutionConflict, UnknownWorkflow) as error:
+            if origin.ticket is not None:
+                other = self._executor.queues.duplicate(origin.ticket)
+                if other is not None:
+                    raise refused(origin.ticket, other.key)
+        except EngineError as error:
             if detached:
                 logger.warning("%s starts no child %r: %s", parent.key, key, error)
             else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, cast
 
 from node.engine.errors import Divergence, PayloadError, UnknownHandler
@@ -20,6 +20,7 @@ from node.engine.events import (
     Kind,
     Payload,
 )
+from node.engine.queue_ticket import unbegun
 from node.engine.steps import Command, Pending, Step
 
 
@@ -29,7 +30,7 @@ class Followed(Protocol):
     @property
     def pending(self) -> Mapping[Step, Pending]: ...
 
-    def begin(self, at: int) -> list[Command]: ...
+    def begin(self, at: int, early: Iterable[tuple[str, Payload]] = ()) -> list[Command]: ...
 
     def deliver(self, kind: Kind, step: Step, payload: Payload, at: int) -> list[Command]: ...
 
@@ -42,6 +43,13 @@ class Follower:
     def __init__(self, run: Followed, history: Sequence[Event], strict: bool) -> None:
         self.run = run
         self.strict = strict
+        before = unbegun(history)
+        self.begun = before is not None
+        self.early: list[tuple[str, Payload]] = []
+        if before:
+            signals = (event for event in history[:before] if event.kind is Kind.SIGNAL)
+            self.early = [(event.name, event.payload) for event in signals]
+            history = history[before:]
         self.started = history[0]
         self.commands = deque(event for event in history if event.kind in COMMANDS)
         self.deliveries = deque(event for event in history if event.kind in DELIVERIES)
@@ -55,9 +63,12 @@ class Follower:
         return bool(len(self.commands) > issued or self.deliveries or self.closing)
 
     def follow(self) -> list[Command]:
+        if not self.begun:
+            # It ended, or is, in its queue.
+            return []
         at = self.started
         try:
-            self._compare(self.run.begin(at.at), at)
+            self._compare(self.run.begin(at.at, self.early), at)
             while self.deliveries:
                 at = self.deliveries.popleft()
                 if self.commands and self.commands[0].sequence < at.sequence:

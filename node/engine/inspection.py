@@ -10,10 +10,11 @@ from typing import Any, cast
 
 import apsw
 
-from node.engine import chain, schema
+from node.engine import chain, schema, seals
 from node.engine.chain import Link
 from node.engine.errors import LogDamaged, LogRefused
 from node.engine.events import STATUS_CODES, Event, Kind
+from node.engine.seals import End, Row
 from node.engine.store import read_events
 from node.engine.verified import Verified
 
@@ -50,7 +51,7 @@ def owner_of(path: Path | str) -> tuple[str, str]:
 def events_of(path: Path | str) -> Iterator[Event]:
     """The events of a closed copy, in order. Raises like `inspect_log`, but verifies little."""
     with _opened(Path(path)) as db:
-        yield from read_events(db)
+        yield from read_events(db, schema.version_of(db, Path(path)))
 
 
 def chain_at(path: Path | str, sequence: int) -> str | None:
@@ -59,10 +60,8 @@ def chain_at(path: Path | str, sequence: int) -> str | None:
     Log A goes on from log B exactly when `chain_at(A, summary_of_B.sequence)` is B's chain.
     """
     with _opened(Path(path)) as db:
-        rows: list[Any] = db.execute(
-            "SELECT chain FROM litefleet_commit WHERE sequence = ?", (sequence,)
-        ).fetchall()
-        return bytes(rows[0][0]).hex() if rows else None
+        end = seals.end_at(db, schema.version_of(db, Path(path)), sequence)
+        return None if end is None else bytes(end.chain).hex()
 
 
 def committed_at(path: Path | str, sequence: int) -> float | None:
@@ -92,6 +91,7 @@ class _Verifier:
     def __init__(self, db: apsw.Connection, path: Path) -> None:
         self.db = db
         self.path = path
+        self.version = schema.version_of(db, path)
         self.executions: dict[int, Verified] = {}
 
     def verify(self) -> LogSummary:
@@ -99,37 +99,36 @@ class _Verifier:
         if found != [("ok",)]:
             raise self._damaged(f"SQLite says: {found[0][0]}")
         meta = self._meta()
-        commits = self._commits(meta)
+        end, *commits = self._commits(meta)
         keys = self._keys()
         links: list[Link] = []
-        sequence, value, last_at = 0, commits[0][2], commits[0][1]
-        at = 1
-        for row in self.db.execute(
-            "SELECT sequence, execution, back, kind, name, occurrence, payload"
-            " FROM litefleet_event ORDER BY sequence"
-        ):
+        sequence, at = 0, 0
+        for row in seals.rows(self.db, self.version):
             links.append(self._event(row, sequence, keys))
-            sequence = links[-1][0]
-            if at >= len(commits) or sequence > commits[at][0]:
-                raise self._damaged(f"event {sequence} is in no commit")
-            if sequence == commits[at][0]:
-                value = self._commit(commits[at], value, last_at, links)
-                last_at = commits[at][1]
+            sequence = row.sequence
+            if row.at is not None or row.chain is not None:
+                end = self._commit(self._sealed(row, links), end, links)
                 links = []
+            elif at < len(commits) and sequence == commits[at].sequence:
+                end = self._commit(commits[at], end, links)
+                links = []
+            if at < len(commits) and sequence == commits[at].sequence:
                 at += 1
-        if links or at != len(commits):
-            missing = commits[at][0] if at < len(commits) else sequence
+        if at < len(commits):
+            missing = commits[at].sequence
             raise self._damaged(f"the events of the commit that ends at {missing} are not all here")
+        if links:
+            raise self._damaged(f"event {links[0][0]} is in no commit")
         counts = self._check_executions(keys)
         self._check_lives(sequence)
         return LogSummary(
             sequence=sequence,
-            chain=value.hex(),
+            chain=end.chain.hex(),
             tenant=meta["tenant"],
             lineage=meta["lineage"],
             genesis_at=meta["genesis_at"] / 1000,
             executions=counts,
-            last_commit_at=last_at / 1000 if sequence else None,
+            last_commit_at=end.at / 1000 if sequence else None,
         )
 
     def _damaged(self, what: str) -> LogDamaged:
@@ -139,21 +138,31 @@ class _Verifier:
         rows: list[Any] = self.db.execute("SELECT key, value FROM litefleet_meta").fetchall()
         meta = dict(rows)
         wanted: dict[str, type] = {"tenant": str, "lineage": str, "genesis_at": int}
-        if schema.version_of(self.db, self.path) > 1:
+        if self.version > 1:
             wanted["secret"] = str
         for key, kind in wanted.items():
             if not isinstance(meta.get(key), kind):
                 raise self._damaged(f"its own description lacks {key}")
         return meta
 
-    def _commits(self, meta: dict[str, Any]) -> list[tuple[int, int, bytes]]:
+    def _commits(self, meta: dict[str, Any]) -> list[End]:
+        """The commits that have rows, with the log's beginning."""
         rows: list[Any] = self.db.execute(
             "SELECT sequence, at, chain FROM litefleet_commit ORDER BY sequence"
         ).fetchall()
         start = chain.genesis(meta["tenant"], meta["lineage"], meta["genesis_at"])
         if not rows or rows[0] != (0, meta["genesis_at"], start):
             raise self._damaged("its beginning does not match its description")
-        return rows
+        return [End(*row) for row in rows]
+
+    def _sealed(self, row: Row, links: list[Link]) -> End:
+        """The seal in an event."""
+        if row.at is None or row.chain is None:
+            raise self._damaged(f"event {row.sequence} has half a seal")
+        if len(links) > seals.MOST:
+            # Then it would be taken for the seal of fewer events than it is over.
+            raise self._damaged(f"event {links[0][0]} is in no commit")
+        return End(row.sequence, row.at, row.chain)
 
     def _keys(self) -> dict[int, tuple[str, str, int, int | None, int]]:
         rows: list[Any] = self.db.execute(
@@ -165,8 +174,8 @@ class _Verifier:
         )
         return {row[0]: row[1:] for row in rows}
 
-    def _event(self, row: Any, previous: int, keys: dict[int, Any]) -> Link:
-        sequence, execution, back, code, name_id, occurrence, payload = row
+    def _event(self, row: Row, previous: int, keys: dict[int, Any]) -> Link:
+        sequence, execution, back, code, name_id, occurrence, payload, _, _ = row
         if sequence != previous + 1:
             raise self._damaged(f"event {previous + 1} is missing; {sequence} follows {previous}")
         if execution not in keys:
@@ -214,23 +223,26 @@ class _Verifier:
         for past, step_back in stack:
             if past.sequence < cut:
                 fresh.stand(past, step_back)
+        fresh.wait_again()
         fresh.last = event.sequence
         return fresh
 
-    def _commit(
-        self, commit: tuple[int, int, bytes], value: bytes, last_at: int, links: list[Link]
-    ) -> bytes:
-        sequence, at, stored = commit
-        if at < last_at:
-            raise self._damaged(f"the commit that ends at {sequence} goes back in time")
-        expected = chain.link(value, at, links)
-        if expected != stored:
-            raise self._damaged(f"the commit that ends at {sequence} does not match its hash")
-        return expected
+    def _commit(self, end: End, before: End, links: list[Link]) -> End:
+        if type(end.at) is not int or end.at < before.at:
+            raise self._damaged(f"the commit that ends at {end.sequence} goes back in time")
+        # Long values are only in the part that an older version wrote.
+        sizes = {chain.SIZE, len(before.chain)}
+        if (
+            type(end.chain) is not bytes
+            or len(end.chain) not in sizes
+            or (chain.value(len(end.chain), before.chain, end.at, links) != end.chain)
+        ):
+            raise self._damaged(f"the commit that ends at {end.sequence} does not match its hash")
+        return end
 
     def _check_lives(self, newest: int) -> None:
         """Each engine that opened the log found at least what the one before it found."""
-        if schema.version_of(self.db, self.path) < 2:
+        if self.version < 2:
             return
         last = 0
         for row in self.db.execute("SELECT sequence, ended FROM litefleet_life ORDER BY id"):

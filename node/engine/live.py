@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from node.engine.beginning import Post, compact
+from node.engine.beginning import Beginning, Post, compact
 from node.engine.durability import Durability
 from node.engine.events import Event, Kind, Payload
 from node.engine.observer import Watched
+from node.engine.queue_ticket import Ticket
 from node.engine.run import Run
 from node.engine.steps import Step
 from node.engine.writer import Entry
@@ -47,6 +48,8 @@ class Origin:
     version: str | None = None
     trace: str | None = None
     """The `traceparent` that the start came with."""
+    ticket: Ticket | None = None
+    """The queue that it was started on, if any."""
 
     @staticmethod
     def of(history: Iterable[Event]) -> Origin:
@@ -61,6 +64,7 @@ class Origin:
                     "detached" in body,
                     body.get("version"),
                     body.get("trace"),
+                    Ticket.of(body),
                 )
         return Origin()
 
@@ -74,6 +78,8 @@ class Origin:
             body["version"] = self.version
         if self.trace is not None:
             body["trace"] = self.trace
+        if self.ticket is not None:
+            body |= self.ticket.body()
         return compact(body) if body else None
 
 
@@ -81,7 +87,8 @@ class Origin:
 class Live:
     """One open execution: its code, and how far the log and the code have heard of each other.
 
-    `run` is None when the application has no such workflow.
+    `run` is None when the application has no such workflow, and while it waits in a queue for
+    its code to begin.
     """
 
     key: str
@@ -118,6 +125,12 @@ class Live:
     continuing: bool = False
     """It has ended to go on with a new input, and its new code has not begun."""
     paused: bool = False
+    queued: bool = False
+    """It waits for its turn in a queue."""
+    beginning: Beginning | None = None
+    """What its code is to begin from, while it waits for that in a queue."""
+    early: list[tuple[str, Payload]] = field(default_factory=list)
+    """The signals that came before its code began."""
     reopened_at: int = 0
     """When it was last tried again, unix milliseconds; 0 if never. Its parent may have been told
     of an end before."""
@@ -150,6 +163,11 @@ class Live:
     def busy(self) -> bool:
         """Something comes first in the log; what may wait is deferred."""
         return self.in_transaction > 0 or self.continuing
+
+    @property
+    def still(self) -> bool:
+        """No attempt starts and no timer wakes the code."""
+        return self.paused or self.queued
 
     @property
     def over(self) -> bool:

@@ -17,6 +17,7 @@ from node.engine.errors import (
     PayloadError,
     QueryFailed,
     UnknownExecution,
+    UnknownHandler,
     UpdateFailed,
 )
 from node.engine.events import UPDATE_ENDS, Event, Kind, letter
@@ -71,11 +72,12 @@ class Mail:
 
         def prepare() -> tuple[int, str]:
             self._refuse_duplicate(live, Kind.SIGNAL, name, key)
-            live.code.messages.check_signal(name, text)
+            if live.run is not None:
+                live.run.messages.check_signal(name, text)
             return live.post.add(Kind.SIGNAL, name, key), letter(text, key)
 
         try:
-            return Sent(True, await self._post(live, Kind.SIGNAL, name, prepare))
+            return Sent(True, await self._post(live, Kind.SIGNAL, name, key, prepare))
         except _Duplicate:
             return Sent(False, await self._commits.settled())
 
@@ -93,13 +95,15 @@ class Mail:
 
         def prepare() -> tuple[int, str]:
             self._refuse_duplicate(live, Kind.UPDATE, name, key)
-            text = live.code.messages.admit(name, values)
+            if live.run is None:
+                raise UnknownHandler(f"execution {id!r} is queued, and its code has not begun")
+            text = live.run.messages.admit(name, values)
             number = live.post.add(Kind.UPDATE, name, key)
             live.answers[name, number] = answered
             return number, letter(text, key)
 
         try:
-            await self._post(live, Kind.UPDATE, name, prepare)
+            await self._post(live, Kind.UPDATE, name, key, prepare)
         except _Duplicate as known:
             number = known.number
             await self._commits.settled()
@@ -179,13 +183,19 @@ class Mail:
         raise ExecutionClosed(f"execution {id!r} has ended")
 
     async def _post(
-        self, live: Live, kind: Kind, name: str, prepare: Callable[[], tuple[int, str]]
+        self,
+        live: Live,
+        kind: Kind,
+        name: str,
+        key: str | None,
+        prepare: Callable[[], tuple[int, str]],
     ) -> int:
         try:
             return await self._executor.post(live, kind, name, prepare)
         except ExecutionClosed:
             # Its end may not be in the log yet, and the answer must not be taken back.
             await self._commits.settled()
+            self._refuse_duplicate(live, kind, name, key)
             raise
 
     @staticmethod

@@ -18,6 +18,7 @@ from node.engine.external import External
 from node.engine.loop import WorkflowLoop
 from node.engine.messages import Messages
 from node.engine.payload import Shape
+from node.engine.queue import Queue
 from node.engine.signals import Signal
 
 P = ParamSpec("P")
@@ -73,7 +74,12 @@ class WorkflowNamespace:
     def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
     @overload
     def __call__(
-        self, /, *, name: str | None = ..., durability: Durability | str | None = ...
+        self,
+        /,
+        *,
+        name: str | None = ...,
+        durability: Durability | str | None = ...,
+        queue: Queue | None = ...,
     ) -> _WorkflowDecorator: ...
     def __call__(
         self,
@@ -82,12 +88,15 @@ class WorkflowNamespace:
         *,
         name: str | None = None,
         durability: Durability | str | None = None,
+        queue: Queue | None = None,
     ) -> Any:
-        """Declare a workflow. `durability` is its level (the tenant's floor still holds)."""
+        """Declare a workflow. `durability` is its level (the tenant's floor still holds);
+        `queue` is where its executions wait for their turn, unless they are started on
+        another one."""
         level = level_of(durability)
 
         def declare(function: Callable[..., Coroutine[Any, Any, Any]]) -> Workflow[..., Any]:
-            return Workflow(function, name=name, durability=level)
+            return Workflow(function, name=name, durability=level, queue=queue)
 
         return declare if function is None else declare(function)
 

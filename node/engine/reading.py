@@ -62,7 +62,8 @@ class Reading:
             live.trouble is not None and not live.workflow.startswith(RESERVED)
             for live in self._executor.live.values()
         )
-        return {**counts, Status.DIVERGED.value: sum(stopped)}
+        queued = len(self._executor.queues.waiting)
+        return {**counts, Status.QUEUED.value: queued, Status.DIVERGED.value: sum(stopped)}
 
     def bookmark(self, sequence: int) -> str:
         """`epoch:sequence`."""
@@ -88,15 +89,18 @@ class Reading:
         """
         system = system or (workflow or "").startswith(RESERVED)
         store = self._reading()
-        if status is not Status.DIVERGED:
+        if status not in (Status.DIVERGED, Status.QUEUED):
             found = store.page(
                 status=status, workflow=workflow, after=after, limit=limit, system=system
             )
             return [self._view(stored) for stored in found]
-        stopped = [live for live in self._executor.live.values() if live.trouble is not None]
+        if status is Status.QUEUED:
+            found_live = self._executor.queues.waiting
+        else:
+            found_live = [live for live in self._executor.live.values() if live.trouble is not None]
         wanted = sorted(
             (live.rowid, live.key)
-            for live in stopped
+            for live in found_live
             if live.rowid > after
             and workflow in (None, live.workflow)
             and (system or not live.workflow.startswith(RESERVED))
@@ -113,7 +117,11 @@ class Reading:
         """Why an execution waits; nothing for a closed one. Raises UnknownExecution."""
         stored = self._find(id)
         live = self._executor.live.get(stored.id)
-        return [] if live is None else waits_of(live, self._executor.live, self._now())
+        return (
+            []
+            if live is None
+            else waits_of(live, self._executor.live, self._executor.queues, self._now())
+        )
 
     def archive(self, id: str) -> Archive:
         """An execution as a file that can be replayed elsewhere. Raises UnknownExecution."""

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from random import Random
 from typing import Any, Final, cast
 
-from node.engine.beginning import Beginning
+from node.engine.beginning import Beginning, compact
 from node.engine.context import WorkflowInfo, child_id, seed
 from node.engine.definition import Activity, Workflow
 from node.engine.errors import (
@@ -34,6 +34,7 @@ from node.engine.following import Follower
 from node.engine.loop import WorkflowLoop
 from node.engine.messages import Messages
 from node.engine.payload import Shape
+from node.engine.queue_ticket import Ticket
 from node.engine.steps import Command, Pending, Step
 
 _GIVE_UP: Final = {
@@ -80,13 +81,16 @@ class Run:
         self._commands: list[Command] = []
         self._started_at = 0
 
-    def begin(self, at: int) -> list[Command]:
-        """Start the code at the time of its first event. Raises PayloadError."""
+    def begin(self, at: int, early: Iterable[tuple[str, Payload]] = ()) -> list[Command]:
+        """Start the code at the time of its first event. `early` are the signals that came
+        before that: name and letter. Raises PayloadError."""
         self._loop.milliseconds = self._started_at = at
         bound = self.workflow.codec.arguments(self.beginning.input)
         coroutine = self.workflow.function(*bound.args, **bound.kwargs)
         for name, value in self.beginning.signals:
             self.messages.signal(name, letter(value, None))
+        for name, payload in early:
+            self.messages.signal(name, payload)
         self._main = self._loop.create_task(coroutine, name=self.key, context=contextvars.Context())
         return self._turn()
 
@@ -277,13 +281,21 @@ class Run:
         return self._wait(pending)
 
     def start_child(
-        self, workflow: Workflow[..., Any], payload: str, id: str | None, *, detached: bool
+        self,
+        workflow: Workflow[..., Any],
+        payload: str,
+        id: str | None,
+        *,
+        detached: bool,
+        ticket: Ticket | None = None,
     ) -> tuple[str, asyncio.Future[Any]]:
         """Start another execution; its id, and its outcome for one that is not detached."""
         self._refuse_when_reading()
         number = self._counts.get(workflow.name, 0) + 1
         key = child_id(self.key, workflow.name, number) if id is None else id
         flag = ',"detached":true' if detached else ""
+        if ticket is not None:
+            flag += f",{compact(ticket.body())[1:-1]}"
         body = f'{{"id":{json.dumps(key)},"input":{payload}{flag}}}'
         pending = self._pending(workflow.name, body, Kind.CHILD, workflow.codec.value)
         if not detached:

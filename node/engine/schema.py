@@ -12,9 +12,11 @@ import apsw
 
 from node.engine.errors import LogDamaged, LogMissing, LogRefused
 from node.engine.events import (
+    BEGINNINGS,
     COMMANDS,
     DONE,
     GIVEN_UP,
+    INTENTS,
     NOTES,
     OUTCOMES,
     STATUS_CODES,
@@ -22,11 +24,12 @@ from node.engine.events import (
     UPDATE_ENDS,
     Kind,
 )
+from node.engine.seals import time_of
 
 #: "LtFl". Says that a SQLite file is a log of ours.
 APPLICATION_ID: Final = 0x4C74466C
 #: The schema's version, in the file's user_version. Any change of the tables raises it.
-VERSION: Final = 2
+VERSION: Final = 3
 BUSY_TIMEOUT_MS: Final = 10_000
 
 _TABLES: Final = """
@@ -43,8 +46,10 @@ CREATE INDEX litefleet_open ON litefleet_execution(id) WHERE closed IS NULL;
 -- back: how far before it the same execution's previous event is, 0 for the first.
 CREATE TABLE litefleet_event(
   sequence INTEGER PRIMARY KEY, execution INTEGER NOT NULL, back INTEGER NOT NULL,
-  kind INTEGER NOT NULL, name INTEGER NOT NULL, occurrence INTEGER NOT NULL, payload);
--- One row a commit, by its last event. at: unix ms. chain: see chain.py.
+  kind INTEGER NOT NULL, name INTEGER NOT NULL, occurrence INTEGER NOT NULL, payload,
+  at INTEGER, chain BLOB);
+-- One row a commit of more than two events, by its last one; a smaller one has the same in its
+-- last event. at: unix ms. chain: see chain.py.
 CREATE TABLE litefleet_commit(
   sequence INTEGER PRIMARY KEY, at INTEGER NOT NULL, chain BLOB NOT NULL);
 """
@@ -55,22 +60,40 @@ CREATE TABLE litefleet_life(
   id INTEGER PRIMARY KEY, sequence INTEGER NOT NULL, at INTEGER NOT NULL, ended INTEGER NOT NULL);
 """
 
-_AT = (
-    "(SELECT strftime('%Y-%m-%dT%H:%M:%fZ', at / 1000.0, 'unixepoch') FROM litefleet_commit c"
-    " WHERE c.sequence >= {0} ORDER BY c.sequence LIMIT 1)"
-)
+#: What version 3 changes in the tables of the older ones.
+_SEALS: Final = """
+ALTER TABLE litefleet_event ADD COLUMN at INTEGER;
+ALTER TABLE litefleet_event ADD COLUMN chain BLOB;
+"""
+
+
+def _time(milliseconds: str) -> str:
+    return f"strftime('%Y-%m-%dT%H:%M:%fZ', {milliseconds} / 1000.0, 'unixepoch')"
+
+
+def _at(sequence: str) -> str:
+    return _time(time_of(sequence))
+
+
 _KINDS = " ".join(f"WHEN {kind.value} THEN '{kind.name.lower()}'" for kind in Kind)
 _STEPS = ", ".join(str(kind.value) for kind in sorted((COMMANDS | OUTCOMES | NOTES) - UPDATE_ENDS))
 _STATUSES = " ".join(f"WHEN {code} THEN '{status}'" for code, status in STATUS_CODES.items())
-_DONE, _FAILED, _GIVEN_UP = (
+_DONE, _FAILED, _GIVEN_UP, _INTENTS, _ENDED, _BEGINNINGS = (
     ", ".join(str(kind.value) for kind in sorted(kinds))
-    for kinds in (DONE, OUTCOMES - DONE - {Kind.TIMER_FIRED}, GIVEN_UP)
+    for kinds in (
+        DONE,
+        OUTCOMES - DONE - {Kind.TIMER_FIRED},
+        GIVEN_UP,
+        INTENTS,
+        OUTCOMES | GIVEN_UP,
+        BEGINNINGS,
+    )
 )
 _VIEWS: Final = f"""
 CREATE VIEW executions AS
   SELECT x.key AS id, n.name AS workflow,
     CASE x.status {_STATUSES} END AS status,
-    {_AT.format("x.started")} AS started_at, {_AT.format("x.closed")} AS closed_at,
+    {_at("x.started")} AS started_at, {_at("x.closed")} AS closed_at,
     CASE s.kind WHEN {Kind.STARTED.value} THEN s.payload
       ELSE json_extract(s.payload, '$.input') END AS input,
     coalesce(e.payload, CASE WHEN x.status = 1 THEN 'null' END) AS outcome
@@ -78,7 +101,7 @@ CREATE VIEW executions AS
   JOIN litefleet_event s ON s.sequence = x.started
   LEFT JOIN litefleet_event e ON e.sequence = x.closed;
 CREATE VIEW timeline AS
-  SELECT e.sequence, {_AT.format("e.sequence")} AS at, x.key AS execution,
+  SELECT e.sequence, {_at("e.sequence")} AS at, x.key AS execution,
     CASE e.kind {_KINDS} END AS event, n.name AS step, e.occurrence, e.payload
   FROM litefleet_event e JOIN litefleet_execution x ON x.id = e.execution
   JOIN litefleet_name n ON n.id = e.name;
@@ -87,8 +110,8 @@ CREATE VIEW steps AS
     CASE WHEN g.done THEN 'completed' WHEN g.failed THEN 'failed'
       WHEN g.fired THEN 'fired' WHEN g.cancelled THEN 'cancelled'
       WHEN x.status > 0 THEN 'abandoned' ELSE 'running' END AS status,
-    g.failures, {_AT.format("g.first")} AS called_at,
-    CASE WHEN g.last > g.first THEN {_AT.format("g.last")} END AS last_event_at,
+    g.failures, {_at("g.first")} AS called_at,
+    CASE WHEN g.last > g.first THEN {_at("g.last")} END AS last_event_at,
     i.payload AS input, CASE WHEN g.last > g.first THEN o.payload END AS outcome
   FROM (SELECT execution, name, occurrence, min(sequence) AS first, max(sequence) AS last,
       max(kind IN ({_DONE})) AS done, max(kind IN ({_FAILED})) AS failed,
@@ -99,10 +122,51 @@ CREATE VIEW steps AS
     GROUP BY execution, name, occurrence) g
   JOIN litefleet_execution x ON x.id = g.execution JOIN litefleet_name n ON n.id = g.name
   JOIN litefleet_event i ON i.sequence = g.first JOIN litefleet_event o ON o.sequence = g.last;
+-- What failed for good, an execution (step is NULL) or a step of one; the latter may have been
+-- tried again since.
+CREATE VIEW failures AS
+  SELECT x.key AS execution, CASE WHEN e.kind <> {Kind.FAILED.value} THEN n.name END AS step,
+    CASE WHEN e.kind <> {Kind.FAILED.value} THEN e.occurrence END AS occurrence,
+    {_at("e.sequence")} AS at, json_extract(e.payload, '$.type') AS type,
+    json_extract(e.payload, '$.message') AS message,
+    json_extract(e.payload, '$.attempts') AS attempts, e.sequence
+  FROM litefleet_event e JOIN litefleet_execution x ON x.id = e.execution
+  JOIN litefleet_name n ON n.id = e.name
+  WHERE e.kind IN ({Kind.FAILED.value}, {_FAILED});
+-- The steps that open executions wait for. One without such a step (waits_for is 'message')
+-- waits for a message, or runs.
+CREATE VIEW waiting AS
+  WITH open AS MATERIALIZED (
+    SELECT execution, max(sequence) AS last,
+      max(CASE WHEN kind IN ({_BEGINNINGS}) THEN sequence END) AS first
+    FROM litefleet_event WHERE execution IN (SELECT id FROM litefleet_execution
+      WHERE closed IS NULL) GROUP BY execution),
+  void AS MATERIALIZED (
+    SELECT execution, payload AS cut, sequence FROM litefleet_event
+    WHERE kind = {Kind.REOPENED.value}),
+  called AS (
+    SELECT e.execution, max(CASE WHEN e.kind IN ({_INTENTS}) THEN e.sequence END) AS sequence
+    FROM litefleet_event e CROSS JOIN open o ON o.execution = e.execution
+    WHERE e.sequence > o.first AND e.kind IN ({_INTENTS}, {_ENDED})
+      AND NOT EXISTS (SELECT 1 FROM void v WHERE v.execution = e.execution
+        AND e.sequence >= v.cut AND e.sequence < v.sequence)
+    GROUP BY e.execution, e.name, e.occurrence HAVING max(e.kind IN ({_ENDED})) = 0)
+  SELECT x.key AS execution, w.name AS workflow,
+    CASE i.kind WHEN {Kind.STEP.value} THEN 'activity' WHEN {Kind.TIMER.value} THEN 'timer'
+      WHEN {Kind.CHILD.value} THEN 'child' WHEN {Kind.EXTERNAL.value} THEN 'external'
+      ELSE 'message' END AS waits_for,
+    CASE WHEN i.kind <> {Kind.TIMER.value} THEN n.name END AS step, i.occurrence,
+    {_at("coalesce(i.sequence, o.last)")} AS since,
+    CASE i.kind WHEN {Kind.TIMER.value} THEN {_time("i.payload")} END AS until
+  FROM open o JOIN litefleet_execution x ON x.id = o.execution
+  JOIN litefleet_name w ON w.id = x.workflow
+  LEFT JOIN called c ON c.execution = o.execution
+  LEFT JOIN litefleet_event i ON i.sequence = c.sequence
+  LEFT JOIN litefleet_name n ON n.id = i.name;
 """
 #: Names that tenants' tables cannot have.
 OWN_PREFIX: Final = "litefleet_"
-OWN_VIEWS: Final = frozenset({"executions", "steps", "timeline"})
+OWN_VIEWS: Final = frozenset({"executions", "failures", "steps", "timeline", "waiting"})
 
 
 _SECRET = "INSERT INTO litefleet_meta VALUES ('secret', ?)"
@@ -154,19 +218,23 @@ def version_of(db: apsw.Connection, path: Path) -> int:
 def migrate(path: Path) -> None:
     """Bring a log of an older version to this one: whole or not at all.
 
-    Version 2 has more kinds of events, which its views know, a table of the engine's
-    lives, and a secret for tokens;
-    no event is changed, so the hash chain goes on.
+    Version 2 has more kinds of events, which its views know, a table of the engine's lives, and
+    a secret for tokens. Version 3 has seals in events (see seals.py). No event or commit that is
+    there is changed, so the hash chain goes on.
     """
     db = connect(path)
     try:
         db.execute("BEGIN IMMEDIATE")
         try:
-            if version_of(db, path) < VERSION:
+            # Somebody else may have done it while this one waited for the lock.
+            version = version_of(db, path)
+            if version < VERSION:
                 for view in sorted(OWN_VIEWS):
                     db.execute(f"DROP VIEW IF EXISTS {view}")
-                db.execute(_LIVES + _VIEWS)
-                db.execute(_SECRET, (token_hex(32),))
+                if version < 2:
+                    db.execute(_LIVES)
+                    db.execute(_SECRET, (token_hex(32),))
+                db.execute(_SEALS + _VIEWS)
                 db.execute(f"PRAGMA user_version={VERSION}")
             db.execute("COMMIT")
         except BaseException:

@@ -14,6 +14,7 @@ from node.engine.durability import Proofs
 from node.engine.events import MESSAGES, Event, Kind, Payload, Status, opened
 from node.engine.families import Families
 from node.engine.live import Live
+from node.engine.queues import Queues
 from node.engine.store import Stored
 from node.engine.telling import Telling
 from node.engine.writer import Entry
@@ -29,6 +30,7 @@ class Steering(Telling):
     """
 
     _families: Families
+    queues: Queues
 
     def __init__(
         self,
@@ -68,11 +70,16 @@ class Steering(Telling):
         if live.continuing or live.in_transaction:
             live.deferred.append(partial(self.cancel, live, reason, done))
             return
-        if live.over or live.cancelled:
+        unbegun = live.queued and live.run is None
+        if (live.over and not unbegun) or live.cancelled or live.ending:
             if done is not None:
                 done(0)
             return
         live.cancelled = True
+        if unbegun:
+            self._commits.append(live.entry(Kind.CANCEL, live.workflow, 1, reason, done))
+            self._end(live, Kind.CANCELLED, reason)
+            return
         self._log_and_tell(live, Kind.CANCEL, (live.workflow, 1), reason, done)
 
     def terminate(self, live: Live, reason: Payload) -> None:
@@ -80,33 +87,51 @@ class Steering(Telling):
         if live.continuing:
             live.deferred.append(partial(self.terminate, live, reason))
             return
-        if live.ending or (live.over and live.trouble is None):
+        if live.ending or (live.over and live.trouble is None and not live.queued):
             return
+        self._end(live, Kind.TERMINATED, reason)
+
+    def _end(self, live: Live, kind: Kind, reason: Payload) -> None:
+        """End an execution whose code has no part in that."""
         live.ending = True
         live.trouble = None
         self._commits.withdraw_calls(live.rowid)
         if live.run is not None:
             live.run.finished = True
-        after = partial(self._closed, live, Kind.TERMINATED, reason, self._commits.at)
-        self._commits.append(live.entry(Kind.TERMINATED, live.workflow, 1, reason, after))
+        after = partial(self._closed, live, kind, reason, self._commits.at)
+        self._commits.append(live.entry(kind, live.workflow, 1, reason, after))
         live.drop()
-        self._later.append(partial(self._families.ended, live, Kind.TERMINATED, reason))
+        self._later.append(partial(self._ended, live, kind, reason))
         self._drain()
+
+    def _ended(self, live: Live, kind: Kind, payload: Payload) -> None:
+        """An execution's end is in the next commit: its family and its queue hear of it."""
+        self._families.ended(live, kind, payload)
+        if live.origin.ticket is not None:
+            self.queues.leave(live, live.origin.ticket)
 
     def pause(self, live: Live) -> None:
         """Start no more attempts and tell the code of no more timers."""
         if not live.paused:
             live.paused = True
             self._commits.append(live.entry(Kind.PAUSED, live.workflow, 1, None))
+            if live.queued and live.origin.ticket is not None:
+                self.queues.hold(live, live.origin.ticket)
 
     def resume(self, live: Live) -> None:
         """Go on with what was held back."""
         if live.paused:
             live.paused = False
             self._commits.append(live.entry(Kind.RESUMED, live.workflow, 1, None))
-            held, live.held = live.held, []
-            for act in held:
-                act()
+            if live.queued and live.origin.ticket is not None:
+                self.queues.release(live, live.origin.ticket)
+            else:
+                self._go_on(live)
+
+    def _go_on(self, live: Live) -> None:
+        held, live.held = live.held, []
+        for act in held:
+            act()
 
     def reopen(self, stored: Stored, whole: Sequence[Event], cut: int) -> Live:
         """Try a closed execution again from before the event `cut`; the messages that came after
@@ -134,7 +159,14 @@ class Steering(Telling):
         if live.busy:
             live.deferred.append(partial(self._post_again, live, lost))
             return
-        if live.over or (lost.kind is Kind.UPDATE and lost.name not in live.code.messages.updates):
+        unbegun = live.queued and live.run is None
+        if unbegun:
+            lost_for_good = lost.kind is Kind.UPDATE
+        else:
+            lost_for_good = live.over or (
+                lost.kind is Kind.UPDATE and lost.name not in live.code.messages.updates
+            )
+        if lost_for_good:
             logger.warning("%s %s of %s is dropped", lost.kind.name, lost.name, live.key)
             return
         number = live.post.add(lost.kind, lost.name, opened(lost.payload)[1])

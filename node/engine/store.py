@@ -13,9 +13,10 @@ from typing import Any, Final
 
 import apsw
 
-from node.engine import chain, schema
+from node.engine import chain, schema, seals
 from node.engine.errors import LogDamaged, LogInUse, LogMissing, LogRefused
 from node.engine.events import BEGINNINGS, RESERVED, STATUS_CODES, Event, Kind, Payload, Status
+from node.engine.seals import End
 
 _KINDS: Final = {kind.value: kind for kind in Kind}
 _CODES: Final = {status: code for code, status in STATUS_CODES.items()}
@@ -32,24 +33,28 @@ _BEGINNINGS = ", ".join(str(kind.value) for kind in sorted(BEGINNINGS))
 # From the newest event back, each row found by its key alone. Names are put in afterwards, and
 # nothing is sorted: both cost more here than everything else.
 _HISTORY = (
-    "WITH RECURSIVE past(sequence, back, kind, name, occurrence, payload) AS ("
-    "SELECT sequence, back, kind, name, occurrence, payload FROM litefleet_event"
+    "WITH RECURSIVE past(sequence, back, kind, name, occurrence, payload, at) AS ("
+    "SELECT sequence, back, kind, name, occurrence, payload, at FROM litefleet_event"
     " WHERE sequence = ? UNION ALL"
-    " SELECT e.sequence, e.back, e.kind, e.name, e.occurrence, e.payload FROM past"
+    " SELECT e.sequence, e.back, e.kind, e.name, e.occurrence, e.payload, e.at FROM past"
     " CROSS JOIN litefleet_event e ON e.sequence = past.sequence - past.back"
     f" WHERE past.back > 0 AND (? OR past.kind NOT IN ({_BEGINNINGS})))"
-    " SELECT past.sequence, past.kind, past.name, past.occurrence, past.payload, c.at, c.sequence"
-    " FROM past CROSS JOIN litefleet_commit c ON c.sequence = (SELECT sequence"
-    " FROM litefleet_commit WHERE sequence >= past.sequence ORDER BY sequence LIMIT 1)"
+    " SELECT past.sequence, past.kind, past.name, past.occurrence, past.payload,"
+    " coalesce(past.at, c.at, n.at),"
+    " CASE WHEN past.at IS NULL THEN coalesce(c.sequence, n.sequence) ELSE past.sequence END"
+    # Where the next event has a seal, this one is the last of a larger commit or the first of
+    # that one's.
+    " FROM past LEFT JOIN litefleet_event n ON past.at IS NULL AND n.sequence = past.sequence + 1"
+    " LEFT JOIN litefleet_commit c ON past.at IS NULL AND c.sequence = CASE WHEN n.at IS NULL"
+    " THEN (SELECT sequence FROM litefleet_commit WHERE sequence >= past.sequence"
+    " ORDER BY sequence LIMIT 1) ELSE past.sequence END"
 )
 _EXECUTION = (
     "SELECT x.id, x.key, n.name, x.status, x.started, x.closed,"
     f" CASE s.kind WHEN {Kind.STARTED.value} THEN s.payload"
     " ELSE json_extract(s.payload, '$.input') END, e.payload,"
-    " (SELECT at FROM litefleet_commit c WHERE c.sequence >= x.started"
-    " ORDER BY c.sequence LIMIT 1),"
-    " (SELECT at FROM litefleet_commit c WHERE c.sequence >= x.closed"
-    " ORDER BY c.sequence LIMIT 1), json_extract(o.payload, '$.version')"
+    f" {seals.time_of('x.started')}, {seals.time_of('x.closed')},"
+    " json_extract(o.payload, '$.version')"
     " FROM litefleet_execution x JOIN litefleet_name n ON n.id = x.workflow"
     " JOIN litefleet_event s ON s.sequence = x.started"
     " LEFT JOIN litefleet_event e ON e.sequence = x.closed"
@@ -76,15 +81,6 @@ class Stored:
     version: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Tail:
-    """Where the log ends."""
-
-    sequence: int
-    at: int
-    chain: bytes
-
-
 class Store:
     """An open log: the lock on it, and a connection for reading on the engine's thread."""
 
@@ -104,7 +100,7 @@ class Store:
             try:
                 self._rows("PRAGMA query_only=ON")
                 version = schema.version_of(self.reader, path)
-                self.tail = self._check(tenant, lineage)
+                self.tail = self._check(tenant, lineage, version)
                 if version < schema.VERSION:
                     schema.migrate(path)
                 self._begin_life(now())
@@ -142,7 +138,7 @@ class Store:
             chain=chain.genesis(tenant, lineage, now),
         )
 
-    def _check(self, tenant: str, lineage: str) -> Tail:
+    def _check(self, tenant: str, lineage: str, version: int) -> End:
         if self.path.stat().st_size <= QUICK_CHECK_BYTES:
             found = self._rows("PRAGMA quick_check(1)")
             if found != [("ok",)]:
@@ -153,25 +149,23 @@ class Store:
                 f"{self.path} is the log of tenant {meta.get('tenant')!r} in lineage"
                 f" {meta.get('lineage')!r}, not of {tenant!r} in {lineage!r}"
             )
-        last = self._rows(
-            "SELECT sequence, at, chain FROM litefleet_commit ORDER BY sequence DESC LIMIT 2"
-        )
+        last = seals.newest(self.reader, version)
         newest = self._rows("SELECT max(sequence) FROM litefleet_event")[0][0]
-        if not last or last[0][0] != (newest or 0):
+        if not last or last[0].sequence != (newest or 0):
             raise LogDamaged(f"{self.path}: the newest event is not in the newest commit")
         if len(last) == 2:
             links = self._rows(
                 "SELECT e.sequence, x.key, e.kind, n.name, e.occurrence, e.payload"
                 " FROM litefleet_event e JOIN litefleet_execution x ON x.id = e.execution"
                 " JOIN litefleet_name n ON n.id = e.name WHERE e.sequence > ? ORDER BY 1",
-                (last[1][0],),
+                (last[1].sequence,),
             )
-            expected = chain.link(last[1][2], last[0][1], links)
+            expected = chain.value(len(last[0].chain), last[1].chain, last[0].at, links)
         else:
             expected = chain.genesis(tenant, lineage, meta["genesis_at"])
-        if expected != last[0][2]:
+        if expected != last[0].chain:
             raise LogDamaged(f"{self.path}: the newest commit does not match its hash")
-        return Tail(*last[0])
+        return last[0]
 
     def _begin_life(self, now: int) -> None:
         found = self._rows("SELECT sequence FROM litefleet_life WHERE ended = 0 ORDER BY sequence")
@@ -240,6 +234,19 @@ class Store:
         rows = self._rows(f"{_EXECUTION} WHERE x.closed IS NULL ORDER BY x.id")
         return [_stored(row) for row in rows]
 
+    def dequeued(self, *, since: int) -> list[tuple[str, str | None, int]]:
+        """The turns that queues gave after `since` (unix ms): queue, partition and time."""
+        return self._rows(
+            "SELECT json_extract(e.payload, '$.queue'), json_extract(e.payload, '$.partition'),"
+            " (SELECT at FROM litefleet_commit c WHERE c.sequence >= e.sequence"
+            " ORDER BY c.sequence LIMIT 1) AS at FROM litefleet_event e"
+            f" WHERE e.kind = {Kind.DEQUEUED.value} AND e.sequence >"
+            " coalesce((SELECT sequence FROM litefleet_commit WHERE at <= ?"
+            " ORDER BY sequence DESC LIMIT 1), 0)"
+            " ORDER BY e.sequence",
+            (since,),
+        )
+
     def last_rowid(self) -> int:
         rows = self._rows("SELECT max(id) FROM litefleet_execution")
         return int(rows[0][0] or 0)
@@ -293,11 +300,9 @@ class Store:
         ]
 
 
-def read_events(db: apsw.Connection) -> Iterator[Event]:
-    """Every event of a log, in order."""
-    commits = iter(
-        db.execute("SELECT sequence, at FROM litefleet_commit WHERE sequence > 0 ORDER BY 1")
-    )
+def read_events(db: apsw.Connection, version: int) -> Iterator[Event]:
+    """Every event of a log of this version, in order."""
+    commits = seals.ends(db, version)
     commit, at = 0, 0
     for sequence, key, kind, name, occurrence, payload in db.execute(
         "SELECT e.sequence, x.key, e.kind, n.name, e.occurrence, e.payload FROM litefleet_event e"
@@ -308,7 +313,7 @@ def read_events(db: apsw.Connection) -> Iterator[Event]:
             found = next(commits, None)
             if found is None:
                 raise LogDamaged(f"event {sequence} is in no commit")
-            commit, at = found
+            commit, at, _ = found
         yield Event(sequence, key, Kind(kind), name, occurrence, payload, at, commit)
 
 

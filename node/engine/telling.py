@@ -122,7 +122,13 @@ class Telling(ABC):
         payload: Payload,
         committed: Callable[[int], None] | None = None,
     ) -> None:
-        run = live.code
+        if live.run is None:
+            # Its code has not begun, and finds it when it does.
+            self._commits.append(live.entry(kind, *step, payload, committed))
+            live.remember(kind, *step, payload, self._commits.at)
+            live.early.append((step[0], payload))
+            return
+        run = live.run
         if live.durability is Durability.EVERY_COMMIT:
             # The log's order is the order of telling, and proofs come in the log's order.
             at = self._commits.at
@@ -196,5 +202,5 @@ class Telling(ABC):
 def _refuse_stopped(live: Live) -> None:
     if live.trouble is not None:
         raise ExecutionDiverged(f"execution {live.key!r} is stopped: {live.trouble['message']}")
-    if live.over:
+    if live.ending or (live.over and not live.queued):
         raise ExecutionClosed(f"execution {live.key!r} has ended")

@@ -20,6 +20,7 @@ from node.engine.events import (
     Kind,
     opened,
 )
+from node.engine.queue_ticket import Ticket
 
 #: Which intent each of these is about; the others are about a STEP.
 _ABOUT = {
@@ -30,6 +31,21 @@ _ABOUT = {
     Kind.EXTERNAL_COMPLETED: Kind.EXTERNAL,
     Kind.EXTERNAL_CANCELLED: Kind.EXTERNAL,
 }
+#: What happens to an execution whose code has not begun.
+_WITHOUT_CODE = frozenset(
+    {
+        Kind.STARTED,
+        Kind.RESTARTED,
+        Kind.ORIGIN,
+        Kind.DEQUEUED,
+        Kind.SIGNAL,
+        Kind.CANCEL,
+        Kind.PAUSED,
+        Kind.RESUMED,
+        Kind.CANCELLED,
+        Kind.TERMINATED,
+    }
+)
 
 
 class Verified:
@@ -55,6 +71,12 @@ class Verified:
         self._patches: set[str] = set()
         self._cancelled = False
         self._paused = False
+        self._queue: str | None = None
+        """The queue that it was started on."""
+        self._queued = False
+        """It waits for its turn there."""
+        self._code = True
+        """Its code has begun, or may."""
 
     def add(self, event: Event, back: int) -> None:
         """The next event, which is no REOPENED."""
@@ -71,8 +93,14 @@ class Verified:
 
     def stand(self, event: Event, back: int) -> None:
         """An event that stands, though others around it are void; it was added before."""
-        if event.kind is not Kind.REOPENED:
+        if event.kind is Kind.REOPENED:
+            self.wait_again()
+        else:
             self._apply(event)
+
+    def wait_again(self) -> None:
+        """It was opened again: in a queue it needs another turn."""
+        self._queued = self._queue is not None
 
     def reopen(self, event: Event, back: int) -> int:
         """The end is taken back: the first sequence that is void."""
@@ -92,6 +120,8 @@ class Verified:
         kind = event.kind
         self.last = event.sequence
         began, self._began = self._began, None
+        if not self._code and kind not in _WITHOUT_CODE:
+            raise ValueError("its code acts before its queue has let it go")
         if kind is Kind.STARTED:
             self.started = self._first = event.sequence
             self.workflow, self._began, self._run = event.name, kind, 1
@@ -102,8 +132,21 @@ class Verified:
         elif kind is Kind.ORIGIN:
             if began is None:
                 raise ValueError("it does not follow its execution's start")
-            if not isinstance(json.loads(str(event.payload)), dict):
+            body = json.loads(str(event.payload))
+            if not isinstance(body, dict):
                 raise ValueError("it does not say where its execution comes from")
+            ticket = Ticket.of(body)
+            if ticket is not None:
+                self._queue = ticket.queue
+                # One that goes on with a new input has its turn already.
+                self._queued = began is not Kind.CONTINUED
+                self._code = not self._queued
+        elif kind is Kind.DEQUEUED:
+            if not self._queued:
+                raise ValueError("it has a turn that it does not wait for")
+            if json.loads(str(event.payload))["queue"] != self._queue:
+                raise ValueError("it has its turn in another queue")
+            self._queued, self._code = False, True
         elif kind is Kind.PATCH:
             if event.name in self._patches or event.occurrence != 1:
                 raise ValueError("it was taken before")
@@ -145,6 +188,7 @@ class Verified:
         self._began = event.kind
         self._keys = set(beginning.keys)
         self._cancelled, self._paused = False, beginning.paused
+        self._queue, self._queued, self._code = None, False, True
         self._open.clear()
         self._patches.clear()
         self._updates.clear()

@@ -86,7 +86,8 @@ def view_of(stored: Stored, live: Live | None, newest: int) -> ExecutionView:
         version=stored.version,
     )
     if live is not None:
-        view = replace(view, paused=live.paused)
+        status = Status.QUEUED if live.queued else view.status
+        view = replace(view, paused=live.paused, status=status)
     if live is not None and live.trouble is not None:
         return replace(view, status=Status.DIVERGED, error=live.trouble)
     return view

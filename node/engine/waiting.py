@@ -9,6 +9,7 @@ from typing import Any
 
 from node.engine.events import Kind
 from node.engine.live import Live
+from node.engine.queues import Queues
 from node.engine.steps import Pending
 
 
@@ -16,9 +17,9 @@ from node.engine.steps import Pending
 class Wait:
     """One thing that an execution waits for.
 
-    `kind` is activity, timer, child, external, signal, condition, pause, code or nothing; `name`
-    and `occurrence` say which. `since` and `until` are unix seconds; `until` is there when time
-    alone will wake it. `wakes` says in words what will.
+    `kind` is queue, activity, timer, child, external, signal, condition, pause, code or nothing;
+    `name` and `occurrence` say which. `since` and `until` are unix seconds; `until` is there when
+    time alone will wake it. `wakes` says in words what will.
     """
 
     kind: str
@@ -30,7 +31,7 @@ class Wait:
     detail: Mapping[str, Any]
 
 
-def waits_of(live: Live, executions: Mapping[str, Live], now: int) -> list[Wait]:
+def waits_of(live: Live, executions: Mapping[str, Live], queues: Queues, now: int) -> list[Wait]:
     """Everything an open execution waits for, in the order in which its code asked. `now` in
     unix milliseconds."""
     if live.trouble is not None:
@@ -39,6 +40,10 @@ def waits_of(live: Live, executions: Mapping[str, Live], now: int) -> list[Wait]
     found: list[Wait] = []
     if live.paused:
         found.append(Wait("pause", "", None, None, None, "resuming the execution", {}))
+    if live.queued and live.origin.ticket is not None:
+        since, until, words, detail = queues.wait_of(live, live.origin.ticket)
+        queue, then = live.origin.ticket.queue, None if until is None else until / 1000
+        found.append(Wait("queue", queue, None, since / 1000, then, words, detail))
     if live.over:
         return found
     steps = [_step(pending, executions, now) for pending in live.code.pending.values()]

@@ -14,10 +14,9 @@ from typing import Any, Final
 import apsw
 
 from node.engine import chain
-from node.engine.chain import Link
 from node.engine.events import CLOSED_AS, Kind, Payload
 from node.engine.schema import BUSY_TIMEOUT_MS, OWN_PREFIX, OWN_VIEWS
-from node.engine.store import Tail
+from node.engine.seals import End
 
 logger = logging.getLogger(__name__)
 
@@ -32,11 +31,18 @@ QUICK: Final = 0.002
 _NEWEST: Final = 0.2
 
 _EVENT: Final = "(?,?,?,?,?,?,?)"
+_INTO: Final = (
+    "INSERT INTO litefleet_event(sequence,execution,back,kind,name,occurrence,payload) VALUES "
+)
 #: One statement for many rows, because each one run lets the other threads in and must queue
 #: again; only some sizes, because each is prepared once and kept.
 _INSERT_EVENTS: Final = {
-    size: "INSERT INTO litefleet_event VALUES " + ",".join([_EVENT] * size)
-    for size in (512, 64, 8, 4, 3, 2, 1)
+    size: _INTO + ",".join([_EVENT] * size) for size in (512, 64, 8, 4, 3, 2, 1)
+}
+#: For a commit so small that its last event carries its seal.
+_INSERT_SEALED: Final = {
+    1: "INSERT INTO litefleet_event VALUES (?,?,?,?,?,?,?,?,?)",
+    2: "INSERT INTO litefleet_event VALUES (?,?,?,?,?,?,?,NULL,NULL),(?,?,?,?,?,?,?,?,?)",
 }
 _COLUMNS: Final = 7
 # Plain numbers, which are quicker to compare than the kinds themselves.
@@ -127,7 +133,7 @@ class Writer:
     def __init__(
         self,
         db: apsw.Connection,
-        tail: Tail,
+        tail: End,
         *,
         names: dict[str, int],
         heads: dict[int, int],
@@ -228,8 +234,8 @@ class Writer:
             # Everything that the next batch builds on is published only after the commit.
             names: dict[str, int] = {}
             heads: dict[int, int] = {}
-            values: list[int | str | None] = []
-            links: list[Link] = []
+            values: list[int | str | bytes | None] = []
+            digests: list[bytes] = []
             started: list[tuple[int, str, int, int]] = []
             closed: list[tuple[int, int, int]] = []
             reopened: list[tuple[int | None, int]] = []
@@ -246,7 +252,7 @@ class Writer:
                 back = sequence - before if before else 0
                 kind, nth, payload = int(entry.kind), entry.occurrence, entry.payload
                 values += (sequence, execution, back, kind, number, nth, payload)
-                links.append((sequence, key, kind, name, nth, payload))
+                digests.append(chain.digest(sequence, key, kind, name, nth, payload))
                 if kind == _STARTED:
                     started.append((execution, key, number, sequence))
                 elif kind in _OPENED_AGAIN:
@@ -262,7 +268,15 @@ class Writer:
                 db.executemany(
                     "INSERT INTO litefleet_execution VALUES (?, ?, ?, ?, NULL, 0)", started
                 )
-            self._insert_events(values)
+            value = chain.seal(self._tail.chain, batch.at, digests)
+            sealed = _INSERT_SEALED.get(len(digests))
+            if sealed is not None:
+                values += (batch.at, value)
+                db.execute(sealed, values)
+            else:
+                self._insert_events(values)
+                row = (sequence, batch.at, value)
+                db.execute("INSERT INTO litefleet_commit VALUES (?, ?, ?)", row)
             if reopened:
                 # An execution is opened again only after the commit that closed it.
                 db.executemany(
@@ -274,8 +288,6 @@ class Writer:
                 db.executemany(
                     "UPDATE litefleet_execution SET closed = ?, status = ? WHERE id = ?", closed
                 )
-            value = chain.link(self._tail.chain, batch.at, links)
-            db.execute("INSERT INTO litefleet_commit VALUES (?, ?, ?)", (sequence, batch.at, value))
             begun = self._timer()
             db.execute("COMMIT")
             batch.took = self._timer() - begun
@@ -286,13 +298,13 @@ class Writer:
                     db.execute("ROLLBACK")
             raise
         batch.first, batch.last = self._tail.sequence + 1, sequence
-        self._tail = Tail(sequence, batch.at, value)
+        self._tail = End(sequence, batch.at, value)
         self._names.update(names)
         self._heads.update(heads)
         for _, _, execution in closed:
             self._heads.pop(execution, None)
 
-    def _insert_events(self, values: list[int | str | None]) -> None:
+    def _insert_events(self, values: list[int | str | bytes | None]) -> None:
         done, end = 0, len(values)
         for size, insert in _INSERT_EVENTS.items():
             width = size * _COLUMNS

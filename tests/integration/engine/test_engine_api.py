@@ -160,6 +160,7 @@ def test_reading(tmp_path: Path) -> None:
             "failed": 1,
             "cancelled": 0,
             "terminated": 0,
+            "queued": 0,
             "diverged": 0,
         }
         assert status["sequence"] == engine.sequence

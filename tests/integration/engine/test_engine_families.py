@@ -218,6 +218,7 @@ def test_ids_are_used_again_as_asked(tmp_path: Path) -> None:
                 "failed": 0,
                 "cancelled": 0,
                 "terminated": 0,
+                "queued": 0,
                 "diverged": 0,
             }
 

@@ -246,7 +246,8 @@ EVENT, EXECUTION = "litefleet_event", "litefleet_execution"
     ("break_it", "words"),
     [
         (tamper(f"DELETE FROM {EVENT} WHERE sequence = 4"), "event 4 is missing"),
-        (tamper(f"DELETE FROM {EVENT} WHERE sequence >= 20"), "not all here"),
+        (tamper(f"DELETE FROM {EVENT} WHERE sequence >= 20"), "no commit"),
+        (tamper(f"DELETE FROM {EVENT} WHERE sequence >= 19"), "not listed"),
         (tamper(f"UPDATE {EVENT} SET payload = '9' WHERE sequence = 3"), "match its hash"),
         (tamper(f"UPDATE {EVENT} SET payload = 0 WHERE sequence = 3"), "match its hash"),
         (tamper(f"UPDATE {EVENT} SET payload = NULL WHERE kind = 2"), "match its hash"),
@@ -268,9 +269,16 @@ EVENT, EXECUTION = "litefleet_event", "litefleet_execution"
         (tamper(f"UPDATE {EVENT} SET occurrence = 1 WHERE sequence = 5"), "a second outcome"),
         (tamper(f"UPDATE {EVENT} SET back = 2 WHERE sequence = 3"), "does not follow"),
         (tamper("UPDATE litefleet_name SET name = 'sub' WHERE name = 'add'"), "match its hash"),
-        (tamper("UPDATE litefleet_commit SET at = at + 1 WHERE sequence > 4"), "match its hash"),
-        (tamper("UPDATE litefleet_commit SET at = 1 WHERE sequence > 4"), "back in time"),
-        (tamper("DELETE FROM litefleet_commit WHERE sequence = 4"), "match its hash"),
+        (tamper(f"UPDATE {EVENT} SET at = at + 1 WHERE sequence = 4"), "match its hash"),
+        (tamper(f"UPDATE {EVENT} SET at = 1 WHERE at > 1 AND sequence > 4"), "back in time"),
+        (tamper(f"UPDATE {EVENT} SET at = 'now' WHERE sequence = 4"), "back in time"),
+        (tamper(f"UPDATE {EVENT} SET at = NULL WHERE sequence = 4"), "half a seal"),
+        (tamper(f"UPDATE {EVENT} SET chain = NULL WHERE sequence = 4"), "half a seal"),
+        (tamper(f"UPDATE {EVENT} SET at = 9e12 WHERE sequence = 4"), "match its hash"),
+        (tamper(f"UPDATE {EVENT} SET chain = 'x' WHERE sequence = 4"), "match its hash"),
+        (tamper(f"UPDATE {EVENT} SET chain = x'00' WHERE sequence = 4"), "match its hash"),
+        (tamper(f"UPDATE {EVENT} SET at = NULL, chain = NULL WHERE sequence = 4"), "no commit"),
+        (tamper(f"UPDATE {EVENT} SET at = NULL, chain = NULL WHERE sequence = 6"), "no commit"),
         (tamper("INSERT INTO litefleet_commit VALUES (900, 9e15, x'00')"), "not all here"),
         (tamper(f"UPDATE {EXECUTION} SET status = 2 WHERE id = 1"), "not listed"),
         (tamper(f"UPDATE {EXECUTION} SET closed = NULL WHERE id = 1"), "not listed"),
@@ -289,6 +297,39 @@ def test_every_kind_of_damage_is_found(
     break_it(log)
     with pytest.raises(LogDamaged, match=words):
         inspect_log(log)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "words"),
+    [
+        (tamper("UPDATE litefleet_commit SET at = at + 1 WHERE sequence > 0"), "match its hash"),
+        (tamper("UPDATE litefleet_commit SET at = 1 WHERE sequence > 0"), "back in time"),
+        (tamper("UPDATE litefleet_commit SET at = 'x' WHERE sequence > 0"), "back in time"),
+        (tamper("UPDATE litefleet_commit SET chain = 7 WHERE sequence > 0"), "match its hash"),
+        (tamper("DELETE FROM litefleet_commit WHERE sequence > 0"), "no commit"),
+        (tamper("INSERT INTO litefleet_commit VALUES (3, 9e12, x'00')"), "back in time|its hash"),
+        # Lookups would take the seal of a later event for that of the lost commit.
+        (tamper("UPDATE litefleet_commit SET sequence = sequence - 1 WHERE sequence > 0"), "hash"),
+        (tamper("DELETE FROM litefleet_commit WHERE sequence = 0"), "beginning"),
+    ],
+)
+def test_damage_to_the_commits_that_have_rows_is_found(
+    tmp_path: Path, break_it: Callable[[Path], None], words: str
+) -> None:
+    path = tmp_path / "log.db"
+
+    async def write_at_once() -> None:
+        async with Engine(config(path, create=True)) as engine:
+            ids = [f"many-{number}" for number in range(4)]
+            await asyncio.gather(*(engine.start("count", {"to": 1}, id=id) for id in ids))
+            for id in ids:
+                await engine.result(id, wait=10)
+
+    asyncio.run(write_at_once())
+    inspect_log(path)
+    break_it(path)
+    with pytest.raises(LogDamaged, match=words):
+        inspect_log(path)
 
 
 def test_an_engine_does_not_open_a_log_whose_end_was_changed(log: Path) -> None:

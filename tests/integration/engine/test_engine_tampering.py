@@ -10,7 +10,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from node import ChildFailed, RetryPolicy, activity, workflow
+from node import ChildFailed, Queue, RetryPolicy, activity, workflow
 from node.engine.errors import LogDamaged
 from node.engine.events import Kind, Reuse
 from node.engine.inspection import events_of, inspect_log
@@ -51,8 +51,21 @@ async def parent() -> None:
         await leaf.with_id("leaf").child()
 
 
+LINE = Queue("line", concurrency=1)
+
+
+@activity
+async def works() -> None:
+    pass
+
+
+@workflow(queue=LINE)
+async def queued() -> None:
+    await works()
+
+
 async def write(folder: Path) -> None:
-    app = application(talks, chained, parent, leaf, breaks)
+    app = application(talks, chained, parent, leaf, breaks, queued, works, LINE)
     async with engine(folder, app) as it:
         await it.start("parent", {}, id="p")
         await it.result("p", wait=10)
@@ -72,6 +85,9 @@ async def write(folder: Path) -> None:
         for key in ("k1", "k2"):
             await it.signal("talk", "word", key, key=key)
             await it.update("talk", "change", {"by": 1}, key=key)
+        for id in ("q1", "q2", "q3"):
+            await it.start("queued", {}, id=id)
+        await it.result("q3", wait=10)
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +134,14 @@ def change(kind: Kind, nth: int, what: str) -> tuple[Kind, int, str]:
         (change(Kind.PAUSED, 0, "kind = 42"), "changes nothing"),
         (change(Kind.PAUSED, 0, "kind = 40"), "its hash"),
         (change(Kind.RESUMED, 0, "kind = 4"), "nobody asked it to stop"),
+        (change(Kind.DEQUEUED, 0, "kind = 42"), "changes nothing"),
+        (change(Kind.DEQUEUED, 0, "kind = 41"), "acts before its queue"),
+        (change(Kind.DEQUEUED, 0, "kind = 70"), "acts before its queue"),
+        (change(Kind.DEQUEUED, 0, "payload = replace(payload, 'line', 'other')"), "another queue"),
+        (change(Kind.DEQUEUED, 0, "payload = '{}'"), "'queue'"),
+        (change(Kind.STEP, -1, "kind = 43"), "does not wait for"),
+        (change(Kind.ORIGIN, -1, "payload = '{\"queue\":{}}'"), "which queue"),
+        (change(Kind.ORIGIN, -1, "payload = '{}'"), "does not wait for"),
         (change(Kind.REOPENED, 0, "payload = 1"), "takes back what is not there"),
         (change(Kind.REOPENED, 0, "payload = '9'"), "takes back what is not there"),
         (change(Kind.REOPENED, 0, "payload = payload + 1"), "second outcome|its hash"),

@@ -258,21 +258,30 @@ links = st.tuples(
 commits = st.tuples(st.integers(0, 2), st.lists(links, max_size=3))
 
 
-@given(commits, commits)
-def test_different_commits_give_different_values(one: Any, two: Any) -> None:
+@pytest.mark.parametrize("size", [chain.SIZE, chain.FLAT_SIZE])
+@given(one=commits, two=commits)
+def test_different_commits_give_different_values(size: int, one: Any, two: Any) -> None:
     start = chain.genesis("t", "l", 1)
     same = repr(one) == repr(two)
-    assert (chain.link(start, *one) == chain.link(start, *two)) is same
-    assert chain.link(start, *one) != chain.link(chain.genesis("t", "l", 2), *one)
+    assert (chain.value(size, start, *one) == chain.value(size, start, *two)) is same
+    assert chain.value(size, start, *one) != chain.value(size, chain.genesis("t", "l", 2), *one)
 
 
 def test_the_chain_is_part_of_the_format() -> None:
     start = chain.genesis("tenant", "lineage", 1_700_000_000_000)
-    value = chain.link(start, 1_700_000_000_001, [(1, "a", 1, "order", 1, '{"x":"é"}')])
-    assert (start.hex(), value.hex()) == (
-        "baf5600b5e3be14a6554cfe17682c229",
-        "96e52fea3bfe646872f8305d9abd63da",
-    )
+    events: list[chain.Link] = [(1, "a", 1, "order", 1, '{"x":"é"}'), (2, "a", 20, "(timer)", 1, 5)]
+    digests = [chain.digest(*event) for event in events]
+    assert start.hex() == "baf5600b5e3be14a6554cfe17682c229"
+    assert [digest.hex() for digest in digests] == [
+        "51bcd831ccb840286db890c0",
+        "eeacac63f97c82a7b64cc0f9",
+    ]
+    value = chain.seal(start, 1_700_000_000_001, digests)
+    assert value == chain.value(chain.SIZE, start, 1_700_000_000_001, events)
+    assert value.hex() == "67e68558373c2b2c0226135f"
+    # What versions 1 and 2 wrote.
+    value = chain.value(chain.FLAT_SIZE, start, 1_700_000_000_001, events[:1])
+    assert value.hex() == "96e52fea3bfe646872f8305d9abd63da"
 
 
 # Durability ---------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from node import ActivityFailed, activity, workflow
 from node.engine.errors import DeterminismError, Divergence
 from node.engine.events import TIMER_STEP, Event, Kind, Status
-from node.engine.testing import Rehearsal
+from node.testing import Rehearsal
 
 
 @activity

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import apsw
@@ -15,7 +16,8 @@ from node.engine import collection
 from node.engine.commits import Commits
 from node.engine.events import Kind
 from node.engine.inspection import events_of, inspect_log
-from node.engine.schema import connect
+from node.engine.schema import VERSION, connect
+from node.engine.seals import newest
 from node.engine.store import Store
 from node.engine.writer import QUICK, Batch, Call, Entry, Writer
 
@@ -147,9 +149,9 @@ def test_a_lock_of_another_one_is_not_waited_for_here(log: Log) -> None:
 def test_what_makes_the_log_unwritable_is_raised(log: Log) -> None:
     log.warm_up()
     other = connect(log.path)
-    other.execute("DROP TABLE litefleet_commit")
+    other.execute("DROP TABLE litefleet_event")
     other.close()
-    with pytest.raises(apsw.SQLError, match="litefleet_commit"):
+    with pytest.raises(apsw.SQLError, match="litefleet_event"):
         log.writer.commit_here(starting(1))
 
 
@@ -159,8 +161,35 @@ def test_batches_of_every_size_are_written_whole(log: Log, events: int) -> None:
     written = list(events_of(log.path))
     assert [event.sequence for event in written] == list(range(1, events + 2))
     assert [event.payload for event in written[1:]] == list(range(events))
+    assert {(event.at, event.commit) for event in written} == {(1, events + 1)}
     # Checks the chain too.
     assert inspect_log(log.path).sequence == events + 1
+
+
+def test_every_reader_finds_the_commit_of_each_event(log: Log) -> None:
+    ends = []
+    for number, size in enumerate([1, 2, 1, 3, 1, 2, 2, 8, 3, 64, 1, 1, 4, 2], 1):
+        batch = starting(number, size - 1)
+        batch.at = 1000 * number
+        log.by_thread(batch)
+        ends += [(batch.at, batch.last)] * size
+        stored = log.store.find(f"execution-{number}")
+        assert stored is not None
+        assert stored.started_at == batch.at
+        # One that opens the log finds its end, and the chain there.
+        with closing(connect(log.path)) as db:
+            assert [end.sequence for end in newest(db, VERSION)] == [batch.last, batch.first - 1]
+            stamps = [row[0] for row in db.execute("SELECT at FROM timeline ORDER BY sequence")]
+        assert stamps == [f"1970-01-01T00:00:{at // 1000:02}.000Z" for at, _ in ends]
+    events = list(events_of(log.path))
+    assert [(event.at, event.commit) for event in events] == ends
+    for number in range(1, 15):
+        own = [event for event in events if event.execution == f"execution-{number}"]
+        assert log.store.history(own[0].execution, own[-1].sequence) == own
+    with closing(connect(log.path)) as db:
+        found = db.execute("SELECT count(*) FROM litefleet_commit").fetchall()
+    # The beginning, and those of more than two events.
+    assert found == [(6,)]
 
 
 def test_ids_are_known_once_they_are_committed(log: Log) -> None:
