@@ -67,11 +67,8 @@ def chain_at(path: Path | str, sequence: int) -> str | None:
 def committed_at(path: Path | str, sequence: int) -> float | None:
     """When the event was committed, in unix seconds; None when it is not in this closed copy."""
     with _opened(Path(path)) as db:
-        rows: list[Any] = db.execute(
-            "SELECT at FROM litefleet_commit WHERE sequence >= ? ORDER BY sequence LIMIT 1",
-            (sequence,),
-        ).fetchall()
-        return rows[0][0] / 1000 if rows else None
+        at = seals.time_at(db, schema.version_of(db, Path(path)), sequence)
+        return None if at is None else at / 1000
 
 
 @contextmanager

@@ -8,8 +8,9 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import apsw
 
@@ -236,16 +237,15 @@ class Store:
 
     def dequeued(self, *, since: int) -> list[tuple[str, str | None, int]]:
         """The turns that queues gave after `since` (unix ms): queue, partition and time."""
-        return self._rows(
+        newest_first = self.reader.execute(
             "SELECT json_extract(e.payload, '$.queue'), json_extract(e.payload, '$.partition'),"
-            " (SELECT at FROM litefleet_commit c WHERE c.sequence >= e.sequence"
-            " ORDER BY c.sequence LIMIT 1) AS at FROM litefleet_event e"
-            f" WHERE e.kind = {Kind.DEQUEUED.value} AND e.sequence >"
-            " coalesce((SELECT sequence FROM litefleet_commit WHERE at <= ?"
-            " ORDER BY sequence DESC LIMIT 1), 0)"
-            " ORDER BY e.sequence",
-            (since,),
+            f" {seals.time_of('e.sequence')} FROM litefleet_event e"
+            f" WHERE e.kind = {Kind.DEQUEUED.value} ORDER BY e.sequence DESC"
         )
+        turns: list[Any] = list(takewhile(lambda row: cast(Any, row)[2] > since, newest_first))
+        # Let it go: it holds a read transaction.
+        newest_first.close(True)
+        return turns[::-1]
 
     def last_rowid(self) -> int:
         rows = self._rows("SELECT max(id) FROM litefleet_execution")
