@@ -41,6 +41,13 @@ def inspect_log(path: Path | str) -> LogSummary:
         return _Verifier(db, Path(path)).verify()
 
 
+def owner_of(path: Path | str) -> tuple[str, str]:
+    """The tenant and the lineage of the log at `path`. Raises like `inspect_log`."""
+    with _opened(Path(path)) as db:
+        meta = dict(cast(Any, db.execute("SELECT key, value FROM litefleet_meta").fetchall()))
+        return meta["tenant"], meta["lineage"]
+
+
 def events_of(path: Path | str) -> Iterator[Event]:
     """The events of a closed copy, in order. Raises like `inspect_log`, but verifies little."""
     with _opened(Path(path)) as db:
