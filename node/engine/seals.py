@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, cast
 
 import apsw
 
-from node.engine.events import Payload
+from node.engine.blobs import Kept
 
 #: The most events of a commit that is sealed by its last event.
 MOST: Final = 2
@@ -27,7 +27,7 @@ class Row(NamedTuple):
     kind: int
     name: int
     occurrence: int
-    payload: Payload
+    payload: Kept
     at: int | None
     chain: bytes | None
 
