@@ -68,12 +68,21 @@ class Node:
 class Nodes:
     """All nodes of the host. Every change of any status wakes those who wait in `changed`."""
 
-    def __init__(self, data: Path, host: str, store: StoreSettings, environment: dict[str, str]):
+    def __init__(
+        self,
+        data: Path,
+        host: str,
+        store: StoreSettings,
+        environment: dict[str, str],
+        limits: dict[str, int],
+    ):
         """
         Args:
             data: the host's folder.
             environment: what every node inherits; it must hold no secret.
+            limits: of the payloads of every engine, as in ``AgentSettings``.
         """
+        self._limits = limits
         self._data = data
         self._host = host
         self._store = store
@@ -142,6 +151,7 @@ class Nodes:
             deadline=deadline,
             store=self._store,
             tail=find_tail(self._data, tenant),
+            **self._limits,
             **{field: getattr(request, field) for field in StartRequest.model_fields},
         )
         node = Node(

@@ -10,6 +10,9 @@ from node.engine.application import Application
 from node.engine.durability import Durability
 from node.engine.errors import DefinitionError
 
+#: Bytes of JSON; see EngineConfig.
+INLINE_LIMIT: Final = 1024 * 1024
+BLOB_LIMIT: Final = 16 * 1024 * 1024
 #: Bytes. What the engine itself looks for in SQL is always in the event.
 LEAST_INLINE: Final = 4096
 #: Bytes. SQLite takes no row of more than 1,000,000,000.
@@ -38,8 +41,8 @@ class EngineConfig:
     durability: Durability = Durability.ASYNC
     threads: int = 16
     forced_replay: bool = False
-    inline_limit: int = 1024 * 1024
-    blob_limit: int = 16 * 1024 * 1024
+    inline_limit: int = INLINE_LIMIT
+    blob_limit: int = BLOB_LIMIT
 
     def __post_init__(self) -> None:
         """Raises DefinitionError for limits that cannot be."""
