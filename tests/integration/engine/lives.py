@@ -1,8 +1,8 @@
 """Lives of an engine's process, each forked from one that has imported everything already.
 
 The forking process reads orders as lines of JSON on its standard input and answers on its standard
-output: `held` (the life is at its last commit and waits for a line to die), `done N` (it drove its
-scenario to the end in N commits), `ended STATUS`.
+output: `began PID`, `held` (the life is at its last commit and waits for a line to die), `done N`
+(it drove its scenario to the end in N commits), `ended STATUS`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 
 from node.engine.durability import Durability
 from node.engine.engine import Engine, EngineConfig
-from tests.integration.engine import engine_app, harness
+from tests.integration.engine import harness
 
 #: Seconds that one life may take.
 PATIENCE = 60.0
@@ -64,38 +64,40 @@ class Forks:
         )
         atexit.register(self._end)
 
-    def begin(self, life: Life) -> None:
-        """Begin a life; only one at a time."""
+    def begin(self, life: Life) -> int:
+        """Begin a life; only one at a time. Its process."""
         self._say(json.dumps({name: str(value) for name, value in asdict(life).items()}))
+        word, _, pid = self._hear().partition(" ")
+        assert word == "began"
+        return int(pid)
 
     def held(self) -> Death | None:
         """Wait until the life is at its last commit, or has ended before."""
-        return self._death(True)
+        commits = 0
+        while True:
+            word, _, number = self._hear().partition(" ")
+            if word == "held":
+                return None
+            if word == "done":
+                commits = int(number)
+            elif word == "ended":
+                return Death(int(number), commits)
 
     def kill(self) -> Death:
         """Let the life that is held be killed."""
         self._say("")
-        death = self._death(False)
+        return self.death()
+
+    def death(self) -> Death:
+        """Wait until the life has ended."""
+        death = self.held()
         assert death is not None
         return death
 
     def live(self, life: Life) -> Death:
         """One whole life."""
         self.begin(life)
-        death = self._death(False)
-        assert death is not None
-        return death
-
-    def _death(self, held: bool) -> Death | None:
-        commits = 0
-        while True:
-            word, _, number = self._hear().partition(" ")
-            if word == "held" and held:
-                return None
-            if word == "done":
-                commits = int(number)
-            elif word == "ended":
-                return Death(int(number), commits)
+        return self.death()
 
     def _say(self, line: str) -> None:
         assert self._process.stdin is not None
@@ -124,12 +126,13 @@ def forks() -> Forks:
 
 
 def main() -> None:
-    assert engine_app
-    for line in iter(sys.stdin.buffer.raw.readline, b""):  # type: ignore[attr-defined]
+    importlib.import_module("tests.integration.engine.engine_app")
+    while line := _line():
         given = json.loads(line)
         child = os.fork()
         if child == 0:
             _live(given)
+        _tell(f"began {child}")
         _, status = os.waitpid(child, 0)
         _tell(f"ended {os.waitstatus_to_exitcode(status)}")
 
@@ -158,7 +161,7 @@ async def _drive(given: dict[str, str]) -> None:
         if commits == die_after:
             if given["held"] == "True":
                 _tell("held")
-                sys.stdin.buffer.raw.readline()  # type: ignore[attr-defined]
+                _line()
             os.kill(os.getpid(), signal.SIGKILL)
 
     scenario = importlib.import_module(given["module"])
@@ -180,6 +183,16 @@ async def _drive(given: dict[str, str]) -> None:
     async with engine:
         await scenario.drive(engine)
     _tell(f"done {commits}")
+
+
+def _line() -> bytes:
+    # Byte by byte: the next line may be for another process.
+    line = b""
+    while byte := os.read(0, 1):
+        if byte == b"\n":
+            return line or b"\n"
+        line += byte
+    return line
 
 
 def _tell(line: str) -> None:
