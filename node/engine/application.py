@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from node.engine.definition import Activity, Workflow
@@ -85,3 +87,38 @@ def load_app(module: str) -> Application:
         ) from error
     version = getattr(loaded, VERSION_NAME, None)
     return collect(module, vars(loaded).values(), version=None if version is None else str(version))
+
+
+def load_app_file(path: Path) -> Application:
+    """Run the file `path` as the module of its name, with its folder first among those that
+    imports are looked for in, and collect what it declares. Raises DefinitionError, and
+    whatever its code raises."""
+    file = path.resolve()
+    if not file.is_file():
+        raise DefinitionError(f"there is no file {path}", hint="Check the path.")
+    if not file.stem.isidentifier():
+        raise DefinitionError(
+            f"{path} cannot be imported as a module", hint="Give it a name that Python allows."
+        )
+    folder = str(file.parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    application = load_app(file.stem)
+    found = getattr(sys.modules[file.stem], "__file__", None)
+    if found is None or Path(found).resolve() != file:
+        raise DefinitionError(
+            f"{path} is hidden by {found or 'a module of Python'} of the same name",
+            hint="Give the file another name.",
+        )
+    return application
+
+
+def find_app(name: str) -> Application:
+    """An application by the path of its file or the name of its module. Raises like
+    `load_app_file` and `load_app`."""
+    if name.endswith(".py") or "/" in name:
+        return load_app_file(Path(name))
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    return load_app(name)

@@ -15,6 +15,7 @@ from node.engine.application import Application
 from node.engine.control import Control
 from node.engine.definition import Activity, Workflow
 from node.engine.events import Reuse
+from node.engine.queue_control import keepers
 from node.engine.views import ExecutionView, Started
 
 
@@ -31,8 +32,9 @@ class Operations(Protocol):
         *,
         id: str | None = None,
         reuse: Reuse = Reuse.EXISTING,
+        system: bool = False,
     ) -> Started:
-        """Start an execution of the application."""
+        """Start an execution of the application, or of the engine's own workflows."""
 
     def execution(self, id: str) -> ExecutionView:
         """An execution as it is now."""
@@ -40,7 +42,7 @@ class Operations(Protocol):
 
 Maker = Callable[[Operations], Iterable[Workflow[..., Any] | Activity[..., Any]]]
 
-MAKERS: Final[list[Maker]] = []
+MAKERS: Final[list[Maker]] = [keepers]
 
 
 def extended(application: Application, operations: Operations) -> Application:

@@ -29,6 +29,7 @@ from node.engine.families import check_id
 from node.engine.live import Live, Origin
 from node.engine.mail import Answer, Mail, Sent
 from node.engine.observer import Observer, Observers
+from node.engine.queue_control import QueueControl
 from node.engine.queues import asked
 from node.engine.reading import Reading
 from node.engine.schema import connect
@@ -151,6 +152,7 @@ class Engine(Reading):
             commits=self._commits,
         )
         self.control = Control(executor=self._executor, store=store, commits=self._commits)
+        self.queues = QueueControl(self, self._executor.queues)
         for code, count in store.counts().items():
             self._counts[STATUS_CODES[code]] = count
         self._opened = True
@@ -208,8 +210,8 @@ class Engine(Reading):
 
     @property
     def next_wake(self) -> float | None:
-        """When time alone makes something happen next, in unix seconds: a timer or the next
-        attempt of an activity. None when there is no such thing."""
+        """When time alone makes something happen next, in unix seconds: a timer, the next
+        attempt of an activity or the rate of a queue. None when there is no such thing."""
         wake = self._executor.next_wake
         return None if wake is None else wake / 1000
 

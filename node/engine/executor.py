@@ -36,7 +36,7 @@ from node.engine.families import Families
 from node.engine.live import Answered, Ending, Live, Origin
 from node.engine.observer import Observer
 from node.engine.queue_ticket import Ticket, Turn
-from node.engine.queues import Queues
+from node.engine.queues import KEEPER, Queues, keeper_of
 from node.engine.run import Run
 from node.engine.steering import Steering
 from node.engine.steps import Command, Pending, Step
@@ -94,6 +94,7 @@ class Executor(Steering):
             now=now,
             at=lambda: self._commits.coming,
             let_go=self._let_go,
+            is_paused=self._is_queue_paused,
         )
         self._on_closed = on_closed
         self._on_broken = on_broken
@@ -125,7 +126,7 @@ class Executor(Steering):
         return (
             self._commits.at_rest
             and self._activities.running <= hanging
-            and not (self._proofs.asking or self._later)
+            and not (self._proofs.asking or self._later or self.queues.busy)
         )
 
     @property
@@ -203,6 +204,10 @@ class Executor(Steering):
             self._turn(live, lambda: live.code.begin(at))
         else:
             self.queues.enter(live, live.origin.ticket, at)
+
+    def _is_queue_paused(self, queue: str) -> bool:
+        keeper = self.live.get(keeper_of(queue))
+        return keeper is not None and keeper.paused and keeper.workflow == KEEPER
 
     def _let_go(self, live: Live) -> None:
         """It has its turn in its queue."""

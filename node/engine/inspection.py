@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import apsw
 
@@ -41,6 +41,23 @@ def inspect_log(path: Path | str) -> LogSummary:
         return _Verifier(db, Path(path)).verify()
 
 
+class Owner(NamedTuple):
+    """Whose a log is; `secret` is what its tokens are made with."""
+
+    tenant: str
+    lineage: str
+    secret: bytes
+
+
+def owner_of(path: Path | str) -> Owner:
+    """Whose the log at `path` is, which may be in use. Raises like `inspect_log`."""
+    with _opened(Path(path)) as db:
+        meta = dict(cast(Any, db.execute("SELECT key, value FROM litefleet_meta").fetchall()))
+        # Before schema version 2 there was none, and no token either.
+        secret = bytes.fromhex(meta.get("secret", "00" * 32))
+        return Owner(meta["tenant"], meta["lineage"], secret)
+
+
 def events_of(path: Path | str) -> Iterator[Event]:
     """The events of a closed copy, in order. Raises like `inspect_log`, but verifies little."""
     with _opened(Path(path)) as db:
@@ -60,11 +77,8 @@ def chain_at(path: Path | str, sequence: int) -> str | None:
 def committed_at(path: Path | str, sequence: int) -> float | None:
     """When the event was committed, in unix seconds; None when it is not in this closed copy."""
     with _opened(Path(path)) as db:
-        rows: list[Any] = db.execute(
-            "SELECT at FROM litefleet_commit WHERE sequence >= ? ORDER BY sequence LIMIT 1",
-            (sequence,),
-        ).fetchall()
-        return rows[0][0] / 1000 if rows else None
+        at = seals.time_at(db, schema.version_of(db, Path(path)), sequence)
+        return None if at is None else at / 1000
 
 
 @contextmanager

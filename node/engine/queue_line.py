@@ -108,8 +108,6 @@ class Line(Generic[T]):
 
     def __init__(self, limits: Limits = NO_LIMITS, partition_limits: Limits = NO_LIMITS) -> None:
         self.gate = Gate(limits)
-        self.paused = False
-        """Nobody goes."""
         self._partition_limits = partition_limits
         self._waiting: dict[T, Waiting] = {}
         self._running: dict[T, str | None] = {}
@@ -173,7 +171,7 @@ class Line(Generic[T]):
     def choose(self, now: int) -> Choice[T]:
         """Give the next one its turn, if somebody waits and every limit lets one go."""
         opens = self.gate.opens()
-        if self.paused or opens is None or not self._waiting:
+        if opens is None or not self._waiting:
             return Choice(None, None)
         if opens > now:
             return Choice(None, opens)

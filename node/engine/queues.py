@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from node.engine.errors import DuplicateRefused, PayloadError, UnknownQueue
-from node.engine.queue_line import Gate, Line
+from node.engine.events import RESERVED
+from node.engine.queue_line import Choice, Gate, Line
 from node.engine.queue_ticket import Ticket, Turn
 from node.engine.timers import Timers
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from node.engine.live import Live
     from node.engine.queue import Queue
 
+#: The workflow whose executions keep whether a queue is paused.
+KEEPER: Final = RESERVED + "queue"
 #: Executions that a queue lets go in one turn of the loop.
 AT_ONCE: Final = 50
 
@@ -55,7 +58,7 @@ class Queues:
     """Where executions wait for their turn.
 
     `now` gives unix milliseconds, `at` the time of the next commit. `let_go` is called with an
-    execution that has its turn, and logs that.
+    execution that has its turn, and logs that; `is_paused` says whether a queue is held back.
     """
 
     def __init__(
@@ -66,8 +69,10 @@ class Queues:
         now: Callable[[], int],
         at: Callable[[], int],
         let_go: Callable[[Live], None],
+        is_paused: Callable[[str], bool],
     ) -> None:
         self._declared = declared
+        self._is_paused = is_paused
         self._loop = loop
         self._at = at
         self._let_go = let_go
@@ -107,7 +112,7 @@ class Queues:
         """It waits from here on; it may have its turn before this returns."""
         self._number += 1
         self._wait(live, ticket, _Place(self._number, since))
-        self._look(ticket.queue)
+        self.look(ticket.queue)
 
     def restored(self, live: Live, turn: Turn, since: int) -> None:
         """It is open in the log, and stands there as `turn` says."""
@@ -128,7 +133,7 @@ class Queues:
             self._line(queue).began(at, partition)
         self._open = True
         for name in list(self._lines):
-            self._look(name)
+            self.look(name)
 
     def leave(self, live: Live, ticket: Ticket) -> None:
         """Its end is on its way into the log, or it cannot go on: who is next?"""
@@ -139,7 +144,7 @@ class Queues:
         line = self._line(ticket.queue)
         if not line.discard(live):
             line.ended(live)
-        self._look(ticket.queue)
+        self.look(ticket.queue)
 
     def hold(self, live: Live, ticket: Ticket) -> None:
         """It keeps its place, but others go before it."""
@@ -150,7 +155,12 @@ class Queues:
         self._line(ticket.queue).add(
             live, ticket.priority, self._places[live].number, ticket.partition
         )
-        self._look(ticket.queue)
+        self.look(ticket.queue)
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody may have a turn as soon as the loop comes to it."""
+        return bool(self._dirty)
 
     def stop(self) -> None:
         """Nobody goes from here on."""
@@ -174,13 +184,12 @@ class Queues:
         if line is None:
             queue = self._declared.get(name)
             line = Line() if queue is None else Line(queue.limits, queue.partition_limits)
-            line.paused = queue is None
             self._lines[name] = line
         return line
 
     # Turns ------------------------------------------------------------------------------------
 
-    def _look(self, name: str) -> None:
+    def look(self, name: str) -> None:
         """Give turns as long as there is somebody to have one."""
         self._dirty[name] = None
         # Who has a turn may end at once, or start others on a queue: not deeper, but after it.
@@ -195,12 +204,13 @@ class Queues:
         finally:
             self._looking = False
         if self._dirty:
-            self._loop.call_soon(self._look, name)
+            self._loop.call_soon(self.look, name)
 
     def _give(self, name: str) -> bool:
         """Whether somebody has got a turn of this queue."""
         line = self._line(name)
-        choice = line.choose(self._at())
+        stands = name not in self._declared or self._is_paused(name)
+        choice: Choice[Live] = Choice(None, None) if stands else line.choose(self._at())
         if choice.item is None:
             del self._dirty[name]
             if choice.look_at is not None:
@@ -224,11 +234,12 @@ class Queues:
         name, at = item
         if self._armed.get(name) == at:
             del self._armed[name]
-            self._look(name)
+            self.look(name)
 
     def _wanted(self, item: tuple[str, int]) -> bool:
         name, at = item
-        return self._armed.get(name) == at and self._line(name).waiting > 0
+        wants = self._line(name).waiting > 0 and not self._is_paused(name)
+        return wants and self._armed.get(name) == at
 
     # What there is ----------------------------------------------------------------------------
 
@@ -249,11 +260,12 @@ class Queues:
             raise UnknownQueue(f"no queue {name!r}")
         line = self._line(name)
         waits = [self._places[live].since for live in self._places if _queue(live) == name]
-        opens = line.gate.opens() if waits and not line.paused else None
+        paused = self._is_paused(name)
+        opens = line.gate.opens() if waits and queue is not None and not paused else None
         return QueueView(
             name=name,
             declared=queue is not None,
-            paused=line.paused and queue is not None,
+            paused=paused,
             waiting=len(waits),
             running=line.running,
             oldest_since=min(waits) / 1000 if waits else None,
@@ -286,7 +298,7 @@ class Queues:
     def _held_by(self, line: Line[Live], ticket: Ticket, paused: bool) -> tuple[str, int | None]:
         if ticket.queue not in self._declared:
             return f"an application that declares the queue {ticket.queue!r}", None
-        if line.paused:
+        if self._is_paused(ticket.queue):
             return f"resuming the queue {ticket.queue!r}", None
         if paused:
             return "its turn, once the execution is resumed", None
@@ -316,6 +328,11 @@ def _rate(count: int, per: int) -> dict[str, Any] | None:
 def _queue(live: Live) -> str:
     ticket = live.origin.ticket
     return "" if ticket is None else ticket.queue
+
+
+def keeper_of(queue: str) -> str:
+    """The id of the execution that keeps whether this queue is paused."""
+    return f"{KEEPER}.{queue}"
 
 
 def refused(ticket: Ticket, key: str) -> DuplicateRefused:

@@ -53,6 +53,10 @@ CREATE TABLE litefleet_event(
 CREATE TABLE litefleet_commit(
   sequence INTEGER PRIMARY KEY, at INTEGER NOT NULL, chain BLOB NOT NULL);
 """
+# For the queues: the turns that they gave.
+_TURNS: Final = f"""
+CREATE INDEX litefleet_turn ON litefleet_event(kind) WHERE kind = {Kind.DEQUEUED.value};
+"""
 _LIVES: Final = """
 -- One row for each time an engine opened the log: the newest event then, when (unix ms), and
 -- whether it closed the log in good order (1) or may have crashed (0).
@@ -183,7 +187,7 @@ def create(path: Path, *, tenant: str, lineage: str, genesis_at: int, chain: byt
     try:
         db.execute("PRAGMA synchronous=FULL")
         with db:
-            db.execute(_TABLES + _LIVES + _VIEWS)
+            db.execute(_TABLES + _TURNS + _LIVES + _VIEWS)
             db.execute(
                 "INSERT INTO litefleet_meta VALUES"
                 " ('tenant', ?), ('lineage', ?), ('genesis_at', ?)",
@@ -234,7 +238,7 @@ def migrate(path: Path) -> None:
                 if version < 2:
                     db.execute(_LIVES)
                     db.execute(_SECRET, (token_hex(32),))
-                db.execute(_SEALS + _VIEWS)
+                db.execute(_SEALS + _TURNS + _VIEWS)
                 db.execute(f"PRAGMA user_version={VERSION}")
             db.execute("COMMIT")
         except BaseException:

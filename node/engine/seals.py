@@ -7,7 +7,7 @@ every one that versions 1 and 2 wrote, has a row in litefleet_commit.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import apsw
 
@@ -80,6 +80,15 @@ def end_at(db: apsw.Connection, version: int, sequence: int) -> End | None:
         )
     found: list[Any] = db.execute(sql, (sequence,)).fetchall()
     return End(*found[0]) if found else None
+
+
+def time_at(db: apsw.Connection, version: int, sequence: int) -> int | None:
+    """When the commit with this event was made (unix ms), None when there is none."""
+    sql = time_of("?1")
+    if version < 3:
+        sql = "(SELECT at FROM litefleet_commit WHERE sequence >= ?1 ORDER BY sequence LIMIT 1)"
+    ((at,),) = cast("list[tuple[int | None]]", db.execute(f"SELECT {sql}", (sequence,)).fetchall())
+    return at
 
 
 def newest(db: apsw.Connection, version: int) -> list[End]:

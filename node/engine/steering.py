@@ -14,7 +14,7 @@ from node.engine.durability import Proofs
 from node.engine.events import MESSAGES, Event, Kind, Payload, Status, opened
 from node.engine.families import Families
 from node.engine.live import Live
-from node.engine.queues import Queues
+from node.engine.queues import KEEPER, Queues, keeper_of
 from node.engine.store import Stored
 from node.engine.telling import Telling
 from node.engine.writer import Entry
@@ -127,6 +127,8 @@ class Steering(Telling):
                 self.queues.release(live, live.origin.ticket)
             else:
                 self._go_on(live)
+            if live.workflow == KEEPER:
+                self.queues.look(live.key.removeprefix(keeper_of("")))
 
     def _go_on(self, live: Live) -> None:
         held, live.held = live.held, []

@@ -235,17 +235,32 @@ class Store:
         return [_stored(row) for row in rows]
 
     def dequeued(self, *, since: int) -> list[tuple[str, str | None, int]]:
-        """The turns that queues gave after `since` (unix ms): queue, partition and time."""
+        """The turns that queues gave after `since` (unix ms), in order: queue, partition and
+        time.
+
+        It goes through what was logged since then: an index would cost every event something,
+        and this an opening engine a second for each ten million.
+        """
         return self._rows(
             "SELECT json_extract(e.payload, '$.queue'), json_extract(e.payload, '$.partition'),"
-            " (SELECT at FROM litefleet_commit c WHERE c.sequence >= e.sequence"
-            " ORDER BY c.sequence LIMIT 1) AS at FROM litefleet_event e"
-            f" WHERE e.kind = {Kind.DEQUEUED.value} AND e.sequence >"
-            " coalesce((SELECT sequence FROM litefleet_commit WHERE at <= ?"
-            " ORDER BY sequence DESC LIMIT 1), 0)"
+            f" {seals.time_of('e.sequence')} AS moment FROM litefleet_event e"
+            f" WHERE e.sequence > ? AND e.kind = {Kind.DEQUEUED.value} AND moment > ?"
             " ORDER BY e.sequence",
-            (since,),
+            (self._before(since), since),
         )
+
+    def _before(self, since: int) -> int:
+        """A sequence up to which everything was logged at `since` (unix ms) at the latest."""
+        low, high = 0, self.tail.sequence
+        while low < high:
+            middle = (low + high + 1) // 2
+            at = self._rows(f"SELECT {seals.time_of(str(middle))}")[0][0]
+            # Of an event that was deleted only a later time may be known, or none.
+            if at is not None and at <= since:
+                low = middle
+            else:
+                high = middle - 1
+        return low
 
     def last_rowid(self) -> int:
         rows = self._rows("SELECT max(id) FROM litefleet_execution")

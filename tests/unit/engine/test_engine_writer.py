@@ -15,7 +15,7 @@ import pytest
 from node.engine import collection
 from node.engine.commits import Commits
 from node.engine.events import Kind
-from node.engine.inspection import events_of, inspect_log
+from node.engine.inspection import committed_at, events_of, inspect_log
 from node.engine.schema import VERSION, connect
 from node.engine.seals import newest
 from node.engine.store import Store
@@ -183,6 +183,10 @@ def test_every_reader_finds_the_commit_of_each_event(log: Log) -> None:
         assert stamps == [f"1970-01-01T00:00:{at // 1000:02}.000Z" for at, _ in ends]
     events = list(events_of(log.path))
     assert [(event.at, event.commit) for event in events] == ends
+    assert [committed_at(log.path, event.sequence) for event in events] == [
+        at / 1000 for at, _ in ends
+    ]
+    assert committed_at(log.path, len(ends) + 1) is None
     for number in range(1, 15):
         own = [event for event in events if event.execution == f"execution-{number}"]
         assert log.store.history(own[0].execution, own[-1].sequence) == own

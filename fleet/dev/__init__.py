@@ -1,0 +1,1 @@
+"""`litefleet dev`: an application on this machine, without a fleet."""
