@@ -39,6 +39,11 @@ def show(value: RenderableType) -> None:
     out.print(value)
 
 
+def say(text: str) -> None:
+    """A line for people that is part of the result."""
+    out.print(text, markup=False, soft_wrap=True)
+
+
 def note(text: str) -> None:
     """A line of progress."""
     err.print(text, markup=False)

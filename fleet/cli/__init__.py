@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from fleet import console
-from fleet.cli import brake, demo, dev, doctor, hosts, lag, restore, tenants, up, verify
+from fleet.cli import brake, demo, dev, doctor, hosts, lag, replay, restore, tenants, up, verify
 from fleet.cli.problems import problem_of
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 app.command()(demo.demo)
 app.command()(dev.dev)
+app.command()(replay.replay)
 app.command()(up.up)
 app.add_typer(tenants.app, name="tenant")
 app.add_typer(hosts.app, name="host")

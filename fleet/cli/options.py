@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import os
 import time
+from enum import StrEnum
 from typing import Annotated
 
 import typer
+
+
+class DurabilityChoice(StrEnum):
+    """When a tenant's log must be in the bucket."""
+
+    ASYNC = "async"
+    BEFORE_EFFECTS = "before_effects"
+    EVERY_COMMIT = "every_commit"
+
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Name = Annotated[

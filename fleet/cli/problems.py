@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from fleet.problem import Problem
 
 
@@ -13,6 +15,7 @@ def problem_of(error: Exception) -> Problem:
 
     from backup.errors import StoreError
     from fleet import state
+    from node.engine.errors import EngineError
     from restore.errors import Damaged, RestoreFailed
 
     if isinstance(error, state.NameTaken):
@@ -39,6 +42,8 @@ def problem_of(error: Exception) -> Problem:
             "Check that it is there and that the access key reaches the bucket: "
             "`litefleet doctor --s3 URL` does.",
         )
+    if isinstance(error, EngineError):
+        return Problem(_snake(type(error).__name__), f"{_sentence(error)}.", error.hint or None)
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -54,6 +59,10 @@ def problem_of(error: Exception) -> Problem:
         f"{type(error).__name__}: {error}",
         "This should not happen: run it again with LITEFLEET_DEBUG=1 and report what it shows.",
     )
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
 def _sentence(error: Exception) -> str:

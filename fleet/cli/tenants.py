@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fleet import DEFAULT_NAME, console
 from fleet.cli import connection
-from fleet.cli.options import Address, Json, Name
+from fleet.cli.options import Address, DurabilityChoice, Json, Name
 from fleet.cli.tables import details, position, table
 from fleet.problem import Problem
 
@@ -21,14 +20,6 @@ if TYPE_CHECKING:
     from fleet.views import TenantView
 
 app = typer.Typer(help="Create tenants and look at them.", no_args_is_help=True)
-
-
-class DurabilityChoice(StrEnum):
-    """When a tenant's log must be in the bucket."""
-
-    ASYNC = "async"
-    BEFORE_EFFECTS = "before_effects"
-    EVERY_COMMIT = "every_commit"
 
 
 @app.command("create")

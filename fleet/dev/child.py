@@ -8,14 +8,12 @@ pipe is the order to stop. What happens goes out as lines of JSON.
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import os
 import signal
 import socket
 import sys
 import time
-import traceback
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Final
@@ -24,6 +22,7 @@ import apsw
 import uvicorn
 from pydantic import BaseModel
 
+from fleet.application import trace_of
 from fleet.dev.reporter import Reporter
 from node.api import create_api
 from node.engine.application import Application, find_app
@@ -91,7 +90,7 @@ async def _serve(orders: Orders, application: Application, lines: _Lines) -> Non
         path.parent.mkdir(parents=True, exist_ok=True)
         tenant, lineage = "dev", token_hex(8)
     else:
-        tenant, lineage = owner_of(path)
+        tenant, lineage, _ = owner_of(path)
         _fold(path)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -151,24 +150,12 @@ def _fold(path: Path) -> None:
 def _refusal(error: BaseException) -> dict[str, Any]:
     if isinstance(error, EngineError):
         return {"type": type(error).__name__, "message": str(error), "hint": error.hint}
-    if isinstance(error, SyntaxError):
-        lines = traceback.format_exception_only(error)
-    else:
-        frames = traceback.extract_tb(error.__traceback__)
-        own = [frame for frame in frames if _is_theirs(frame.filename)]
-        lines = traceback.format_list(own) + traceback.format_exception_only(error)
     return {
         "type": type(error).__name__,
         "message": str(error) or type(error).__name__,
         "hint": "Mend the code and save it.",
-        "trace": "".join(lines).rstrip(),
+        "trace": trace_of(error),
     }
-
-
-def _is_theirs(filename: str) -> bool:
-    here = str(Path(__file__).parents[2])
-    ours = [f"{here}/{package}/" for package in ("node", "fleet")]
-    return not filename.startswith(("<frozen", importlib.__file__, *ours))
 
 
 if __name__ == "__main__":

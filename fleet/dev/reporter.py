@@ -12,15 +12,13 @@ from typing import Any, Final
 from node.engine.context import ActivityInfo
 from node.engine.engine import Engine
 from node.engine.errors import Divergence, EngineError
-from node.engine.events import CLOSED_STATUS, Kind, Payload
+from node.engine.events import CLOSED_STATUS, RESERVED, Kind, Payload
 from node.engine.observer import Attempt, Observer, Watched
 
 Send = Callable[[dict[str, Any]], None]
 
 #: Seconds of silence after which it is said what an execution waits for.
 QUIET: Final = 0.3
-#: Executions of the engine's own have names that begin so; they are left out.
-OWN: Final = "litefleet."
 _ENDS: Final = {
     Kind.STEP_COMPLETED: "step_completed",
     Kind.STEP_FAILED: "step_failed",
@@ -94,7 +92,7 @@ class Reporter(Observer):
                 self._look_soon(view.id, view.workflow)
 
     def _say(self, event: str, execution: Watched, **more: Any) -> None:
-        if execution.workflow.startswith(OWN):
+        if execution.workflow.startswith(RESERVED):
             return
         about = {"execution": execution.id, "workflow": execution.workflow}
         self._send({"event": event, "at": time.time(), **about, **more})

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import apsw
 
@@ -42,11 +42,21 @@ def inspect_log(path: Path | str) -> LogSummary:
         return _Verifier(db, Path(path)).verify()
 
 
-def owner_of(path: Path | str) -> tuple[str, str]:
-    """The tenant and the lineage of the log at `path`. Raises like `inspect_log`."""
+class Owner(NamedTuple):
+    """Whose a log is; `secret` is what its tokens are made with."""
+
+    tenant: str
+    lineage: str
+    secret: bytes
+
+
+def owner_of(path: Path | str) -> Owner:
+    """Whose the log at `path` is, which may be in use. Raises like `inspect_log`."""
     with _opened(Path(path)) as db:
         meta = dict(cast(Any, db.execute("SELECT key, value FROM litefleet_meta").fetchall()))
-        return meta["tenant"], meta["lineage"]
+        # Before schema version 2 there was none, and no token either.
+        secret = bytes.fromhex(meta.get("secret", "00" * 32))
+        return Owner(meta["tenant"], meta["lineage"], secret)
 
 
 def events_of(path: Path | str) -> Iterator[Event]:
