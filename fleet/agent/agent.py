@@ -42,7 +42,7 @@ class Agent:
             settings.host,
             settings.store,
             clean_environment(),
-            {"inline_limit": settings.inline_limit, "blob_limit": settings.blob_limit},
+            (settings.inline_limit, settings.blob_limit),
         )
         self._keeper = LeaseKeeper(
             store or lease_store(settings.store),

@@ -74,13 +74,13 @@ class Nodes:
         host: str,
         store: StoreSettings,
         environment: dict[str, str],
-        limits: dict[str, int],
+        limits: tuple[int, int],
     ):
         """
         Args:
             data: the host's folder.
             environment: what every node inherits; it must hold no secret.
-            limits: of the payloads of every engine, as in ``AgentSettings``.
+            limits: ``inline_limit`` and ``blob_limit`` of every engine; see ``AgentSettings``.
         """
         self._limits = limits
         self._data = data
@@ -151,7 +151,8 @@ class Nodes:
             deadline=deadline,
             store=self._store,
             tail=find_tail(self._data, tenant),
-            **self._limits,
+            inline_limit=self._limits[0],
+            blob_limit=self._limits[1],
             **{field: getattr(request, field) for field in StartRequest.model_fields},
         )
         node = Node(
