@@ -209,8 +209,9 @@ def _retry_after(response: httpx.Response) -> float:
 def _unreachable(address: str, error: Exception) -> FleetUnreachable:
     return FleetUnreachable(
         "unreachable",
-        f"No answer from the fleet at {address} ({type(error).__name__}).",
-        "Is it running? `litefleet up` starts one; LITEFLEET_ADDRESS points to another.",
+        f"No answer at {address} ({type(error).__name__}).",
+        "Is it running? `litefleet up` starts a fleet and `litefleet dev` an engine; "
+        "LITEFLEET_ADDRESS or LITEFLEET_URL points to another.",
     )
 
 
