@@ -12,11 +12,12 @@ RUNTIME_STAMP := $(VENV)/installed-runtime
 
 .DEFAULT_GOAL := help
 .PHONY: help venv test unit integration acceptance simulation lint format types demo clean
-.PHONY: bench bench-short
+.PHONY: bench bench-short four-ways
 
 help:
 	@echo "make demo    lose a host, lose nothing (arguments: ARGS=\"--lose 2\")"
 	@echo "make test    all tests; also: unit, integration, acceptance, simulation"
+	@echo "make four-ways  every scenario of the engine lost at every commit: some minutes"
 	@echo "make lint    ruff check and format check; make types: mypy; make format: rewrite"
 	@echo "make bench   the engine beside SQLite itself, DBOS and Temporal: a quarter of an hour;"
 	@echo "             make bench-short: only see that the measurements run"
@@ -46,6 +47,10 @@ test: $(STAMP)
 
 unit integration acceptance simulation: $(STAMP)
 	$(BIN)/python -m pytest $(AT_ONCE) tests/$@ $(ARGS)
+
+# All of what the tests take samples of.
+four-ways: $(STAMP)
+	FOUR_WAYS=all $(BIN)/python -m pytest $(AT_ONCE) tests/integration/engine/test_four_ways.py $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

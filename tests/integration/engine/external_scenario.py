@@ -36,6 +36,7 @@ async def approval() -> dict[str, object]:
 
 
 APP = collect("external", [ask, approval])
+WANTED = {"a": ["COMPLETED", {"new": True, "answers": [True, False], "late": True}]}
 
 
 def tokens() -> list[str]:

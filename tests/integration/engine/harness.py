@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +13,8 @@ from node.engine.durability import Outcome, Proof
 from node.engine.engine import Engine, EngineConfig
 from node.engine.events import CLOSING
 from node.engine.inspection import LogSummary, chain_at, events_of, inspect_log
+from tests.integration.engine import lives
 
-ROOT = Path(__file__).parents[3]
 FIELDS = {
     "barrier",
     "authority",
@@ -76,15 +73,8 @@ def outcomes(path: Path) -> dict[str, Any]:
 
 def live_once(folder: Path, module: str, die_after: int, mode: str) -> int:
     """One life of a process that opens the log and drives `module`; its exit status."""
-    worker = "tests.integration.engine.feature_worker"
-    done = subprocess.run(
-        [sys.executable, "-m", worker, str(folder), module, str(die_after), mode],
-        cwd=ROOT,
-        env={**os.environ, "LEDGER": str(folder / "ledger")},
-        timeout=60,
-        check=False,
-    )
-    return done.returncode
+    life = lives.Life(folder / "log.db", folder / "ledger", module, die_after, mode)
+    return lives.forks().live(life).status
 
 
 def killed_after_each_commit(folder: Path, module: str, mode: str, commits: int = 1) -> int:

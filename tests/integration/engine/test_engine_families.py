@@ -19,13 +19,9 @@ from tests.integration.engine.harness import (
     application,
     engine,
     go,
-    killed_after_each_commit,
-    live_once,
-    outcomes,
     until,
 )
 
-SCENARIO = "tests.integration.engine.families_scenario"
 MODES = [{}, {"forced_replay": True}, {"durability": Durability.EVERY_COMMIT}]
 
 
@@ -51,20 +47,6 @@ def test_families(tmp_path: Path, mode: Any) -> None:
 
     go(test())
     assert inspect_log(tmp_path / "log.db").executions["cancelled"] == 2
-
-
-@pytest.fixture(scope="module")
-def wanted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    assert live_once(folder, SCENARIO, 0, "cached") == 0
-    return outcomes(folder)
-
-
-@pytest.mark.parametrize("mode", ["cached", "forced", "every_commit"])
-def test_killed_after_each_commit(tmp_path: Path, wanted: dict[str, Any], mode: str) -> None:
-    assert len(wanted) == 10
-    assert killed_after_each_commit(tmp_path, SCENARIO, mode) > 5
-    assert outcomes(tmp_path) == wanted
 
 
 @activity

@@ -30,13 +30,9 @@ from tests.integration.engine.harness import (
     application,
     engine,
     go,
-    killed_after_each_commit,
-    live_once,
-    outcomes,
     until,
 )
 
-SCENARIO = "tests.integration.engine.messages_scenario"
 MODES = [{}, {"forced_replay": True}, {"durability": Durability.EVERY_COMMIT}]
 
 
@@ -395,17 +391,3 @@ def test_a_condition_that_does_something_fails(tmp_path: Path) -> None:
             assert view.error["type"] == "StateChanged"
 
     go(test())
-
-
-@pytest.fixture(scope="module")
-def wanted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    assert live_once(folder, SCENARIO, 0, "cached") == 0
-    return outcomes(folder)
-
-
-@pytest.mark.parametrize("mode", ["cached", "forced", "every_commit"])
-def test_killed_after_each_commit(tmp_path: Path, wanted: dict[str, Any], mode: str) -> None:
-    assert wanted["b"][0] == "COMPLETED"
-    assert killed_after_each_commit(tmp_path, SCENARIO, mode) > 5
-    assert outcomes(tmp_path) == wanted
