@@ -209,8 +209,9 @@ def _retry_after(response: httpx.Response) -> float:
 def _unreachable(address: str, error: Exception) -> FleetUnreachable:
     return FleetUnreachable(
         "unreachable",
-        f"No answer from the fleet at {address} ({type(error).__name__}).",
-        "Is it running? `litefleet up` starts one; LITEFLEET_ADDRESS points to another.",
+        f"No answer at {address} ({type(error).__name__}).",
+        "Is it running? `litefleet up` starts a fleet and `litefleet dev` an engine; "
+        "LITEFLEET_ADDRESS or LITEFLEET_URL points to another.",
     )
 
 
@@ -224,15 +225,18 @@ def _request_arguments(call: Call[Any]) -> dict[str, Any]:
 
 
 class Client:
-    """The fleet's API for plain code. Close it, or use it as a context manager."""
+    """The fleet's API for plain code. Close it, or use it as a context manager.
+
+    Without a `token` it can speak to one that asks for none, such as a developer's engine.
+    """
 
     def __init__(
-        self, address: str, token: str, transport: httpx.BaseTransport | None = None
+        self, address: str, token: str | None, transport: httpx.BaseTransport | None = None
     ) -> None:
         self.address = address.rstrip("/")
         self._http = httpx.Client(
             base_url=self.address,
-            headers={"authorization": f"Bearer {token}"},
+            headers={} if token is None else {"authorization": f"Bearer {token}"},
             timeout=TIMEOUT,
             transport=transport,
             trust_env=False,

@@ -14,7 +14,20 @@ from typing import Annotated
 import typer
 
 from fleet import console
-from fleet.cli import brake, demo, dev, doctor, hosts, lag, replay, restore, tenants, up, verify
+from fleet.cli import (
+    brake,
+    demo,
+    dev,
+    doctor,
+    executions,
+    hosts,
+    lag,
+    replay,
+    restore,
+    tenants,
+    up,
+    verify,
+)
 from fleet.cli.problems import problem_of
 
 app = typer.Typer(
@@ -31,6 +44,7 @@ app.command()(replay.replay)
 app.command()(up.up)
 app.add_typer(tenants.app, name="tenant")
 app.add_typer(hosts.app, name="host")
+app.add_typer(executions.app, name="exec")
 app.command()(lag.lag)
 app.command()(restore.restore)
 app.command()(verify.verify)

@@ -55,6 +55,9 @@ def test_a_fleet_for_an_afternoon(
     hosts = _json(user, "host", "list")["items"]
     assert {one["name"] for one in hosts} == {"host-1", "host-2"}
     assert sorted(name for one in hosts for name in one["tenants"]) == ["first"]
+    assert _json(user, "exec", "list", "--tenant", "first")["items"] == []
+    unknown = _json(user, "exec", "show", "nobody", "--tenant", "first", code=1)
+    assert unknown["error"]["type"] == "unknown_execution"
     (lag,) = _json(user, "lag")["items"]
     assert lag["tenant"] == "first"
     _json(user, "resume")

@@ -197,7 +197,7 @@ def test_an_address_needs_a_token(run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LITEFLEET_TOKEN", "x")
     ran = run("tenant", "list", "--address", "http://127.0.0.1:9", connected=False)
     assert ran.code == 1
-    assert "No answer from the fleet at http://127.0.0.1:9" in ran.err
+    assert "No answer at http://127.0.0.1:9" in ran.err
 
 
 @pytest.mark.parametrize(

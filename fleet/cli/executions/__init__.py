@@ -1,0 +1,15 @@
+"""`litefleet exec …`: the executions of one tenant, or of one engine."""
+
+from __future__ import annotations
+
+import typer
+
+from fleet.cli.executions import control, looking, messages, running
+
+app = typer.Typer(
+    help="Start executions, look at them, and speak to them: a tenant's, or those of an engine "
+    "by its address.",
+    no_args_is_help=True,
+)
+for part in (running, looking, messages, control):
+    app.add_typer(part.app)
