@@ -15,9 +15,11 @@ from pydantic import (
     ValidationError,
     field_serializer,
     field_validator,
+    model_validator,
 )
 
 from backup.settings import REVEAL, StoreSettings, reveal
+from node.engine.config import BLOB_LIMIT, INLINE_LIMIT, LEAST_INLINE, MOST
 
 
 class BadSettings(Exception):
@@ -64,11 +66,21 @@ class ProcessSettings(BaseModel):
 
 class AgentSettings(ProcessSettings):
     """A host agent. ``advertise`` is the URL under which the coordinator reaches it, where that
-    differs from where it listens. ``data`` holds all of the host's nodes."""
+    differs from where it listens. ``data`` holds all of the host's nodes. ``inline_limit`` and
+    ``blob_limit`` are those of the host's engines, in bytes of JSON; the same on every host, or
+    a tenant that moves is refused what it was allowed before."""
 
     host: str
     data: Path
     advertise: str | None = None
+    inline_limit: int = Field(default=INLINE_LIMIT, ge=LEAST_INLINE, le=MOST)
+    blob_limit: int = Field(default=BLOB_LIMIT, ge=LEAST_INLINE, le=MOST)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.inline_limit > self.blob_limit:
+            raise ValueError("inline_limit is more than blob_limit")
+        return self
 
     @field_validator("data")
     @classmethod

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from backup.lag import Lag
 from backup.ownership import Durability
 from backup.settings import Credentials, StoreSettings
+from node.engine.config import BLOB_LIMIT, INLINE_LIMIT
 
 
 class EngineOrder(BaseModel):
@@ -28,6 +29,8 @@ class EngineOrder(BaseModel):
     supervisor_socket: Path
     authority: Path
     log: Path
+    inline_limit: int = INLINE_LIMIT
+    blob_limit: int = BLOB_LIMIT
 
 
 class Tail(BaseModel):
@@ -65,6 +68,8 @@ class NodeOrder(BaseModel):
     store: StoreSettings
     sidecar: Credentials
     tail: Tail | None = None
+    inline_limit: int = INLINE_LIMIT
+    blob_limit: int = BLOB_LIMIT
 
 
 class NodeState(StrEnum):

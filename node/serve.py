@@ -49,6 +49,8 @@ async def _serve(order: EngineOrder) -> None:
             lineage=order.lineage,
             epoch=order.epoch,
             durability=Durability(order.durability),
+            inline_limit=order.inline_limit,
+            blob_limit=order.blob_limit,
         ),
         barrier=link,
         authority=AuthorityView(order.authority),

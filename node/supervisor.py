@@ -290,6 +290,8 @@ class Supervisor:
             supervisor_socket=self._sockets / "supervisor.sock",
             authority=self._authority.path,
             log=self._folder / "engine.log",
+            inline_limit=self._order.inline_limit,
+            blob_limit=self._order.blob_limit,
         )
 
     async def _start_engine(self, engine: EngineProcess) -> None:

@@ -37,7 +37,13 @@ class Agent:
         self.host = settings.host
         self._settings = settings
         self._address = settings.advertise or ""
-        self.nodes = Nodes(settings.data, settings.host, settings.store, clean_environment())
+        self.nodes = Nodes(
+            settings.data,
+            settings.host,
+            settings.store,
+            clean_environment(),
+            (settings.inline_limit, settings.blob_limit),
+        )
         self._keeper = LeaseKeeper(
             store or lease_store(settings.store),
             settings.host,

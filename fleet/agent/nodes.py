@@ -68,12 +68,21 @@ class Node:
 class Nodes:
     """All nodes of the host. Every change of any status wakes those who wait in `changed`."""
 
-    def __init__(self, data: Path, host: str, store: StoreSettings, environment: dict[str, str]):
+    def __init__(
+        self,
+        data: Path,
+        host: str,
+        store: StoreSettings,
+        environment: dict[str, str],
+        limits: tuple[int, int],
+    ):
         """
         Args:
             data: the host's folder.
             environment: what every node inherits; it must hold no secret.
+            limits: ``inline_limit`` and ``blob_limit`` of every engine; see ``AgentSettings``.
         """
+        self._limits = limits
         self._data = data
         self._host = host
         self._store = store
@@ -142,6 +151,8 @@ class Nodes:
             deadline=deadline,
             store=self._store,
             tail=find_tail(self._data, tenant),
+            inline_limit=self._limits[0],
+            blob_limit=self._limits[1],
             **{field: getattr(request, field) for field in StartRequest.model_fields},
         )
         node = Node(

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Final
 
-from node.engine.events import Payload
+from node.engine.blobs import Kept
 
 #: Bytes of a value of the chain, and of an event's digest.
 SIZE: Final = 12
@@ -17,7 +17,7 @@ SIZE: Final = 12
 FLAT_SIZE: Final = 16
 
 #: (sequence, execution id, kind, name, occurrence, payload)
-Link = tuple[int, str, int, str, int, Payload]
+Link = tuple[int, str, int, str, int, Kept]
 
 
 def genesis(tenant: str, lineage: str, genesis_at: int) -> bytes:
@@ -27,7 +27,7 @@ def genesis(tenant: str, lineage: str, genesis_at: int) -> bytes:
 
 
 def digest(
-    sequence: int, execution: str, kind: int, name: str, occurrence: int, payload: Payload
+    sequence: int, execution: str, kind: int, name: str, occurrence: int, payload: Kept
 ) -> bytes:
     """What an event is in the chain, even when the event itself is gone.
 
@@ -53,10 +53,12 @@ def value(size: int, previous: bytes, at: int, events: Iterable[Link]) -> bytes:
 
 
 def _text(
-    sequence: int, execution: str, kind: int, name: str, occurrence: int, payload: Payload
+    sequence: int, execution: str, kind: int, name: str, occurrence: int, payload: Kept
 ) -> str:
     if isinstance(payload, str):
         body = f"str{len(payload)}:{payload}"
+    elif isinstance(payload, bytes):
+        body = f"blob{payload.hex()}"
     else:
         body = "-" if payload is None else f"int{len(str(payload))}:{payload}"
     return f"{sequence} {kind} {occurrence} {len(execution)}:{execution}{len(name)}:{name}{body}\n"

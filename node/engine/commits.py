@@ -38,6 +38,7 @@ class Commits:
         now: Callable[[], int],
         on_commit: Callable[[int, float], None] | None,
         on_failed: Callable[[BaseException], None],
+        inline_limit: int = 1024 * 1024,
         observer: Observer | None = None,
     ) -> None:
         self.sequence = tail.sequence
@@ -64,6 +65,7 @@ class Commits:
             heads=heads,
             on_committed=partial(self._from_writer, self._committed),
             on_failed=partial(self._from_writer, self._failed),
+            inline_limit=inline_limit,
         )
         self._writer.start()
 

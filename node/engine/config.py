@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from node.engine.application import Application
 from node.engine.durability import Durability
+from node.engine.errors import DefinitionError
+
+#: Bytes of JSON; see EngineConfig.
+INLINE_LIMIT: Final = 1024 * 1024
+BLOB_LIMIT: Final = 16 * 1024 * 1024
+#: Bytes. What the engine itself looks for in SQL is always in the event.
+LEAST_INLINE: Final = 4096
+#: Bytes. SQLite takes no row of more than 1,000,000,000.
+MOST: Final = 512 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +26,10 @@ class EngineConfig:
     `create` starts an empty log and is for a tenant's genesis only. `durability` is the
     tenant's floor. `threads` bounds the plain activities that run at once. `forced_replay` is
     a mode for tests: the coroutine is dropped at every await and replayed for the next event.
+
+    A payload of more than `inline_limit` bytes of JSON is kept beside its event, once for all
+    events that have it; one of more than `blob_limit` bytes is refused. The latter holds for
+    all engines of a process, and the newest one sets it.
     """
 
     path: Path
@@ -27,3 +41,14 @@ class EngineConfig:
     durability: Durability = Durability.ASYNC
     threads: int = 16
     forced_replay: bool = False
+    inline_limit: int = INLINE_LIMIT
+    blob_limit: int = BLOB_LIMIT
+
+    def __post_init__(self) -> None:
+        """Raises DefinitionError for limits that cannot be."""
+        if not LEAST_INLINE <= self.inline_limit <= self.blob_limit <= MOST:
+            raise DefinitionError(
+                f"inline_limit is {self.inline_limit} and blob_limit {self.blob_limit}; they are"
+                f" from {LEAST_INLINE} to {MOST} bytes, and the second is no less than the first",
+                hint="Correct the limits; the engine has not started anything.",
+            )

@@ -29,6 +29,7 @@ from node.engine.families import check_id
 from node.engine.live import Live, Origin
 from node.engine.mail import Answer, Mail, Sent
 from node.engine.observer import Observer, Observers
+from node.engine.payload import limit_to
 from node.engine.queue_control import QueueControl
 from node.engine.queues import asked
 from node.engine.reading import Reading
@@ -93,6 +94,7 @@ class Engine(Reading):
         """
         config = self.config
         self._refuse_unprovable()
+        limit_to(config.blob_limit)
         guard.install()
         collection.install()
         store = Store(
@@ -113,6 +115,7 @@ class Engine(Reading):
                 on_commit=self._on_commit,
                 observer=self._observer,
                 on_failed=self._failed,
+                inline_limit=config.inline_limit,
             )
         except BaseException:
             store.close()

@@ -29,7 +29,7 @@ class PayloadError(EngineError):
 
 
 class PayloadTooLarge(PayloadError):
-    """A value is larger than the log takes (1 MiB as JSON)."""
+    """A value is larger than the log takes: `blob_limit`, 16 MiB of JSON if nothing else is set."""
 
     hint = "Keep large data in a file, a table or a bucket, and pass its name."
 

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple, cast
 
 import apsw
 
-from node.engine import chain, schema, seals
+from node.engine import blobs, chain, schema, seals
+from node.engine.blobs import Kept
 from node.engine.chain import Link
 from node.engine.errors import LogDamaged, LogRefused
-from node.engine.events import STATUS_CODES, Event, Kind
+from node.engine.events import STATUS_CODES, Event, Kind, Payload
 from node.engine.seals import End, Row
 from node.engine.store import read_events
 from node.engine.verified import Verified
@@ -100,6 +101,8 @@ class _Verifier:
         self.path = path
         self.version = schema.version_of(db, path)
         self.executions: dict[int, Verified] = {}
+        self.blobs: set[bytes] = set()
+        """The digests that events have."""
 
     def verify(self) -> LogSummary:
         found: list[Any] = self.db.execute("PRAGMA integrity_check(1)").fetchall()
@@ -128,6 +131,7 @@ class _Verifier:
             raise self._damaged(f"event {links[0][0]} is in no commit")
         counts = self._check_executions(keys)
         self._check_lives(sequence)
+        self._check_blobs()
         return LogSummary(
             sequence=sequence,
             chain=end.chain.hex(),
@@ -179,6 +183,8 @@ class _Verifier:
         self.names: dict[int, str] = dict(
             self.db.execute("SELECT id, name FROM litefleet_name").fetchall()  # type: ignore[arg-type]
         )
+        if len(set(self.names.values())) != len(self.names):
+            raise self._damaged("a name has two numbers")
         return {row[0]: row[1:] for row in rows}
 
     def _event(self, row: Row, previous: int, keys: dict[int, Any]) -> Link:
@@ -194,13 +200,23 @@ class _Verifier:
         except ValueError:
             raise self._damaged(f"event {sequence} is of the unknown kind {code}") from None
         name = self.names[name_id]
-        event = Event(sequence, keys[execution][0], kind, name, occurrence, payload, 0, 0)
         try:
+            said = self._said(payload)
+            event = Event(sequence, keys[execution][0], kind, name, occurrence, said, 0, 0)
             self._follow(execution, event, back)
         except (ValueError, KeyError, TypeError) as error:
             words = f"event {sequence} ({kind.name.lower()} {name} #{occurrence})"
             raise self._damaged(f"{words}: {error}") from None
         return sequence, keys[execution][0], code, name, occurrence, payload
+
+    def _said(self, payload: Kept) -> Payload:
+        """What a payload says. Raises KeyError, ValueError."""
+        said = blobs.body(self.db, payload)
+        if isinstance(payload, bytes):
+            if blobs.digest_of(str(said)) != payload:
+                raise ValueError("its payload does not match its digest")
+            self.blobs.add(payload)
+        return said
 
     def _follow(self, rowid: int, event: Event, back: int) -> None:
         execution = self.executions.get(rowid)
@@ -222,7 +238,8 @@ class _Verifier:
             (rowid, event.sequence),
         ).fetchall():
             sequence, step_back, code, name, occurrence, payload = cast("tuple[Any, ...]", row)
-            past = Event(sequence, "", Kind(code), self.names[name], occurrence, payload, 0, 0)
+            said = blobs.body(self.db, payload)
+            past = Event(sequence, "", Kind(code), self.names[name], occurrence, said, 0, 0)
             if past.kind is Kind.REOPENED:
                 stack = [one for one in stack if one[0].sequence < int(str(past.payload))]
             stack.append((past, step_back))
@@ -259,6 +276,13 @@ class _Verifier:
             if ended not in (0, 1):
                 raise self._damaged("it does not say whether an engine closed it")
             last = sequence
+
+    def _check_blobs(self) -> None:
+        """Nothing is kept that no event says."""
+        if self.version > 2:
+            found: list[Any] = self.db.execute("SELECT count(*) FROM litefleet_blob").fetchall()
+            if found[0][0] != len(self.blobs):
+                raise self._damaged("it has payloads that are of no event")
 
     def _check_executions(self, keys: dict[int, Any]) -> dict[str, int]:
         counts = {status.value: 0 for status in STATUS_CODES.values()}

@@ -14,10 +14,20 @@ from typing_extensions import TypedDict
 
 from node.engine.errors import DefinitionError, PayloadError, PayloadTooLarge
 
-#: The largest payload the log takes, in bytes of JSON.
-LIMIT: Final = 1024 * 1024
 _INPUT: Final = "its input"
 _RESULT: Final = "its result"
+
+
+class _Limit:
+    """The largest payload that this process writes, in bytes of JSON. One for all, as the codecs
+    belong to the declarations, which all engines of a process share."""
+
+    size: int = 16 * 1024 * 1024
+
+
+def limit_to(size: int) -> None:
+    """Refuse payloads of more bytes of JSON from now on."""
+    _Limit.size = size
 
 
 class Arguments(NamedTuple):
@@ -175,9 +185,9 @@ def _write(adapter: TypeAdapter[Any], value: Any, name: str, what: str) -> str:
         raise PayloadError(f"{name}: {what} is not what it declares: {_why(error)}") from error
     except (PydanticSerializationError, UnicodeError) as error:
         raise PayloadError(f"{name}: {what} cannot be written as JSON: {error}") from error
-    if len(data) > LIMIT:
+    if len(data) > _Limit.size:
         raise PayloadTooLarge(
-            f"{name}: {what} has {len(data)} bytes of JSON; the log takes {LIMIT}"
+            f"{name}: {what} has {len(data)} bytes of JSON; the log takes {_Limit.size}"
         )
     return data.decode()
 

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import apsw
 
+from node.engine.blobs import TABLE, body_of
 from node.engine.errors import LogDamaged, LogMissing, LogRefused
 from node.engine.events import (
     BEGINNINGS,
@@ -24,7 +25,7 @@ from node.engine.events import (
     UPDATE_ENDS,
     Kind,
 )
-from node.engine.seals import time_of
+from node.engine.seals import TIMES, time_of
 
 #: "LtFl". Says that a SQLite file is a log of ours.
 APPLICATION_ID: Final = 0x4C74466C
@@ -36,7 +37,7 @@ _TABLES: Final = """
 -- tenant, lineage, genesis_at (unix ms), secret (hex; what tokens are made with)
 CREATE TABLE litefleet_meta(key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 -- Names of workflows and steps, so that events hold small numbers.
-CREATE TABLE litefleet_name(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE litefleet_name(id INTEGER PRIMARY KEY, name TEXT NOT NULL);
 -- started, closed: sequences of the event that last started its id, and of its closing event.
 -- status: 0 running, 1 completed, 2 failed, 3 cancelled, 4 terminated.
 CREATE TABLE litefleet_execution(
@@ -98,15 +99,16 @@ CREATE VIEW executions AS
   SELECT x.key AS id, n.name AS workflow,
     CASE x.status {_STATUSES} END AS status,
     {_at("x.started")} AS started_at, {_at("x.closed")} AS closed_at,
-    CASE s.kind WHEN {Kind.STARTED.value} THEN s.payload
-      ELSE json_extract(s.payload, '$.input') END AS input,
-    coalesce(e.payload, CASE WHEN x.status = 1 THEN 'null' END) AS outcome
+    CASE s.kind WHEN {Kind.STARTED.value} THEN {body_of("s.payload")}
+      ELSE json_extract({body_of("s.payload")}, '$.input') END AS input,
+    coalesce({body_of("e.payload")}, CASE WHEN x.status = 1 THEN 'null' END) AS outcome
   FROM litefleet_execution x JOIN litefleet_name n ON n.id = x.workflow
   JOIN litefleet_event s ON s.sequence = x.started
   LEFT JOIN litefleet_event e ON e.sequence = x.closed;
 CREATE VIEW timeline AS
   SELECT e.sequence, {_at("e.sequence")} AS at, x.key AS execution,
-    CASE e.kind {_KINDS} END AS event, n.name AS step, e.occurrence, e.payload
+    CASE e.kind {_KINDS} END AS event, n.name AS step, e.occurrence,
+    {body_of("e.payload")} AS payload
   FROM litefleet_event e JOIN litefleet_execution x ON x.id = e.execution
   JOIN litefleet_name n ON n.id = e.name;
 CREATE VIEW steps AS
@@ -116,7 +118,8 @@ CREATE VIEW steps AS
       WHEN x.status > 0 THEN 'abandoned' ELSE 'running' END AS status,
     g.failures, {_at("g.first")} AS called_at,
     CASE WHEN g.last > g.first THEN {_at("g.last")} END AS last_event_at,
-    i.payload AS input, CASE WHEN g.last > g.first THEN o.payload END AS outcome
+    {body_of("i.payload")} AS input,
+    CASE WHEN g.last > g.first THEN {body_of("o.payload")} END AS outcome
   FROM (SELECT execution, name, occurrence, min(sequence) AS first, max(sequence) AS last,
       max(kind IN ({_DONE})) AS done, max(kind IN ({_FAILED})) AS failed,
       max(kind = {Kind.TIMER_FIRED.value}) AS fired,
@@ -131,10 +134,11 @@ CREATE VIEW steps AS
 CREATE VIEW failures AS
   SELECT x.key AS execution, CASE WHEN e.kind <> {Kind.FAILED.value} THEN n.name END AS step,
     CASE WHEN e.kind <> {Kind.FAILED.value} THEN e.occurrence END AS occurrence,
-    {_at("e.sequence")} AS at, json_extract(e.payload, '$.type') AS type,
-    json_extract(e.payload, '$.message') AS message,
-    json_extract(e.payload, '$.attempts') AS attempts, e.sequence
-  FROM litefleet_event e JOIN litefleet_execution x ON x.id = e.execution
+    {_at("e.sequence")} AS at, json_extract(e.said, '$.type') AS type,
+    json_extract(e.said, '$.message') AS message,
+    json_extract(e.said, '$.attempts') AS attempts, e.sequence
+  FROM (SELECT *, {body_of("payload")} AS said FROM litefleet_event) e
+  JOIN litefleet_execution x ON x.id = e.execution
   JOIN litefleet_name n ON n.id = e.name
   WHERE e.kind IN ({Kind.FAILED.value}, {_FAILED});
 -- The steps that open executions wait for. One without such a step (waits_for is 'message')
@@ -187,7 +191,7 @@ def create(path: Path, *, tenant: str, lineage: str, genesis_at: int, chain: byt
     try:
         db.execute("PRAGMA synchronous=FULL")
         with db:
-            db.execute(_TABLES + _TURNS + _LIVES + _VIEWS)
+            db.execute(_TABLES + _TURNS + _LIVES + TABLE + TIMES + _VIEWS)
             db.execute(
                 "INSERT INTO litefleet_meta VALUES"
                 " ('tenant', ?), ('lineage', ?), ('genesis_at', ?)",
@@ -238,7 +242,7 @@ def migrate(path: Path) -> None:
                 if version < 2:
                     db.execute(_LIVES)
                     db.execute(_SECRET, (token_hex(32),))
-                db.execute(_SEALS + _TURNS + _VIEWS)
+                db.execute(_SEALS + _TURNS + TABLE + TIMES + _VIEWS)
                 db.execute(f"PRAGMA user_version={VERSION}")
             db.execute("COMMIT")
         except BaseException:

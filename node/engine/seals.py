@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, cast
 
 import apsw
 
-from node.engine.events import Payload
+from node.engine.blobs import Kept
 
 #: The most events of a commit that is sealed by its last event.
 MOST: Final = 2
@@ -27,7 +27,7 @@ class Row(NamedTuple):
     kind: int
     name: int
     occurrence: int
-    payload: Payload
+    payload: Kept
     at: int | None
     chain: bytes | None
 
@@ -40,15 +40,20 @@ class End(NamedTuple):
     chain: bytes
 
 
+# The next event is asked only after the row: it may have the seal of a commit of its own.
+TIMES: Final = """
+CREATE VIEW litefleet_time AS
+  SELECT e.sequence, coalesce(e.at,
+    (SELECT at FROM litefleet_commit WHERE sequence = e.sequence),
+    (SELECT at FROM litefleet_event WHERE sequence = e.sequence + 1),
+    (SELECT at FROM litefleet_commit WHERE sequence > e.sequence ORDER BY sequence LIMIT 1)) AS at
+  FROM litefleet_event e;
+"""
+
+
 def time_of(sequence: str) -> str:
     """SQL for the time (unix ms) of the commit that holds this sequence; NULL for NULL."""
-    # The second of two events is asked only after the rows: it may seal a commit of its own.
-    return (
-        f"coalesce((SELECT at FROM litefleet_event WHERE sequence = {sequence}),"
-        f" (SELECT at FROM litefleet_commit WHERE sequence = {sequence}),"
-        f" (SELECT at FROM litefleet_event WHERE sequence = {sequence} + 1),"
-        f" (SELECT at FROM litefleet_commit WHERE sequence > {sequence} ORDER BY sequence LIMIT 1))"
-    )
+    return f"(SELECT at FROM litefleet_time WHERE sequence = {sequence})"
 
 
 def columns(version: int) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Final
 import apsw
 
 from node.engine import chain, schema, seals
+from node.engine.blobs import body_of
 from node.engine.errors import LogDamaged, LogInUse, LogMissing, LogRefused
 from node.engine.events import BEGINNINGS, RESERVED, STATUS_CODES, Event, Kind, Payload, Status
 from node.engine.seals import End
@@ -39,7 +40,7 @@ _HISTORY = (
     " SELECT e.sequence, e.back, e.kind, e.name, e.occurrence, e.payload, e.at FROM past"
     " CROSS JOIN litefleet_event e ON e.sequence = past.sequence - past.back"
     f" WHERE past.back > 0 AND (? OR past.kind NOT IN ({_BEGINNINGS})))"
-    " SELECT past.sequence, past.kind, past.name, past.occurrence, past.payload,"
+    f" SELECT past.sequence, past.kind, past.name, past.occurrence, {body_of('past.payload')},"
     " coalesce(past.at, c.at, n.at),"
     " CASE WHEN past.at IS NULL THEN coalesce(c.sequence, n.sequence) ELSE past.sequence END"
     # Where the next event has a seal, this one is the last of a larger commit or the first of
@@ -51,8 +52,8 @@ _HISTORY = (
 )
 _EXECUTION = (
     "SELECT x.id, x.key, n.name, x.status, x.started, x.closed,"
-    f" CASE s.kind WHEN {Kind.STARTED.value} THEN s.payload"
-    " ELSE json_extract(s.payload, '$.input') END, e.payload,"
+    f" CASE s.kind WHEN {Kind.STARTED.value} THEN {body_of('s.payload')}"
+    f" ELSE json_extract({body_of('s.payload')}, '$.input') END, {body_of('e.payload')},"
     f" {seals.time_of('x.started')}, {seals.time_of('x.closed')},"
     " json_extract(o.payload, '$.version')"
     " FROM litefleet_execution x JOIN litefleet_name n ON n.id = x.workflow"
@@ -319,8 +320,9 @@ def read_events(db: apsw.Connection, version: int) -> Iterator[Event]:
     """Every event of a log of this version, in order."""
     commits = seals.ends(db, version)
     commit, at = 0, 0
+    said = body_of("e.payload") if version > 2 else "e.payload"
     for sequence, key, kind, name, occurrence, payload in db.execute(
-        "SELECT e.sequence, x.key, e.kind, n.name, e.occurrence, e.payload FROM litefleet_event e"
+        f"SELECT e.sequence, x.key, e.kind, n.name, e.occurrence, {said} FROM litefleet_event e"
         " JOIN litefleet_execution x ON x.id = e.execution JOIN litefleet_name n ON n.id = e.name"
         " ORDER BY e.sequence"
     ):

@@ -14,6 +14,7 @@ from typing import Any, Final
 import apsw
 
 from node.engine import chain
+from node.engine.blobs import Kept, Shelf
 from node.engine.events import CLOSED_AS, Kind, Payload
 from node.engine.schema import BUSY_TIMEOUT_MS, OWN_PREFIX, OWN_VIEWS
 from node.engine.seals import End
@@ -141,8 +142,10 @@ class Writer:
         on_failed: Callable[[BaseException], None],
         wait: Callable[[float], None] = time.sleep,
         timer: Callable[[], float] = time.perf_counter,
+        inline_limit: int = 1024 * 1024,
     ) -> None:
         self._db = db
+        self._shelf = Shelf(db, inline_limit)
         self._tail = tail
         self._names = names
         self._heads = heads
@@ -240,6 +243,7 @@ class Writer:
             closed: list[tuple[int, int, int]] = []
             reopened: list[tuple[int | None, int]] = []
             known, previous = self._names, self._heads
+            shelf, sure = self._shelf, self._shelf.sure
             sequence = self._tail.sequence
             for entry in (*batch.entries, *map(self._performed, batch.calls)):
                 sequence += 1
@@ -250,7 +254,10 @@ class Writer:
                 before = heads.get(execution) or previous.get(execution) or entry.head
                 heads[execution] = sequence
                 back = sequence - before if before else 0
-                kind, nth, payload = int(entry.kind), entry.occurrence, entry.payload
+                kind, nth = int(entry.kind), entry.occurrence
+                payload: Kept = entry.payload
+                if payload.__class__ is str and len(payload) > sure:
+                    payload = shelf.keep(payload)
                 values += (sequence, execution, back, kind, number, nth, payload)
                 digests.append(chain.digest(sequence, key, kind, name, nth, payload))
                 if kind == _STARTED:

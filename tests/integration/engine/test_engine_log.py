@@ -269,6 +269,7 @@ EVENT, EXECUTION = "litefleet_event", "litefleet_execution"
         (tamper(f"UPDATE {EVENT} SET occurrence = 1 WHERE sequence = 5"), "a second outcome"),
         (tamper(f"UPDATE {EVENT} SET back = 2 WHERE sequence = 3"), "does not follow"),
         (tamper("UPDATE litefleet_name SET name = 'sub' WHERE name = 'add'"), "match its hash"),
+        (tamper("INSERT INTO litefleet_name VALUES (99, 'add')"), "two numbers"),
         (tamper(f"UPDATE {EVENT} SET at = at + 1 WHERE sequence = 4"), "match its hash"),
         (tamper(f"UPDATE {EVENT} SET at = 1 WHERE at > 1 AND sequence > 4"), "back in time"),
         (tamper(f"UPDATE {EVENT} SET at = 'now' WHERE sequence = 4"), "back in time"),

@@ -154,7 +154,7 @@ async def returns_much(size: int, text: str = "") -> str:
 def test_a_payload_that_is_too_large_fails_at_once(tmp_path: Path) -> None:
     async def test() -> None:
         app = application(large, asks_for_much, returns_much)
-        async with engine(tmp_path, app) as it:
+        async with engine(tmp_path, app, blob_limit=1_500_000) as it:
             await it.start("asks_for_much", {"size": 2_000_000}, id="a")
             assert (await it.result("a", wait=10)).result == "PayloadTooLarge 1"
             await it.start("asks_for_much", {"size": 1_000_000}, id="b")

@@ -35,7 +35,7 @@ from node.engine.errors import (
     PayloadError,
     PayloadTooLarge,
 )
-from node.engine.payload import LIMIT, Codec
+from node.engine.payload import Codec, _Limit
 from node.engine.timers import AT_ONCE, Timers
 
 # Payloads -----------------------------------------------------------------------------------------
@@ -105,9 +105,9 @@ def test_null_takes_no_room_and_the_limit_is_exact() -> None:
     codec = Codec(function, "function")
     assert codec.result(None) is None
     assert codec.value(None) is None
-    assert len(codec.result("x" * (LIMIT - 2)) or "") == LIMIT
+    assert len(codec.result("x" * (_Limit.size - 2)) or "") == _Limit.size
     with pytest.raises(PayloadTooLarge):
-        codec.result("x" * (LIMIT - 1))
+        codec.result("x" * (_Limit.size - 1))
 
 
 def test_what_cannot_be_json_is_refused_at_the_declaration() -> None:
