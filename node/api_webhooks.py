@@ -59,11 +59,11 @@ class WebhooksApi:
     def routes(self) -> list[Route]:
         """Their paths begin with /webhooks."""
         return [
-            Route("/webhooks", self.list, methods=["GET"]),
+            Route("/webhooks", self.listed, methods=["GET"]),
             Route("/webhooks/{path:path}", self.receive, methods=_METHODS),
         ]
 
-    async def list(self, request: starlette.requests.Request) -> Response:
+    async def listed(self, request: starlette.requests.Request) -> Response:
         """All that the application declares, and whether their secrets are there."""
         items = [self._about(one) for one in self.engine.config.application.webhooks.values()]
         return JSONResponse({"items": items})
@@ -124,7 +124,7 @@ class WebhooksApi:
         for before, action in zip(asked, actions, strict=True):
             try:
                 if isinstance(action, Start):
-                    view, existing = await self._start(action, derived=before != action)
+                    view, existing = await self._start(action, derived=before is not action)
                     about = {"execution": view.id, "existing": existing}
                     started.append((about, view.id))
                     sequence = max(sequence, view.sequence)
