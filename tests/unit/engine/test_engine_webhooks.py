@@ -39,6 +39,7 @@ from node.engine.errors import (
     WebhookUnreadable,
 )
 from node.engine.webhook_checks import Check
+from node.engine.webhook_request import joined
 
 NOW = 1_700_000_000
 SECRET = "whsec_" + base64.b64encode(b"a secret of some length").decode()
@@ -53,6 +54,7 @@ SLACK = (
     "%2FT1DC2JH3J%2F397700885554%2F96rGlfmibIGlgcZRskXaIFfN"
     "&trigger_id=398738663015.47445629121.803a0bc887a14d10d2c447fce8b6703c"
 )
+SHA1 = bytes.fromhex("effcdf6ae5eb2fa2d27416d5f184df9c259a7c79")
 VECTORS = {
     "github": (
         GitHub(secret_env="S"),
@@ -105,7 +107,7 @@ VECTORS = {
         Hmac("X-Mac", secret_env="S", algorithm="sha1", encoding="base64", prefix="v="),
         "Jefe",
         0,
-        Request(b"what do ya want for nothing?", {"X-Mac": "v=7/zfauXrL6LSdBbV8YTfnCWaf3k="}),
+        Request(b"what do ya want for nothing?", {"X-Mac": "v=" + base64.b64encode(SHA1).decode()}),
     ),
 }
 
@@ -117,7 +119,7 @@ def test_what_a_sender_publishes_passes(name: str) -> None:
     with pytest.raises(WebhookRefused):
         check.verify(replace(request, body=request.body + b" "), {"S": secret}, at)
     with pytest.raises(WebhookRefused):
-        check.verify(request, {"S": secret.replace("J", "K").replace("8", "9") + "x=="[:1]}, at)
+        check.verify(request, {"S": secret[:-4] + "abcd"}, at)
 
 
 # -- attacks -------------------------------------------------------------------------------------
@@ -136,7 +138,7 @@ def github(body: bytes, secret: str, at: int) -> Request:
 
 def stripe(body: bytes, secret: str, at: int) -> Request:
     signature = mac(secret, f"{at}.{body.decode()}").hex()
-    return Request(body, {"Stripe-Signature": f"t={at},v1={'0' * 64},v1={signature},v0=x"})
+    return Request(body, {"Stripe-Signature": f"t={at},v0=x,v1={'0' * 64},v1={signature}"})
 
 
 def slack(body: bytes, secret: str, at: int) -> Request:
@@ -209,9 +211,7 @@ def holes(check: Check, sign: Sign, *, signs_body: bool, timed: bool) -> set[str
         for other in ("", "é", value[:-2], f"{value}, {value}x"[:-2], value.swapcase()):
             changed = replace(good, headers={**good.headers, name: other})
             if other != value and passes(check, changed, both):
-                # Stripe's header may end in what nobody looks at.
-                if not value.endswith("v0=x") or other.partition(",v0")[0] != value[:-5]:
-                    found.add(f"another {name}")
+                found.add(f"another {name}")
     if timed and any(passes(check, sign(BODY, SECRET, at), both) for at in (NOW - 301, NOW + 301)):
         found.add("an old one")
     return found
@@ -252,7 +252,8 @@ def believes(check: Check, request: Request, environment: Any, now: float) -> No
 def blind_to_time(check: Any, request: Request, environment: Any, now: float) -> None:
     for at in (now, now - 301, now + 301):
         try:
-            return check.verify(request, environment, at)
+            check.verify(request, environment, at)
+            return
         except WebhookRefused as error:
             refused = error
     raise refused
@@ -281,8 +282,6 @@ def test_a_secret_that_is_not_base64_opens_nothing() -> None:
 
 
 def test_a_second_header_is_no_second_chance() -> None:
-    from node.engine.webhook_request import joined
-
     good = github(BODY, SECRET, NOW).headers["x-hub-signature-256"]
     for pair in ((good, "x"), ("x", good), (good, good)):
         request = Request(BODY, joined([("X-Hub-Signature-256", value) for value in pair]))
@@ -362,7 +361,8 @@ def test_a_function_is_called_like_any_and_its_answer_is_checked() -> None:
     def hook(request: Request) -> Any:
         return request.json()["does"]
 
-    assert hook(Request(b'{"does":1}')) == 1
+    given: Any = hook(Request(b'{"does":1}'))
+    assert given == 1
     for wrong in (b'{"does":[1]}', b'{"does":1}'):
         with pytest.raises(TypeError):
             hook.actions(Request(wrong))
