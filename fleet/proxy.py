@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 
 import httpx
@@ -10,6 +11,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 EPOCH_HEADER = "litefleet-epoch"
+SENDER_HEADER = "litefleet-authorization"
+"""Between coordinator and agent: what a webhook's sender gave as its authorization."""
 
 _HOP_BY_HOP = frozenset(
     {
@@ -23,11 +26,25 @@ _HOP_BY_HOP = frozenset(
         "upgrade",
         "host",
         "authorization",
+        SENDER_HEADER,
     }
 )
 """Headers that are for one hop only. The fleet's own token ends at the gateway too."""
 _OWN = frozenset({"date", "server"})
 """Headers that this server puts on every answer itself."""
+
+
+_WEBHOOK = re.compile(r"webhooks(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+")
+
+
+def is_webhook(path: str) -> bool:
+    """Whether a path below a tenant's leads to a webhook, which checks its senders itself: they
+    have no token of the fleet's.
+
+    Nothing with a percent sign or a segment that begins with a dot is one: further on it could
+    be read as another path.
+    """
+    return _WEBHOOK.fullmatch(path) is not None
 
 
 def unavailable(message: str, retry_after: int = 1) -> JSONResponse:

@@ -8,23 +8,47 @@ from node.engine.external import External
 from node.engine.namespace import workflow
 from node.engine.queue import Queue, Rate
 from node.engine.signals import Signal
+from node.engine.webhook_checks import (
+    Bearer,
+    GitHub,
+    Hmac,
+    Slack,
+    StandardWebhooks,
+    Stripe,
+    Unsigned,
+)
+from node.engine.webhook_request import Request
+from node.engine.webhooks import Ignore, Reply, Send, Start, webhook
 
 __all__ = [
     "Activity",
     "ActivityFailed",
     "ActivityInfo",
+    "Bearer",
     "Child",
     "ChildFailed",
     "Durability",
     "External",
+    "GitHub",
+    "Hmac",
+    "Ignore",
     "NonRetryable",
     "Queue",
     "Rate",
+    "Reply",
+    "Request",
     "RetryLater",
     "RetryPolicy",
+    "Send",
     "Signal",
+    "Slack",
+    "StandardWebhooks",
+    "Start",
+    "Stripe",
+    "Unsigned",
     "Workflow",
     "WorkflowInfo",
     "activity",
+    "webhook",
     "workflow",
 ]

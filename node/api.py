@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import time
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -28,6 +30,7 @@ from node.api_answers import (
 )
 from node.api_control import ControlApi
 from node.api_messages import MessagesApi
+from node.api_webhooks import WebhooksApi
 from node.engine.engine import Engine
 from node.engine.errors import EngineError
 from node.engine.events import CLOSED_STATUS, Event, Reuse, Status
@@ -81,15 +84,22 @@ class ResultQuery(BaseModel):
     ack: Ack = "durable"
 
 
-def create_api(engine: Engine, *, proof_timeout: float = 10.0) -> Starlette:
-    """The API of one engine.
+def create_api(
+    engine: Engine,
+    *,
+    proof_timeout: float = 10.0,
+    environment: Mapping[str, str] = os.environ,
+    clock: Callable[[], float] = time.time,
+) -> Starlette:
+    """The API of one engine. The secrets of its webhooks are in the `environment`; `clock` gives
+    unix seconds.
 
     An answer says `durable: true` only when the log up to its bookmark is proven; it waits up
     to `proof_timeout` seconds for that.
     """
     return _EngineApi(
         engine.config.epoch,
-        routes=_Api(engine, proof_timeout).routes(),
+        routes=_Api(engine, proof_timeout, environment, clock).routes(),
         exception_handlers={
             EngineError: engine_error,
             ValidationError: validation_error,
@@ -127,9 +137,16 @@ class _EpochHeader:
 
 
 class _Api:
-    def __init__(self, engine: Engine, proof_timeout: float) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        proof_timeout: float,
+        environment: Mapping[str, str],
+        clock: Callable[[], float],
+    ) -> None:
         self.engine = engine
         self.answers = Answers(engine, proof_timeout)
+        self.webhooks = WebhooksApi(engine, self.answers, environment, clock)
         self.started_at = time.monotonic()
 
     def routes(self) -> list[Route]:
@@ -142,6 +159,7 @@ class _Api:
             Route("/status", self.status, methods=["GET"]),
             *MessagesApi(self.engine, self.answers).routes(),
             *ControlApi(self.engine, self.answers).routes(),
+            *self.webhooks.routes(),
         ]
 
     async def start(self, request: Request) -> Response:

@@ -27,9 +27,14 @@ from node.engine.errors import (
     UnknownHandler,
     UnknownQueue,
     UnknownToken,
+    UnknownWebhook,
     UnknownWorkflow,
     UpdateFailed,
     UpdateRefused,
+    WebhookRefused,
+    WebhookSecretMissing,
+    WebhookTooLarge,
+    WebhookUnreadable,
 )
 
 #: Seconds after which a client that was answered 503 should ask again.
@@ -51,6 +56,11 @@ _STATUS: Final[dict[type[EngineError], int]] = {
     UpdateFailed: 422,
     QueryFailed: 422,
     StateChanged: 422,
+    UnknownWebhook: 404,
+    WebhookRefused: 401,
+    WebhookUnreadable: 400,
+    WebhookTooLarge: 413,
+    WebhookSecretMissing: 503,
     EngineStopped: 503,
 }
 Model = TypeVar("Model", bound=BaseModel)

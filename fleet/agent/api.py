@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from fleet.agent.agent import Agent
 from fleet.agent.nodes import AlreadyHere, NoAuthority, StartRequest
-from fleet.proxy import EPOCH_HEADER, forward, unavailable
+from fleet.proxy import EPOCH_HEADER, SENDER_HEADER, forward, is_webhook, unavailable
 from node.order import NodeStatus
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -90,7 +90,9 @@ def create_app(agent: Agent, token: str) -> FastAPI:
             )
             clients[socket] = client
             _forget_ended(agent, clients)
-        answer = await forward(request, client, f"http://node/{path}")
+        sender = request.headers.get(SENDER_HEADER) if is_webhook(path) else None
+        headers = {"authorization": sender} if sender else None
+        answer = await forward(request, client, f"http://node/{path}", headers=headers)
         if not agent.has_authority:
             # A zombie's engine may have answered before its end came: nobody may rely on that.
             return unavailable(f"{agent.host} has lost its authority")

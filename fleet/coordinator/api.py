@@ -18,7 +18,7 @@ from backup.lease import LeaseState
 from fleet.coordinator.account import Tenant
 from fleet.coordinator.coordinator import Coordinator, TenantExists
 from fleet.coordinator.decide import SUSPECT_AFTER
-from fleet.proxy import forward, unavailable
+from fleet.proxy import SENDER_HEADER, forward, is_webhook, unavailable
 from fleet.views import (
     Executions,
     HostList,
@@ -45,8 +45,8 @@ class Resumed(BaseModel):
 def create_app(coordinator: Coordinator, token: str) -> FastAPI:
     """The coordinator's application.
 
-    Every path needs the fleet's token, but ``/healthz`` and the description of the API itself
-    (``/docs``, ``/openapi.json``).
+    Every path needs the fleet's token, but ``/healthz``, the description of the API itself
+    (``/docs``, ``/openapi.json``), and the tenants' webhooks.
     """
     # One for each host: a pool is searched from end to end for every request that it carries.
     clients: dict[str, httpx.AsyncClient] = {}
@@ -134,10 +134,13 @@ def create_app(coordinator: Coordinator, token: str) -> FastAPI:
     async def resume() -> Resumed:
         return Resumed(hosts=list(coordinator.resume()))
 
-    @app.api_route(
-        "/{tenant}/{path:path}", methods=METHODS, dependencies=guarded, include_in_schema=False
-    )
+    @app.api_route("/{tenant}/{path:path}", methods=METHODS, include_in_schema=False)
     async def gateway(tenant: str, path: str, request: Request) -> Response:
+        headers = {"authorization": f"Bearer {token}"}
+        if not is_webhook(path):
+            await bearer(request)
+        elif sender := request.headers.get("authorization"):
+            headers[SENDER_HEADER] = sender
         known = coordinator.tenants.get(tenant)
         if known is None:
             raise HTTPException(404, f"there is no tenant {tenant!r}")
@@ -153,7 +156,7 @@ def create_app(coordinator: Coordinator, token: str) -> FastAPI:
             request,
             client,
             f"{host.address}/{tenant}/{path}",
-            headers={"authorization": f"Bearer {token}"},
+            headers=headers,
             oldest_epoch=known.newest_epoch,
         )
 

@@ -15,6 +15,7 @@ from node.engine.events import RESERVED
 from node.engine.purity import impurities
 from node.engine.queue import Queue
 from node.engine.signals import Signal
+from node.engine.webhooks import Webhook
 
 #: What an application's module may call its version.
 VERSION_NAME: Final = "APPLICATION_VERSION"
@@ -31,14 +32,18 @@ class Application:
     """What the application calls its version; it is kept with each execution it starts."""
     signals: Mapping[str, Signal[Any]] = field(default_factory=dict)
     queues: Mapping[str, Queue] = field(default_factory=dict)
+    webhooks: Mapping[str, Webhook] = field(default_factory=dict)
+    """By method and path, as in `POST /github`."""
 
 
 def collect(name: str, things: Iterable[object], *, version: str | None = None) -> Application:
-    """The workflows, activities, signals and queues among `things`. Raises DefinitionError."""
+    """The workflows, activities, signals, queues and webhooks among `things`. Raises
+    DefinitionError."""
     workflows: dict[str, Workflow[..., Any]] = {}
     activities: dict[str, Activity[..., Any]] = {}
     signals: dict[str, Signal[Any]] = {}
     queues: dict[str, Queue] = {}
+    webhooks: dict[str, Webhook] = {}
     for thing in things:
         if isinstance(thing, (Workflow, Activity)) and thing.name.startswith(RESERVED):
             raise DefinitionError(
@@ -60,11 +65,15 @@ def collect(name: str, things: Iterable[object], *, version: str | None = None) 
             raise DefinitionError(f"{name}: two queues are named {own.name!r}")
         if isinstance(thing, Signal) and signals.setdefault(thing.name, thing) is not thing:
             raise DefinitionError(f"{name}: two signals are named {thing.name!r}")
+        if isinstance(thing, Webhook):
+            address = f"{thing.method} {thing.path}"
+            if webhooks.setdefault(address, thing) is not thing:
+                raise DefinitionError(f"{name}: two webhooks are at {address}")
     if not workflows:
         raise DefinitionError(
             f"{name} declares no workflow", hint="Declare one with @workflow on an async def."
         )
-    return Application(name, workflows, activities, version, signals, queues)
+    return Application(name, workflows, activities, version, signals, queues, webhooks)
 
 
 def _refuse_impure(workflow: Workflow[..., Any]) -> None:

@@ -184,6 +184,42 @@ class EngineStopped(EngineError):
     hint = "Ask again; another engine may have taken over."
 
 
+class UnknownWebhook(EngineError):
+    """The application declares no webhook at this path."""
+
+    hint = "Check the path; GET /webhooks lists what there is."
+
+
+class WebhookRefused(EngineError):
+    """A request to a webhook does not prove whom it is from. Nothing was read of its body."""
+
+    hint = "Check that sender and tenant have the same secret, and that their clocks agree."
+
+
+class WebhookUnreadable(EngineError):
+    """The body of a request to a webhook is not what the webhook expects."""
+
+    hint = "Sent again as it is, it will be refused again."
+
+
+class WebhookTooLarge(EngineError):
+    """The body of a request to a webhook has more bytes than the webhook takes."""
+
+    hint = "Declare the webhook with a larger max_body."
+
+
+class WebhookSecretMissing(EngineError):
+    """The environment has no secret to check a webhook's requests with: none is taken."""
+
+    hint = "Set it in the tenant's environment: tenant create --env."
+
+
+class WebhookFailed(EngineError):
+    """The webhook's function raised, or asked for what cannot be done."""
+
+    hint = "The engine's log has the details."
+
+
 class ActivityFailed(EngineError):
     """An activity failed for good; raised in the workflow that awaits it.
 
