@@ -147,6 +147,7 @@ class Engine(Reading):
             on_broken=self._failed,
             stand_in=self._stand_in,
             observer=self._observer,
+            on_chunk=self._readers.wake,
         )
         self._mail = Mail(
             application=self._application,
@@ -233,6 +234,7 @@ class Engine(Reading):
         self._proofs.stop()
 
     def _abandon(self, reason: EngineStopped) -> None:
+        self._readers.wake_all()
         """Stop without committing what is not with the writer yet."""
         self._cut_short = True
         self._commits.abandon()
@@ -251,6 +253,7 @@ class Engine(Reading):
             self._on_failed(error)
 
     def _closed(self, live: Live, kind: Kind) -> None:
+        self._readers.wake(live.key, 0)
         if live.workflow.startswith(RESERVED):
             return
         self._counts[Status.RUNNING] -= 1
