@@ -232,9 +232,9 @@ class Engine(Reading):
         self._stopped = self._stopped or reason
         self._executor.stop()
         self._proofs.stop()
+        self._readers.stop()
 
     def _abandon(self, reason: EngineStopped) -> None:
-        self._readers.wake_all()
         """Stop without committing what is not with the writer yet."""
         self._cut_short = True
         self._commits.abandon()

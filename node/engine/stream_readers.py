@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
-from node.engine.errors import UnknownStream
+from node.engine.errors import EngineStopped, UnknownStream
 from node.engine.events import Event
 from node.engine.store import Stored
 from node.engine.stream import Item, Strands
@@ -44,14 +44,16 @@ class Readers:
 
     def __init__(self) -> None:
         self._by_key: dict[str, set[StreamReader]] = {}
+        self.stopped = False
 
     def wake(self, key: str, sequence: int) -> None:
         """There is a chunk at `sequence`; 0 when the execution has ended, or goes on."""
         for reader in self._by_key.get(key, ()):
             reader.told(sequence)
 
-    def wake_all(self) -> None:
-        """The engine stops."""
+    def stop(self) -> None:
+        """The engine stops: whoever reads on is told so."""
+        self.stopped = True
         for readers in self._by_key.values():
             for reader in readers:
                 reader.told(0)
@@ -126,6 +128,8 @@ class StreamReader:
 
     def _take(self) -> None:
         """Read what the log has more than was seen."""
+        if self._readers.stopped:
+            raise EngineStopped("the engine stopped while a stream was followed")
         self._news.clear()
         head, self._head = self._head, 0
         if not self._look and head <= self._seen:
