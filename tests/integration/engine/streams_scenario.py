@@ -13,15 +13,18 @@ from node.engine.durability import Outcome
 from node.engine.engine import Engine
 from node.engine.inspection import events_of
 from node.engine.stream import Item, Strands
-from tests.integration.engine.engine_app import record
+from tests.integration.engine.engine_app import record, recorded
 
 
 @activity(retry=RetryPolicy(initial=0.001))
 async def answers() -> int:
     tokens = activity.stream("tokens")
+    record("run")
+    # In lives of one commit each, an attempt that has one of its own would never come to its end.
+    slow = recorded().count("run") < 6
     for token in ("to", "be", "or"):
         await tokens.publish(token)
-        await asyncio.sleep(0.045 if token == "be" else 0)
+        await asyncio.sleep(0.045 if token == "be" and slow else 0)
     if activity.info().attempt == 1:
         raise ValueError("the line is cut")
     return 3
@@ -51,9 +54,9 @@ async def drive(engine: Engine) -> None:
         ended = False
         while not ended:
             page = await reader.read(100, 30)
-            if engine.can_prove:
-                if await engine.prove(page.sequence, within=10) is not Outcome.DURABLE:
-                    return
+            proven = engine.can_prove and await engine.prove(page.sequence, within=10)
+            if proven not in (False, Outcome.DURABLE):
+                return
             for item in page.items:
                 record(json.dumps([item.offset, item.value]))
             ended = page.ended
@@ -80,7 +83,9 @@ def kept(items: list[Item]) -> list[tuple[str | None, Any]]:
 def check(log: Path, ledger: Path) -> None:
     items = items_of(log)
     assert [item.offset for item in items] == list(range(len(items)))
-    for line in ledger.read_text().splitlines():
+    shown = [line for line in ledger.read_text().splitlines() if line != "run"]
+    assert shown
+    for line in shown:
         offset, value = json.loads(line)
         assert items[offset].value == value, f"offset {offset} was shown as {value}"
     assert kept(items) == [

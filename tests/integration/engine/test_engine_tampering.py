@@ -162,7 +162,7 @@ def change(kind: Kind, nth: int, what: str) -> tuple[Kind, int, str]:
         (change(Kind.CHUNK, 0, "payload = '{\"v\":[]}'"), "adds nothing"),
         (change(Kind.CHUNK, 0, "payload = '{\"v\":[2]}'"), "its hash"),
         (change(Kind.CHUNK, 0, "occurrence = 2"), "out of order"),
-        (change(Kind.CHUNK, 0, 'payload = \'{"v":[],"end":1}\''), "its stream is closed"),
+        (change(Kind.CHUNK, 1, 'payload = \'{"v":[],"end":1}\''), "its stream is closed"),
         (change(Kind.CHUNK, 0, "kind = 81"), "has no intent"),
         (change(Kind.STEP_CHUNK, 0, "payload = '{\"v\":[1]}'"), "'s'"),
         (change(Kind.STEP_CHUNK, 0, 'payload = \'{"s":"out","v":1}\''), "no chunk"),
