@@ -8,6 +8,7 @@ from node.engine.external import External
 from node.engine.namespace import workflow
 from node.engine.queue import Queue, Rate
 from node.engine.signals import Signal
+from node.engine.stream_publisher import ActivityStream, WorkflowStream
 from node.engine.webhook_checks import (
     Bearer,
     GitHub,
@@ -24,6 +25,7 @@ __all__ = [
     "Activity",
     "ActivityFailed",
     "ActivityInfo",
+    "ActivityStream",
     "Bearer",
     "Child",
     "ChildFailed",
@@ -48,6 +50,7 @@ __all__ = [
     "Unsigned",
     "Workflow",
     "WorkflowInfo",
+    "WorkflowStream",
     "activity",
     "webhook",
     "workflow",

@@ -24,6 +24,7 @@ from node.engine.live import Live
 from node.engine.observer import Observer, Watch
 from node.engine.pulse import Pulse
 from node.engine.steps import Pending
+from node.engine.stream import chunk
 from node.engine.writer import Call, WriterTransaction
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class Activities:
         on_broken: Callable[[BaseException], None],
         stand_in: StandIn | None,
         observer: Observer | None,
+        on_chunk: Callable[[str, int], None],
     ) -> None:
         self._lineage = lineage
         self._floor = floor
@@ -80,6 +82,7 @@ class Activities:
         self._on_broken = on_broken
         self._stand_in = stand_in
         self._observer = observer
+        self._on_chunk = on_chunk
         self._loop = asyncio.get_running_loop()
         self._stopped = False
         self._context = contextvars.copy_context()
@@ -233,7 +236,22 @@ class Activities:
                 current.progress.heartbeat = progress
                 self._commits.append(live.entry(Kind.HEARTBEAT, *pending.step, progress))
 
-        return Pulse(log, pending.progress.heartbeat)
+        def publish(
+            stream: str, values: list[str], begins: bool, committed: Callable[[int], None]
+        ) -> bool:
+            current = self._wanted(live, pending)
+            if current is None or current.progress.resolved:
+                return False
+
+            def published(sequence: int) -> None:
+                committed(sequence)
+                self._on_chunk(live.key, sequence)
+
+            payload = chunk(values, stream=stream, begins=begins)
+            self._commits.append(live.entry(Kind.STEP_CHUNK, *pending.step, payload, published))
+            return True
+
+        return Pulse(log, pending.progress.heartbeat, publish)
 
     def _info(self, live: Live, pending: Pending, pulse: Pulse | None = None) -> ActivityInfo:
         return ActivityInfo(

@@ -21,6 +21,7 @@ from node.engine.loop import WorkflowLoop
 from node.engine.payload import Codec
 from node.engine.pulse import Pulse
 from node.engine.queue_ticket import Ticket
+from node.engine.stream_publisher import ActivityStream
 
 if TYPE_CHECKING:
     from node.engine.queue import Queue
@@ -327,6 +328,11 @@ class ActivityNamespace:
         NotInActivity, PayloadError.
         """
         _pulse("heartbeat").beat(progress)
+
+    def stream(self, name: str) -> ActivityStream:
+        """A stream of the execution, for the running attempt to publish to. Any thread may.
+        Raises NotInActivity, DefinitionError."""
+        return _pulse("stream").stream(named(name, "stream"))
 
     def progress(self) -> Any:
         """The last progress of an earlier attempt, None when there is none."""

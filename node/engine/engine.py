@@ -147,6 +147,7 @@ class Engine(Reading):
             on_broken=self._failed,
             stand_in=self._stand_in,
             observer=self._observer,
+            on_chunk=self._readers.wake,
         )
         self._mail = Mail(
             application=self._application,
@@ -231,6 +232,7 @@ class Engine(Reading):
         self._stopped = self._stopped or reason
         self._executor.stop()
         self._proofs.stop()
+        self._readers.stop()
 
     def _abandon(self, reason: EngineStopped) -> None:
         """Stop without committing what is not with the writer yet."""
@@ -251,6 +253,7 @@ class Engine(Reading):
             self._on_failed(error)
 
     def _closed(self, live: Live, kind: Kind) -> None:
+        self._readers.wake(live.key, 0)
         if live.workflow.startswith(RESERVED):
             return
         self._counts[Status.RUNNING] -= 1

@@ -220,6 +220,18 @@ class WebhookFailed(EngineError):
     hint = "The engine's log has the details."
 
 
+class StreamClosed(EngineError):
+    """The workflow has closed the stream, and publishes to it again."""
+
+    hint = "Close a stream after the last value, or use another name."
+
+
+class UnknownStream(EngineError):
+    """Nothing was published to a stream of this name, and the execution has ended."""
+
+    hint = "Check the name; GET /executions/{id}/streams lists what there is."
+
+
 class ActivityFailed(EngineError):
     """An activity failed for good; raised in the workflow that awaits it.
 

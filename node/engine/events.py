@@ -89,6 +89,12 @@ class Kind(IntEnum):
     PATCH = 70
     """The code took a new path, and is to take it on every replay; name is the patch's."""
 
+    CHUNK = 80
+    """The code published to a stream; name is the stream's, the payload its values (see
+    `stream.chunk`)."""
+    STEP_CHUNK = 81
+    """A running activity published to a stream; the payload has the stream and the values."""
+
 
 #: What a workflow's code does; a replay must do the same in the same order.
 COMMANDS: Final = frozenset(
@@ -102,6 +108,7 @@ COMMANDS: Final = frozenset(
         Kind.CHILD_CANCELLED,
         Kind.EXTERNAL,
         Kind.EXTERNAL_CANCELLED,
+        Kind.CHUNK,
     }
 )
 #: What comes from outside, unasked; each name counts its own.
@@ -115,7 +122,7 @@ DONE: Final = frozenset({Kind.STEP_COMPLETED, Kind.CHILD_COMPLETED, Kind.EXTERNA
 #: How a step that the code waits for ends.
 OUTCOMES: Final = DONE | {Kind.STEP_FAILED, Kind.TIMER_FIRED, Kind.CHILD_FAILED}
 #: What happens to a step in between, unseen by the code.
-NOTES: Final = frozenset({Kind.STEP_RETRY, Kind.HEARTBEAT})
+NOTES: Final = frozenset({Kind.STEP_RETRY, Kind.HEARTBEAT, Kind.STEP_CHUNK})
 #: How an accepted update ends.
 UPDATE_ENDS: Final = frozenset({Kind.UPDATE_COMPLETED, Kind.UPDATE_FAILED})
 #: What a workflow's code is told; a replay tells it the same in the same order.

@@ -77,6 +77,7 @@ class Executor(Steering):
         on_broken: Callable[[BaseException], None],
         stand_in: StandIn | None,
         observer: Observer | None,
+        on_chunk: Callable[[str, int], None],
     ) -> None:
         super().__init__(commits=commits, proofs=proofs, on_started=on_started)
         self._application = application
@@ -99,6 +100,7 @@ class Executor(Steering):
         self._on_closed = on_closed
         self._on_broken = on_broken
         self._observer = observer
+        self._on_chunk = on_chunk
         self._timers: Timers[tuple[Live, Step]] = Timers(self._loop, now, self._due, _still_waits)
         self._activities = Activities(
             lineage=lineage,
@@ -115,6 +117,7 @@ class Executor(Steering):
             on_broken=on_broken,
             stand_in=stand_in,
             observer=observer,
+            on_chunk=on_chunk,
         )
 
     def may_have_effects(self) -> bool:
@@ -424,6 +427,8 @@ class Executor(Steering):
             after = partial(self._answered, live, command)
         elif command.kind is Kind.PATCH:
             pass
+        elif command.kind is Kind.CHUNK:
+            after = partial(self._on_chunk, live.key)
         elif pending is None:
             raise AssertionError(f"{command.kind.name} is about no step")
         elif command.kind is Kind.STEP:

@@ -90,7 +90,7 @@ class Follower:
             pending.progress.sign = event.sequence
             if event.kind is Kind.HEARTBEAT:
                 pending.progress.heartbeat = str(event.payload)
-            else:
+            elif event.kind is Kind.STEP_RETRY:
                 pending.progress.error = str(event.payload)
                 failure = json.loads(cast(str, event.payload))
                 pending.progress.failures = failure["attempt"]

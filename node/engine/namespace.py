@@ -20,6 +20,7 @@ from node.engine.messages import Messages
 from node.engine.payload import Shape
 from node.engine.queue import Queue
 from node.engine.signals import Signal
+from node.engine.stream_publisher import WorkflowStream
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,6 +44,12 @@ class Running(Protocol):
 
     def patched(self, name: str) -> bool:
         """Whether to take a new path."""
+
+    def publish(self, stream: str, value: str) -> None:
+        """Add a JSON value to a stream."""
+
+    def end_stream(self, stream: str) -> None:
+        """Nothing more is added to it."""
 
     def external(self, name: str, shape: Shape) -> tuple[str, asyncio.Future[Any]]:
         """An event's token and value."""
@@ -159,6 +166,12 @@ class WorkflowNamespace:
         running = _run(_inside("external"))
         shape = Shape(Any if type is None else type, named(name, "external event"))
         return External(*running.external(name, shape))
+
+    def stream(self, name: str) -> WorkflowStream:
+        """A stream of values that readers outside follow while they are published. Raises
+        DefinitionError."""
+        run = _run(_inside("stream"))
+        return WorkflowStream(run, named(name, "stream"))
 
     # Messages ---------------------------------------------------------------------------------
 

@@ -6,10 +6,12 @@ import asyncio
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from node.engine.errors import ActivityCancelled
 from node.engine.payload import plain_json
+from node.engine.stream_publisher import ActivityStream, Log
 
 #: Seconds between two heartbeats in the log. What comes faster is kept until then.
 LOG_EVERY: Final = 1.0
@@ -22,9 +24,13 @@ class Pulse:
     earlier attempt left.
     """
 
-    def __init__(self, log: Callable[[str], None], progress: str | None) -> None:
+    def __init__(
+        self, log: Callable[[str], None], progress: str | None, publish: Log | None = None
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._log = log
+        self._publish = publish
+        self._streams: dict[str, ActivityStream] = {}
         self._logged = progress
         self._latest = progress
         self._next = 0.0
@@ -52,8 +58,19 @@ class Pulse:
         """Move `deadline` `within` seconds on at every beat."""
         self._deadline, self._within = deadline, within
 
+    def stream(self, name: str) -> ActivityStream:
+        """A stream that the attempt may publish to."""
+        stream = self._streams.get(name)
+        if stream is None:
+            assert self._publish is not None
+            stream = ActivityStream(name, self._loop, self._publish, partial(self._beat, None))
+            stream = self._streams.setdefault(name, stream)
+        return stream
+
     def end(self, *, cancelled: bool = False) -> None:
         """The attempt is over: log what was kept back."""
+        for stream in self._streams.values():
+            stream.end(cancelled=cancelled)
         if cancelled:
             self._cancelled = True
         elif not self._over:

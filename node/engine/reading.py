@@ -12,6 +12,7 @@ from node.engine.errors import EngineStopped, UnknownExecution
 from node.engine.events import RESERVED, STATUS_CODES, Event, Status
 from node.engine.executor import Executor
 from node.engine.store import Store, Stored
+from node.engine.stream_readers import Readers, StreamReader, StreamView, streams_of
 from node.engine.views import ExecutionView, view_of
 from node.engine.waiting import Wait, waits_of
 
@@ -29,6 +30,7 @@ class Reading:
         self._clock = clock
         self._counts = dict.fromkeys(STATUS_CODES.values(), 0)
         self._opened = False
+        self._readers = Readers()
 
     def _now(self) -> int:
         return int(self._clock() * 1000)
@@ -112,6 +114,20 @@ class Reading:
         stored = self._find(id)
         head = stored.closed or self._store.head(stored.rowid, stored.started)
         return self._store.history(id, head, whole=True)
+
+    def streams(self, id: str) -> list[StreamView]:
+        """What an execution has published to. Raises UnknownExecution, EngineStopped."""
+        return streams_of(self.events(id), over=self._find(id).closed is not None)
+
+    def follow(self, id: str, name: str, offset: int = 0) -> StreamReader:
+        """Follow a stream from an offset on, to be used in `with`; committed values only."""
+        return StreamReader(
+            id, name, offset, find=self._find, events=self._after, readers=self._readers
+        )
+
+    def _after(self, stored: Stored, head: int, seen: int) -> list[Event]:
+        newest = head or stored.closed or self._store.head(stored.rowid, stored.started)
+        return self._store.history(stored.id, newest, whole=True, after=seen)
 
     def waiting(self, id: str) -> list[Wait]:
         """Why an execution waits; nothing for a closed one. Raises UnknownExecution."""

@@ -26,6 +26,7 @@ from node.engine.errors import (
     DeterminismError,
     PayloadError,
     StateChanged,
+    StreamClosed,
     describe,
 )
 from node.engine.events import DONE, MESSAGES, TIMER_STEP, Event, Kind, Payload, letter
@@ -36,6 +37,7 @@ from node.engine.messages import Messages
 from node.engine.payload import Shape
 from node.engine.queue_ticket import Ticket
 from node.engine.steps import Command, Pending, Step
+from node.engine.stream import END, FULL, chunk
 
 _GIVE_UP: Final = {
     Kind.STEP: Kind.STEP_CANCELLED,
@@ -73,6 +75,7 @@ class Run:
         self._messages: Messages | None = None
         self._main: asyncio.Task[Any] | None = None
         self._patches: dict[str, bool] = {}
+        self._closed_streams: set[str] = set()
         self._follower: Follower | None = None
         self._cancelled: list[Payload] = []
         self._counts = dict(self.beginning.counts)
@@ -267,6 +270,30 @@ class Run:
             if known:
                 self._commands.append(Command(Kind.PATCH, name, 1, None))
         return known
+
+    def publish(self, stream: str, value: str) -> None:
+        """Add a JSON value to a stream. Raises StreamClosed."""
+        self._refuse_when_reading()
+        self._refuse_closed(stream)
+        last = self._commands[-1] if self._commands else None
+        if last is not None and last.kind is Kind.CHUNK and last.name == stream:
+            # What one turn publishes in a row is one event: a replay has the same turns.
+            values = str(last.payload)
+            if len(values) < FULL:
+                last.payload = f"{values[:-2]},{value}]}}"
+                return
+        self.emit(Kind.CHUNK, stream, 1, chunk([value]))
+
+    def end_stream(self, stream: str) -> None:
+        """Nothing more is added to a stream. Raises StreamClosed."""
+        self._refuse_when_reading()
+        self._refuse_closed(stream)
+        self._closed_streams.add(stream)
+        self.emit(Kind.CHUNK, stream, 1, END)
+
+    def _refuse_closed(self, stream: str) -> None:
+        if stream in self._closed_streams:
+            raise StreamClosed(f"the stream {stream!r} is closed")
 
     def emit(self, kind: Kind, name: str, occurrence: int, payload: Payload) -> None:
         """Record what the code did."""

@@ -81,7 +81,9 @@ def _at(sequence: str) -> str:
 
 
 _KINDS = " ".join(f"WHEN {kind.value} THEN '{kind.name.lower()}'" for kind in Kind)
-_STEPS = ", ".join(str(kind.value) for kind in sorted((COMMANDS | OUTCOMES | NOTES) - UPDATE_ENDS))
+_STEPS = ", ".join(
+    str(kind.value) for kind in sorted((COMMANDS | OUTCOMES | NOTES) - UPDATE_ENDS - {Kind.CHUNK})
+)
 _STATUSES = " ".join(f"WHEN {code} THEN '{status}'" for code, status in STATUS_CODES.items())
 _DONE, _FAILED, _GIVEN_UP, _INTENTS, _ENDED, _BEGINNINGS = (
     ", ".join(str(kind.value) for kind in sorted(kinds))

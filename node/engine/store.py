@@ -39,7 +39,8 @@ _HISTORY = (
     " WHERE sequence = ? UNION ALL"
     " SELECT e.sequence, e.back, e.kind, e.name, e.occurrence, e.payload, e.at FROM past"
     " CROSS JOIN litefleet_event e ON e.sequence = past.sequence - past.back"
-    f" WHERE past.back > 0 AND (? OR past.kind NOT IN ({_BEGINNINGS})))"
+    " WHERE past.back > 0 AND past.sequence - past.back > ?"
+    f" AND (? OR past.kind NOT IN ({_BEGINNINGS})))"
     f" SELECT past.sequence, past.kind, past.name, past.occurrence, {body_of('past.payload')},"
     " coalesce(past.at, c.at, n.at),"
     " CASE WHEN past.at IS NULL THEN coalesce(c.sequence, n.sequence) ELSE past.sequence END"
@@ -302,10 +303,12 @@ class Store:
         head = stored.closed or self.head(stored.rowid, stored.started)
         return self.history(stored.id, head)
 
-    def history(self, key: str, head: int, *, whole: bool = False) -> list[Event]:
+    def history(self, key: str, head: int, *, whole: bool = False, after: int = 0) -> list[Event]:
         """The events of the execution whose newest one is `head`, oldest first: those since it
-        last began, or the `whole` of them."""
-        rows = self._rows(_HISTORY, (head, whole))
+        last began, or the `whole` of them; only those `after` a sequence."""
+        if head <= after:
+            return []
+        rows = self._rows(_HISTORY, (head, after, whole))
         rows.sort()
         if not all(row[2] in self._name_of for row in rows):
             self._name_of = {number: name for name, number in self.names().items()}

@@ -21,6 +21,7 @@ from node.engine.events import (
     opened,
 )
 from node.engine.queue_ticket import Ticket
+from node.engine.stream import check_chunk
 
 #: Which intent each of these is about; the others are about a STEP.
 _ABOUT = {
@@ -69,6 +70,8 @@ class Verified:
         self._keys: set[tuple[Kind, str, str]] = set()
         self._updates: dict[tuple[str, int], bool] = {}
         self._patches: set[str] = set()
+        self._ended: set[str] = set()
+        """The streams that its code has closed."""
         self._cancelled = False
         self._paused = False
         self._queue: str | None = None
@@ -151,6 +154,8 @@ class Verified:
             if event.name in self._patches or event.occurrence != 1:
                 raise ValueError("it was taken before")
             self._patches.add(event.name)
+        elif kind is Kind.CHUNK:
+            self._publish(event)
         elif kind is Kind.CANCEL:
             if self._cancelled:
                 raise ValueError("it was asked to stop before")
@@ -192,6 +197,7 @@ class Verified:
         self._open.clear()
         self._patches.clear()
         self._updates.clear()
+        self._ended.clear()
 
     def _close(self, event: Event) -> None:
         if event.name != self.workflow:
@@ -212,6 +218,15 @@ class Verified:
             self._keys.add((*count, key))
         if event.kind is Kind.UPDATE:
             self._updates[event.name, event.occurrence] = False
+
+    def _publish(self, event: Event) -> None:
+        check_chunk(event)
+        if event.occurrence != 1:
+            raise ValueError("it is out of order")
+        if event.name in self._ended:
+            raise ValueError("its stream is closed")
+        if "end" in json.loads(str(event.payload)):
+            self._ended.add(event.name)
 
     def _answer(self, event: Event) -> None:
         step = (event.name, event.occurrence)
@@ -248,3 +263,7 @@ class Verified:
             self._settled.add(step)
         elif event.kind not in NOTES | GIVEN_UP:
             raise ValueError("it has no place here")
+        elif event.kind is Kind.STEP_CHUNK:
+            check_chunk(event)
+            if step in self._settled:
+                raise ValueError("its step is over")

@@ -59,13 +59,27 @@ async def works() -> None:
     pass
 
 
+@activity
+async def publishes() -> None:
+    activity.stream("out").publish(1)
+
+
+@workflow
+async def streams() -> None:
+    out = workflow.stream("out")
+    out.publish(1)
+    await publishes()
+    out.publish(2)
+    out.close()
+
+
 @workflow(queue=LINE)
 async def queued() -> None:
     await works()
 
 
 async def write(folder: Path) -> None:
-    app = application(talks, chained, parent, leaf, breaks, queued, works, LINE)
+    app = application(talks, chained, parent, leaf, breaks, queued, works, LINE, streams, publishes)
     async with engine(folder, app) as it:
         await it.start("parent", {}, id="p")
         await it.result("p", wait=10)
@@ -78,6 +92,8 @@ async def write(folder: Path) -> None:
         await it.start("chained", {"left": 0}, id="c", reuse=Reuse.IF_CLOSED)
         await it.control.cancel("c")
         await it.result("c", wait=10)
+        await it.start("streams", {}, id="s")
+        await it.result("s", wait=10)
         await it.start("talks", {}, id="paused")
         await it.control.pause("paused")
         await it.control.resume("paused")
@@ -142,6 +158,16 @@ def change(kind: Kind, nth: int, what: str) -> tuple[Kind, int, str]:
         (change(Kind.STEP, -1, "kind = 43"), "does not wait for"),
         (change(Kind.ORIGIN, -1, "payload = '{\"queue\":{}}'"), "which queue"),
         (change(Kind.ORIGIN, -1, "payload = '{}'"), "does not wait for"),
+        (change(Kind.CHUNK, 0, "payload = '{}'"), "'v'"),
+        (change(Kind.CHUNK, 0, "payload = '{\"v\":[]}'"), "adds nothing"),
+        (change(Kind.CHUNK, 0, "payload = '{\"v\":[2]}'"), "its hash"),
+        (change(Kind.CHUNK, 0, "occurrence = 2"), "out of order"),
+        (change(Kind.CHUNK, 1, 'payload = \'{"v":[],"end":1}\''), "its stream is closed"),
+        (change(Kind.CHUNK, 0, "kind = 81"), "has no intent"),
+        (change(Kind.STEP_CHUNK, 0, "payload = '{\"v\":[1]}'"), "'s'"),
+        (change(Kind.STEP_CHUNK, 0, 'payload = \'{"s":"out","v":1}\''), "no chunk"),
+        (change(Kind.STEP_CHUNK, 0, "occurrence = 2"), "has no intent"),
+        (change(Kind.STEP_CHUNK, 0, "kind = 11"), "second outcome"),
         (change(Kind.REOPENED, 0, "payload = 1"), "takes back what is not there"),
         (change(Kind.REOPENED, 0, "payload = '9'"), "takes back what is not there"),
         (change(Kind.REOPENED, 0, "payload = payload + 1"), "second outcome|its hash"),
