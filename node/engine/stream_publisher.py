@@ -101,7 +101,9 @@ class ActivityStream:
             return _DONE if self._room.is_set() else self._until_room()
         with suppress(RuntimeError):  # the loop is closed: nobody is there to hear it
             self._loop.call_soon_threadsafe(self._add, text)
-            self._room_on_thread.wait()
+            # An engine that has failed lets nobody in any more, and must not keep its threads.
+            while not self._room_on_thread.wait(1.0) and not self._loop.is_closed():
+                pass
         return _DONE
 
     async def _until_room(self) -> None:
