@@ -95,6 +95,10 @@ class Steering(Telling):
         """End an execution whose code has no part in that."""
         live.ending = True
         live.trouble = None
+        if live.queued and live.origin.ticket is not None:
+            # It leaves only after its family has heard of it, and the end of one of them may let
+            # the next one go: that must not be this one.
+            self.queues.hold(live, live.origin.ticket)
         self._commits.withdraw_calls(live.rowid)
         if live.run is not None:
             live.run.finished = True
