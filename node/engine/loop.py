@@ -205,8 +205,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                 if task.done():
                     continue
                 coro = task.get_coro()
-                # A coroutine may refuse to end, or end with an error: it is gone either way.
-                with contextlib.suppress(Exception):
+                # A coroutine may refuse to end, or end with an error: it is gone either way. It
+                # need be no Exception: clean-up that awaits a cancelled task gets CancelledError.
+                with contextlib.suppress(BaseException):
                     if coro is not None:
                         coro.close()
         finally:

@@ -11,6 +11,12 @@ FOUND = {
     "a child in its parent's queue, cancelled with it, got the turn that its parent gave back": (
         Program(["child", ["count"], "queued"], workflow="queued")
     ),
+    "clean-up that awaits what is cancelled ended the engine when its code was dropped": (
+        Program(["gather", ["finally", ["receive", "go", None], ["quit"]], ["fail"]])
+    ),
+    "clean-up that goes on with a new input ended the engine when its code was dropped": (
+        Program(["gather", ["finally", ["receive", "go", None], ["again"]], ["fail"]])
+    ),
 }
 
 
