@@ -310,6 +310,8 @@ class Executor(Steering):
         except EngineError as error:
             self._give_up(live, error)
             return live
+        for event in live.run.untold:
+            self._wait_for_proof(live, event.kind, event.name, event.payload)
         fresh = {id(command.pending) for command in commands}
         waiting = [pending for pending in live.run.pending.values() if id(pending) not in fresh]
         self._carry_out(live, commands)
@@ -447,6 +449,7 @@ class Executor(Steering):
         if command.kind is Kind.CONTINUED:
             # In the same commit: a crash after it must not forget the parent, or the queue.
             self._introduce(live)
+            self._cancel_again(live)
         if transactional and pending is not None:
             self._activities.call(live, pending)
 

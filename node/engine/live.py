@@ -138,6 +138,8 @@ class Live:
     """Its end is on its way into the log, though its code had none."""
     untold: list[tuple[str, str]] = field(default_factory=list)
     """Signals that are logged, and wait for proof before the code is told."""
+    unheard: tuple[Payload] | None = None
+    """The reason of a request to stop that waits for the same."""
     held: list[Callable[[], None]] = field(default_factory=list)
     """What waits for it to be resumed."""
     answers: dict[Step, asyncio.Future[Answered]] = field(default_factory=dict)

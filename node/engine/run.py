@@ -67,6 +67,8 @@ class Run:
         self.secret = secret
         self.pending: dict[Step, Pending] = {}
         self.finished = False
+        self.untold: Sequence[Event] = ()
+        """What the log that was replayed tells after the code's end."""
         self._reset()
 
     def _reset(self) -> None:
@@ -217,10 +219,11 @@ class Run:
         self.finished = False
         self.pending = {}
         self._reset()
-        self._follower = Follower(self, history, strict)
+        follower = self._follower = Follower(self, history, strict)
         try:
-            return self._follower.follow()
+            return follower.follow()
         finally:
+            self.untold = tuple(follower.deliveries)
             self._follower = None
 
     @property

@@ -132,8 +132,7 @@ class Telling(ABC):
         if live.durability is Durability.EVERY_COMMIT:
             # The log's order is the order of telling, and proofs come in the log's order.
             at = self._commits.at
-            if kind is Kind.SIGNAL:
-                live.untold.append((step[0], opened(payload)[0]))
+            self._wait_for_proof(live, kind, step[0], payload)
 
             def after(sequence: int) -> None:
                 if committed is not None:
@@ -144,6 +143,32 @@ class Telling(ABC):
         else:
             at = self._commits.append(live.entry(kind, *step, payload, committed))
             self._tell(live, run, kind, step, payload, at)
+
+    @staticmethod
+    def _wait_for_proof(live: Live, kind: Kind, name: str, payload: Payload) -> None:
+        """It is in the log, and must not be lost if the code goes on with a new input first."""
+        if kind is Kind.SIGNAL:
+            live.untold.append((name, opened(payload)[0]))
+        elif kind is Kind.CANCEL:
+            live.unheard = (payload,)
+
+    def _cancel_again(self, live: Live) -> None:
+        """The code went on with a new input before it heard that it is to stop: it hears it then.
+
+        In the same commit, so that a crash after it does not forget it.
+        """
+        if live.unheard is None:
+            return
+        (reason,), step = live.unheard, (live.workflow, 1)
+        at = self._commits.at
+
+        def after(sequence: int) -> None:
+            if self._stopped:
+                return
+            live.cancelled = True
+            self._tell_proven(live, live.code, Kind.CANCEL, step, reason, at, sequence)
+
+        self._commits.append(live.entry(Kind.CANCEL, *step, reason, after))
 
     def _called(self, live: Live, pending: Pending, kind: Kind, payload: Payload, at: int) -> None:
         """A transactional activity is back from the writer, its outcome in the log."""
@@ -178,6 +203,8 @@ class Telling(ABC):
             return
         if kind is Kind.SIGNAL and live.untold:
             live.untold.pop(0)
+        elif kind is Kind.CANCEL:
+            live.unheard = None
         if live.history is not None and not self._replaced(live, live.history):
             return
         live.remember(kind, *step, payload, at)
