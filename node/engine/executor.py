@@ -299,7 +299,10 @@ class Executor(Steering):
             self._give_up(live, missing)
             return live
         if live.history is not None:
-            live.history = [event for event in history if event.kind not in NOTES]
+            live.history.clear()
+            for event in history:
+                if event.kind not in NOTES:
+                    live.remember(*event[2:7])
         live.post = Post.of(history)
         if live.run is None:
             signals = (event for event in history if event.kind is Kind.SIGNAL)

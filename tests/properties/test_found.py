@@ -26,6 +26,13 @@ FOUND = {
     "with every_commit, an outcome between a cancellation and the end was taken for divergence": (
         Program(["step", "async", 0], [[0, "cancel", 0]], workflow="strict")
     ),
+    "what forced replay had of an opened log was not in one order with what came then": (
+        Program(
+            ["finally", ["child", ["count"], "attached"], ["step", "async", 0]],
+            [[0, "cancel", 0], [0, "stop_queue"], [0, "retry", 0]],
+            workflow="strict",
+        )
+    ),
 }
 
 
