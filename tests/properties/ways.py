@@ -3,45 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
 
 from node.engine.durability import Durability
 from tests.properties import laws
 from tests.properties.programs import Program
 from tests.properties.world import World, folder
 
-Cut = Callable[[int], bool]
+Options = Mapping[str, Any]
 
-#: Cut off after every commit, and only after every second or third one: then a commit that comes
-#: with nothing before it in its life is followed by one that does not.
-CUTS: dict[str, Cut] = {
-    "every commit": lambda commit: True,
-    "every second commit": lambda commit: commit % 2 == 0,
-    "every third commit": lambda commit: commit % 3 == 1,
+
+def _every(commit: int) -> bool:
+    return True
+
+
+#: Besides undisturbed. Cut off only after every second or third commit, one that comes with
+#: nothing before it in its life is followed by one that does not.
+WAYS: Final[dict[str, Options]] = {
+    "evicted": {"forced_replay": True},
+    "every commit durable": {"durability": Durability.EVERY_COMMIT},
+    "cut off after every commit": {"cut": _every},
+    "cut off after every second commit": {"cut": lambda commit: commit % 2 == 0},
+    "cut off after every third commit": {"cut": lambda commit: commit % 3 == 1},
+    "cut off and evicted": {"cut": _every, "forced_replay": True},
+    "cut off and durable": {"cut": _every, "durability": Durability.EVERY_COMMIT},
 }
 
 
-def survives(program: Program, *, thorough: bool = False) -> int:
-    """Run it in all ways; how many commits it has. Raises AssertionError where its engine does
-    not survive. `thorough` also cuts off once, after each single commit."""
+def survives(program: Program, ways: Iterable[str] | None = None, *, thorough: bool = False) -> int:
+    """Run it undisturbed and in these ways, or in all; how many commits it has. `thorough` also
+    cuts off once, after each single commit.
+
+    Raises AssertionError or LogDamaged where the engine does not survive.
+    """
     undisturbed = run(program)
     wanted = laws.outcome(undisturbed) if program.apart else None
-    _compare(program, wanted, "evicted", forced_replay=True)
-    _compare(program, wanted, "every commit durable", durability=Durability.EVERY_COMMIT)
-    for words, cut in CUTS.items():
-        _compare(program, wanted, f"cut off after {words}", cut=cut)
-    _compare(program, wanted, "cut off and evicted", cut=CUTS["every commit"], forced_replay=True)
+    for way in WAYS if ways is None else ways:
+        _compare(program, wanted, way, WAYS[way])
     if thorough:
-        _compare(
-            program,
-            wanted,
-            "cut off and durable",
-            cut=CUTS["every commit"],
-            durability=Durability.EVERY_COMMIT,
-        )
         for last in range(1, undisturbed.commits + 1):
-            _compare(program, wanted, f"cut off after commit {last}", cut=last.__eq__)
+            _compare(program, wanted, f"cut off after commit {last}", {"cut": _once(last)})
     return undisturbed.commits
 
 
@@ -54,7 +56,11 @@ def run(program: Program, **options: Any) -> World:
         return world
 
 
-def _compare(program: Program, wanted: dict[str, Any] | None, way: str, **options: Any) -> None:
+def _once(last: int) -> Callable[[int], bool]:
+    return lambda commit: commit == last
+
+
+def _compare(program: Program, wanted: dict[str, Any] | None, way: str, options: Options) -> None:
     try:
         found = laws.outcome(run(program, **options))
     except AssertionError as error:

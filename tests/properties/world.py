@@ -13,8 +13,8 @@ from typing import Any
 
 from node.engine.durability import Durability
 from node.engine.engine import Engine, EngineConfig
-from node.engine.errors import EngineError, EngineStopped
-from node.engine.events import Event, Reuse, Status
+from node.engine.errors import EngineError, EngineStopped, UnknownExecution
+from node.engine.events import Event, Kind, Reuse, Status
 from node.testing.barrier import MemoryBarrier
 from node.testing.clock import SkippingClock
 from node.testing.pace import Pace
@@ -27,7 +27,7 @@ ROOT = "root"
 #: Times that the clock may jump before a program counts as one that never ends.
 JUMPS = 400
 #: Lives after which a program counts as one that never ends.
-LIVES = 400
+LIVES = 200
 MANY = 1_000_000
 #: What sets going what had ended.
 AGAIN = frozenset({"retry", "reuse"})
@@ -117,6 +117,7 @@ class World:
         try:
             await engine.open()
             self._check_seen()
+            self._check_effects()
             given = {"body": self.program.body, "apart": self.program.apart}
             await engine.start(self.program.workflow, given, id=ROOT)
             watch = asyncio.create_task(self._watch(ROOT))
@@ -287,6 +288,23 @@ class World:
             assert (view.status, view.error or view.result) == told, (
                 f"{id} was told to be {told}, and after a restart is {view}"
             )
+
+    def _check_effects(self) -> None:
+        """Nothing was done outside before the log had that it would be."""
+        intents: dict[str, set[tuple[str, int]]] = {}
+        for effect in interpreter.effects:
+            id, step = effect.execution, (effect.step, effect.occurrence)
+            if effect.step == "table_step":
+                # That one is no effect outside, and its transaction may have been taken back.
+                continue
+            if id not in intents:
+                try:
+                    events = self._engine.events(id)
+                except UnknownExecution:
+                    events = []
+                called = [event for event in events if event.kind is Kind.STEP]
+                intents[id] = {(event.name, event.occurrence) for event in called}
+            assert step in intents[id], f"{step} of {id} was done, and is not in the log"
 
     def _read(self) -> None:
         engine = self._engine
