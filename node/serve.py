@@ -17,6 +17,7 @@ from node.engine.application import load_app
 from node.engine.durability import Durability
 from node.engine.engine import Engine, EngineConfig
 from node.engine.errors import EngineError
+from node.engine.unwritable import advice
 from node.link import SupervisorLink
 from node.order import EngineOrder
 from node.wire import Client, WireError
@@ -102,5 +103,7 @@ def _end_at_once() -> None:
 
 
 def _end_loudly(error: BaseException) -> None:
-    print(f"the engine failed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+    # One line: it is what the supervisor reports as the engine's last words.
+    words = f"the engine failed: {type(error).__name__}: {error}. {advice(error)}"
+    print(words, file=sys.stderr, flush=True)
     os._exit(1)

@@ -35,6 +35,7 @@ from node.engine.queues import asked
 from node.engine.reading import Reading
 from node.engine.schema import connect
 from node.engine.store import Store
+from node.engine.unwritable import advice
 from node.engine.views import ExecutionView, Started, stored_of
 
 logger = logging.getLogger(__name__)
@@ -248,7 +249,7 @@ class Engine(Reading):
             self._on_fenced()
 
     def _failed(self, error: BaseException) -> None:
-        self._abandon(EngineStopped(f"the engine failed: {error}"))
+        self._abandon(EngineStopped(f"the engine failed: {error}", hint=advice(error)))
         if self._on_failed is not None:
             self._on_failed(error)
 
@@ -269,7 +270,7 @@ class Engine(Reading):
 
     def _refuse_when_stopped(self) -> None:
         if self._stopped is not None:
-            raise EngineStopped(str(self._stopped))
+            raise EngineStopped(str(self._stopped), hint=self._stopped.hint)
         if not self._opened:
             raise EngineStopped("the engine is not open")
 
