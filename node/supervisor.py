@@ -17,6 +17,7 @@ from typing import Any
 
 from backup import keys, ownership, records
 from backup.barrier import GroupBarrier
+from backup.errors import StoreError
 from backup.lag import Lag, LagTracker
 from backup.lease import boottime
 from backup.litestream.sidecar import Sidecar, SidecarFailed
@@ -220,7 +221,15 @@ class Supervisor:
             self.fence,
             self._incident,
             self._clock,
+            self._store_answers,
         )
+
+    async def _store_answers(self) -> bool:
+        try:
+            await self._read_owner()
+        except StoreError:
+            return False
+        return True
 
     async def _read_owner(self) -> OwnerRecord | None:
         found = await asyncio.to_thread(

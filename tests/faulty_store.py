@@ -206,9 +206,9 @@ class FaultyStore:
         answer: httpcore.Response,
         content: bytes,
     ) -> None:
-        dropped = (b"transfer-encoding", b"content-length", b"connection")
+        dropped = {b"transfer-encoding", b"content-length", b"connection"}
         if head.method == b"HEAD":
-            dropped = (b"transfer-encoding", b"connection")
+            dropped.remove(b"content-length")
         headers = [(name, value) for name, value in answer.headers if name.lower() not in dropped]
         if head.method != b"HEAD" and answer.status not in (204, 304):
             headers.append((b"content-length", str(len(content)).encode()))

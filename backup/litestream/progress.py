@@ -14,7 +14,11 @@ from typing import Final
 STUCK_AFTER: Final = 20.0
 """Seconds without a proof, the store in reach, before anything is done."""
 FURTHER: Final = 30.0
-"""Seconds that each cure is given before the next one."""
+"""Seconds that a cure is given before the next one."""
+HOPELESS: Final = 3
+"""Cures after which the next ones wait for longer: they do no harm, and help nobody."""
+SELDOM: Final = 300.0
+"""Seconds between those."""
 
 
 class Cure(StrEnum):
@@ -43,7 +47,7 @@ class Progress:
     def hopeless(self) -> bool:
         """Whether a new process did not help either. Something else is wrong: an operator must
         look, and a move of the tenant begins a fresh replica."""
-        return self._cures > 2
+        return self._cures >= HOPELESS
 
     def proven(self) -> None:
         """A round has proven something: all is well."""
@@ -57,7 +61,8 @@ class Progress:
             return Cure.NONE
         if self._since is None:
             self._since = now
-        if now - self._since < (FURTHER if self._cures else STUCK_AFTER):
+        patience = SELDOM if self.hopeless else FURTHER if self.stuck else STUCK_AFTER
+        if now - self._since < patience:
             return Cure.NONE
         self._since = now
         self._cures += 1

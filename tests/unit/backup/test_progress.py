@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backup.litestream.progress import FURTHER, STUCK_AFTER, Cure, Progress
+from backup.litestream.progress import FURTHER, SELDOM, STUCK_AFTER, Cure, Progress
 
 
 def cures(
@@ -16,10 +16,12 @@ def cures(
 def test_the_cheap_cure_comes_first_and_then_the_dear_one() -> None:
     progress = Progress()
     first, further = int(STUCK_AFTER), int(FURTHER)
-    assert cures(progress, 110) == [
+    third = first + 2 * further
+    assert cures(progress, third + SELDOM + 1) == [
         (first, Cure.RESTART_REPLICATION),
         (first + further, Cure.RESTART_SIDECAR),
-        (first + 2 * further, Cure.RESTART_SIDECAR),
+        (third, Cure.RESTART_SIDECAR),
+        (third + int(SELDOM), Cure.RESTART_SIDECAR),
     ]
     assert progress.stuck
     assert progress.hopeless
