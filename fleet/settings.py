@@ -96,6 +96,8 @@ class AgentSettings(ProcessSettings):
 class CoordinatorSettings(ProcessSettings):
     """The coordinator. ``issuer`` says where each tenant's sidecar gets its credentials:
     ``iam`` creates a user for each tenant, limited to its replicas; ``shared`` gives every
-    sidecar the fleet's own, for stores without an IAM interface."""
+    sidecar the fleet's own, for stores without an IAM interface. ``drill_every`` is within how
+    many seconds each tenant's backup is verified by a restore; 0 for never."""
 
     issuer: Literal["iam", "shared"] = "shared"
+    drill_every: float = Field(default=86_400.0, ge=0)

@@ -26,7 +26,7 @@ from backup.store import ObjectStore, S3Store
 from node.authority import AuthorityFile
 from node.cradle import Cradle
 from node.engine_process import EngineProcess
-from node.log import adopt_tail, check_restored, create_log
+from node.log import adopt_tail, check_restored, create_log, live_chain_at
 from node.order import ENDED, EngineOrder, NodeOrder, NodeState, NodeStatus
 from node.proofs import Proofs, Replication
 from node.restarts import Restarts
@@ -114,6 +114,14 @@ class Supervisor:
             pids["sidecar"] = self._sidecar.pid
         lag = self._proofs.lag() if self._proofs is not None else Lag()
         return self.status.model_copy(update={"lag": lag, "pids": pids})
+
+    async def chain_at(self, sequence: int) -> str:
+        """The live log's hash chain after an event, in hex; "" where no commit ends there.
+
+        Raises:
+            LogRefused: there is no log here that can be read now.
+        """
+        return await asyncio.to_thread(live_chain_at, self._database, sequence)
 
     async def look_after(self, version: int, wait: float) -> NodeStatus:
         """The status once its version is above ``version``, or after ``wait`` seconds."""

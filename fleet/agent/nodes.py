@@ -43,6 +43,14 @@ class StartRequest(BaseModel):
     sidecar: Credentials
 
 
+class Chain(BaseModel):
+    """The hash chain of a live log after an event, in hex: ``value`` is empty where no commit ends
+    there."""
+
+    epoch: int
+    value: str
+
+
 class AlreadyHere(Exception):
     """The tenant has a node on this host that has not ended."""
 
@@ -114,6 +122,17 @@ class Nodes:
             for node in self._nodes.values()
             if node.status.lag.proven_at is not None
         }
+
+    async def chain_at(self, tenant: str, sequence: int) -> Chain | None:
+        """The chain of a tenant's live log here after an event; None where there is none to ask."""
+        node = self.live(tenant)
+        if node is None or node.remote is None or not node.status.epoch:
+            return None
+        try:
+            value = await node.remote.chain_at(sequence)
+        except WireError:
+            return None
+        return Chain(epoch=node.status.epoch, value=value)
 
     async def changed(self, version: int, wait: float) -> None:
         """Return once anything has changed since ``version``, or after ``wait`` seconds."""
