@@ -69,7 +69,7 @@ def test_two_coordinators_lose_neither_drill() -> None:
             return Precondition("another one wrote it")
         return None
 
-    store.fault = race  # type: ignore[assignment]
+    store.fault = race
     assert [drill.began_at for drill in note(store, drilled(began_at=3.0)).drills] == [1, 2, 3]
 
 
