@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from backup.guards import GuardSettings
 from backup.settings import REVEAL, StoreSettings, reveal
 from node.engine.config import BLOB_LIMIT, INLINE_LIMIT, LEAST_INLINE, MOST
 
@@ -68,13 +69,15 @@ class AgentSettings(ProcessSettings):
     """A host agent. ``advertise`` is the URL under which the coordinator reaches it, where that
     differs from where it listens. ``data`` holds all of the host's nodes. ``inline_limit`` and
     ``blob_limit`` are those of the host's engines, in bytes of JSON; the same on every host, or
-    a tenant that moves is refused what it was allowed before."""
+    a tenant that moves is refused what it was allowed before. ``guards`` say from what on each
+    node alerts."""
 
     host: str
     data: Path
     advertise: str | None = None
     inline_limit: int = Field(default=INLINE_LIMIT, ge=LEAST_INLINE, le=MOST)
     blob_limit: int = Field(default=BLOB_LIMIT, ge=LEAST_INLINE, le=MOST)
+    guards: GuardSettings = GuardSettings()
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -70,6 +70,15 @@ class Recovery(View):
     split: RecoverySplit = Field(default_factory=RecoverySplit)
 
 
+class AlertView(View):
+    """A guard of a tenant's node that is not content."""
+
+    guard: str
+    since: float
+    text: str
+    action: str = "none"
+
+
 class TenantView(View):
     """One tenant: what it should be, where it is, and how far its log is proven."""
 
@@ -92,6 +101,7 @@ class TenantView(View):
     )
     lag_txids: int | None = None
     proven_at: float | None = None
+    alerts: list[AlertView] = Field(default_factory=list)
     recoveries: list[Recovery] = Field(default_factory=list)
 
 
@@ -157,6 +167,7 @@ class LagView(View):
     lag_txids: int | None = None
     lag_seconds: float | None = None
     proven_at: float | None = None
+    alerts: list[AlertView] = Field(default_factory=list)
 
 
 class TimelineEntry(View):

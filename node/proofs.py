@@ -165,6 +165,11 @@ class Proofs:
         self._incident(f"litestream uploads nothing, though the store answers: {done[cure]}{more}")
         await self._replication.cure(cure)
 
+    @property
+    def hopeless(self) -> bool:
+        """Whether the sidecar uploads nothing, whatever was done about it."""
+        return self._progress.hopeless
+
     async def final(self) -> int:
         """Prove what a stopped engine has left; the position. Litestream's own last sync is not
         verified: it exits 0 even when that failed.

@@ -44,6 +44,7 @@ class Agent:
             settings.store,
             clean_environment(),
             (settings.inline_limit, settings.blob_limit),
+            settings.guards,
         )
         self.drills = Drilling(settings.store, settings.data / "drills", settings.host)
         self._keeper = LeaseKeeper(

@@ -18,6 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from backup.guards import GuardSettings
 from backup.ownership import Durability
 from backup.settings import Credentials, StoreSettings
 from node.nursery import Nursery, NurseryLost
@@ -83,14 +84,17 @@ class Nodes:
         store: StoreSettings,
         environment: dict[str, str],
         limits: tuple[int, int],
+        guards: GuardSettings,
     ):
         """
         Args:
             data: the host's folder.
             environment: what every node inherits; it must hold no secret.
             limits: ``inline_limit`` and ``blob_limit`` of every engine; see ``AgentSettings``.
+            guards: those of every node.
         """
         self._limits = limits
+        self._guards = guards
         self._data = data
         self._host = host
         self._store = store
@@ -172,6 +176,7 @@ class Nodes:
             tail=find_tail(self._data, tenant),
             inline_limit=self._limits[0],
             blob_limit=self._limits[1],
+            guards=self._guards,
             **{field: getattr(request, field) for field in StartRequest.model_fields},
         )
         node = Node(

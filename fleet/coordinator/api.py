@@ -220,6 +220,7 @@ def _tenant(coordinator: Coordinator, name: str, tenant: Tenant) -> TenantView:
             "lag_seconds": lag.seconds if known else None,
             "lag_txids": lag.txids if known else None,
             "proven_at": lag.proven_at,
+            "alerts": [alert.model_dump() for alert in node.alerts] if answers else [],
         }
     return TenantView.model_validate(view)
 

@@ -21,6 +21,7 @@ from backup import keys
 from backup.lag import LagTracker
 from backup.litestream import binary, config
 from backup.litestream.control import ControlError
+from backup.litestream.pace import Pace
 from backup.litestream.progress import Cure
 from backup.litestream.sidecar import Sidecar, SidecarFailed
 from backup.settings import StoreSettings
@@ -302,6 +303,42 @@ def test_an_upload_that_hangs_is_cured(
             else:
                 seen = await replication.sync(10.0)
                 assert uploaded < seen.txid == seen.replicated
+            sidecar.kill()
+            await sidecar.wait()
+        database.close()
+
+    asyncio.run(scenario())
+
+
+def test_another_pace_uploads_nothing_anew(tmp_path: Path, store_settings: StoreSettings) -> None:
+    """The sidecar is killed and started again for it; the replica goes on where it was."""
+
+    async def scenario() -> None:
+        database = open_database(tmp_path / "data" / "log.db")
+        database.execute("INSERT INTO t VALUES (randomblob(2000000))")
+        async with FaultyStore(store_settings) as proxy:
+            sidecar = Sidecar(
+                proxy.settings, keys.epoch("t", 1), tmp_path / "data" / "log.db", tmp_path
+            )
+            await sidecar.start()
+            await sidecar.ready(20.0)
+            assert (await sidecar.sync(10.0)).replicated > 0
+            written = json.loads((tmp_path / "litestream.yml").read_text())
+            assert written["levels"][0]["interval"] == "30s"
+            # A snapshot of the whole is uploaded once, soon after the start.
+            while proxy.bytes_in < 4_000_000:
+                await asyncio.sleep(0.05)
+            for pace in (Pace.IDLE, Pace.BUSY):
+                before = proxy.bytes_in
+                sidecar.pace = pace
+                sidecar.kill()
+                await sidecar.wait()
+                database.execute("INSERT INTO t VALUES (1)")
+                await sidecar.start()
+                await sidecar.ready(20.0)
+                seen = await sidecar.sync(10.0)
+                assert 0 < seen.txid == seen.replicated
+                assert proxy.bytes_in - before < 100_000
             sidecar.kill()
             await sidecar.wait()
         database.close()
