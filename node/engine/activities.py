@@ -161,7 +161,12 @@ class Activities:
             if level is not Durability.ASYNC:
                 await self._proofs.wait(progress.sequence)
             while not live.still:
-                info = self._info(live, pending, self._pulse(live, pending))
+                pulse = Pulse(
+                    partial(self._log_progress, live, pending),
+                    progress.heartbeat,
+                    partial(self._publish, live, pending),
+                )
+                info = self._info(live, pending, pulse)
                 may_start = partial(self._may_start, live)
                 if self._observer is not None:
                     watch = self._watch(self._observer, live, info)
@@ -217,6 +222,8 @@ class Activities:
     def _over(self, live: Live, pending: Pending, outcome: Outcome, watch: Watch | None) -> None:
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._running.discard(task)
+        # Each leads to the other, which only a search for garbage would find.
+        pending.progress.attempt = None
         # The workflow's code, which hears of it now, runs in tasks of its own, and a task is
         # not entered from within another.
         _leave_task(self._loop, task)
@@ -229,29 +236,32 @@ class Activities:
         finally:
             _enter_task(self._loop, task)
 
-    def _pulse(self, live: Live, pending: Pending) -> Pulse:
-        def log(progress: str) -> None:
-            current = self._wanted(live, pending)
-            if current is not None and not current.progress.resolved:
-                current.progress.heartbeat = progress
-                self._commits.append(live.entry(Kind.HEARTBEAT, *pending.step, progress))
+    def _log_progress(self, live: Live, pending: Pending, progress: str) -> None:
+        current = self._wanted(live, pending)
+        if current is not None and not current.progress.resolved:
+            current.progress.heartbeat = progress
+            self._commits.append(live.entry(Kind.HEARTBEAT, *pending.step, progress))
 
-        def publish(
-            stream: str, values: list[str], begins: bool, committed: Callable[[int], None]
-        ) -> bool:
-            current = self._wanted(live, pending)
-            if current is None or current.progress.resolved:
-                return False
+    def _publish(
+        self,
+        live: Live,
+        pending: Pending,
+        stream: str,
+        values: list[str],
+        begins: bool,
+        committed: Callable[[int], None],
+    ) -> bool:
+        current = self._wanted(live, pending)
+        if current is None or current.progress.resolved:
+            return False
 
-            def published(sequence: int) -> None:
-                committed(sequence)
-                self._on_chunk(live.key, sequence)
+        def published(sequence: int) -> None:
+            committed(sequence)
+            self._on_chunk(live.key, sequence)
 
-            payload = chunk(values, stream=stream, begins=begins)
-            self._commits.append(live.entry(Kind.STEP_CHUNK, *pending.step, payload, published))
-            return True
-
-        return Pulse(log, pending.progress.heartbeat, publish)
+        payload = chunk(values, stream=stream, begins=begins)
+        self._commits.append(live.entry(Kind.STEP_CHUNK, *pending.step, payload, published))
+        return True
 
     def _info(self, live: Live, pending: Pending, pulse: Pulse | None = None) -> ActivityInfo:
         return ActivityInfo(

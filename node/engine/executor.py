@@ -456,6 +456,8 @@ class Executor(Steering):
         if self._observer is not None:
             self._observer.execution_closed(live.watched, kind, payload, at)
         self._on_closed(live, kind)
+        if live.run is not None:
+            live.run.retire()
         live.closed.set()
         self._refuse_answers(live, "ended")
         # They find the execution closed. Calls that were withdrawn never come back.

@@ -12,7 +12,6 @@ import contextvars
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from random import Random
 from typing import Any, Final, cast
 
@@ -134,6 +133,8 @@ class Run:
     def _settle(self, pending: Pending, kind: Kind, payload: Payload) -> None:
         future = cast("asyncio.Future[Any]", pending.future)
         read = cast("Callable[[str | None], Any]", pending.read)
+        # Each has the other, which only a search for garbage would find.
+        pending.future = None
         if future.done():
             return
         if kind in DONE:
@@ -205,6 +206,11 @@ class Run:
         """Let go of the coroutines; what is in the log stays."""
         self._loop.close()
         self._timers.clear()
+
+    def retire(self) -> None:
+        """It has ended, and nobody will ask it anything any more."""
+        self._loop.part()
+        self._messages = None
 
     def replay(self, history: Sequence[Event], *, strict: bool = True) -> list[Command]:
         """Start over and follow the log; returns what the code did beyond it.
@@ -339,13 +345,14 @@ class Run:
         return Pending(name, number, payload, kind, self._loop.milliseconds, read)
 
     def _wait(self, pending: Pending) -> asyncio.Future[Any]:
-        future = pending.future = self._loop.create_step(partial(self._given_up, pending))
+        future = pending.future = self._loop.create_step(pending)
         step = pending.step
         self.pending[step] = pending
         self._commands.append(Command(pending.kind, *step, pending.payload, pending))
         return future
 
-    def _given_up(self, pending: Pending) -> None:
+    def step_given_up(self, pending: Pending) -> None:
+        pending.future = None
         if self.pending.get(pending.step) is pending:
             del self.pending[pending.step]
             self._commands.append(Command(_GIVE_UP[pending.kind], *pending.step, None, pending))
