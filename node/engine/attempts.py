@@ -86,7 +86,11 @@ async def attempt(
     pulse = info.pulse
     try:
         if activity.timeout is None and activity.heartbeat_timeout is None:
-            value = await _call(activity, payload, threads)
+            if activity.is_async:
+                bound = activity.codec.arguments(payload)
+                value = await activity.function(*bound.args, **bound.kwargs)
+            else:
+                value = await _call(activity, payload, threads)
         else:
             value = await _call_in_time(activity, payload, threads, pulse)
         return Outcome(Kind.STEP_COMPLETED, activity.codec.result(value))
@@ -101,9 +105,7 @@ async def attempt(
         return failure(activity, info.attempt, error, random=random, now=now)
     finally:
         if pulse is not None:
-            # A thread that goes on after its attempt's timeout learns it from its next beat.
             pulse.end()
-            pulse.end(cancelled=True)
 
 
 async def _call_in_time(

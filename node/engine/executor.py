@@ -42,6 +42,7 @@ from node.engine.steering import Steering
 from node.engine.steps import Command, Pending, Step
 from node.engine.store import Stored
 from node.engine.timers import Timers
+from node.engine.writer import Entry
 
 logger = logging.getLogger(__name__)
 
@@ -405,46 +406,50 @@ class Executor(Steering):
         for command in commands:
             self._do(live, command)
         self._depth -= 1
-        if live.over:
+        run = live.run
+        if run is None or run.finished:
             live.drop()
-        self._drain()
+        if self._later:
+            self._drain()
 
     def _do(self, live: Live, command: Command) -> None:
-        pending, payload = command.pending, command.payload
+        kind, pending, payload = command.kind, command.pending, command.payload
         after: Callable[[int], None] | None = None
         transactional = False
-        if command.kind in CLOSING:
-            # What was left behind in this turn must not come after the end.
-            self._commits.withdraw_calls(live.rowid)
-            after = partial(self._closed, live, command.kind, payload, self._commits.at)
-            self._later.append(partial(self._ended, live, command.kind, payload))
-        elif command.kind is Kind.CONTINUED:
-            payload, after = self._continue(live, command)
-        elif command.kind is Kind.CHILD:
-            step = (command.name, command.occurrence)
-            self._later.append(partial(self._families.start, live, step, payload))
-        elif command.kind in UPDATE_ENDS:
-            after = partial(self._answered, live, command)
-        elif command.kind is Kind.PATCH:
-            pass
-        elif command.kind is Kind.CHUNK:
-            after = partial(self._on_chunk, live.key)
-        elif pending is None:
-            raise AssertionError(f"{command.kind.name} is about no step")
-        elif command.kind is Kind.STEP:
+        if kind is Kind.STEP and pending is not None:
             transactional = pending.activity is not None and pending.activity.transactional
             if not transactional:
                 after = partial(self._activities.committed, live, pending)
-        elif command.kind is Kind.TIMER:
+        elif kind in CLOSING:
+            # What was left behind in this turn must not come after the end.
+            self._commits.withdraw_calls(live.rowid)
+            after = partial(self._closed, live, kind, payload, self._commits.at)
+            self._later.append(partial(self._ended, live, kind, payload))
+        elif kind is Kind.CONTINUED:
+            payload, after = self._continue(live, command)
+        elif kind is Kind.CHILD:
+            step = (command.name, command.occurrence)
+            self._later.append(partial(self._families.start, live, step, payload))
+        elif kind in UPDATE_ENDS:
+            after = partial(self._answered, live, command)
+        elif kind is Kind.PATCH:
+            pass
+        elif kind is Kind.CHUNK:
+            after = partial(self._on_chunk, live.key)
+        elif pending is None:
+            raise AssertionError(f"{kind.name} is about no step")
+        elif kind is Kind.TIMER:
             self._timers.add(cast(int, pending.payload), (live, pending.step))
-        elif command.kind is Kind.CHILD_CANCELLED:
+        elif kind is Kind.CHILD_CANCELLED:
             self._later.append(partial(self._families.given_up, pending))
         elif pending.progress.attempt is not None:
             pending.progress.attempt.cancel()
-        event = (command.kind, command.name, command.occurrence, payload)
-        at = self._commits.append(live.entry(*event, after))
-        live.remember(*event, at)
-        if command.kind is Kind.CONTINUED:
+        name, nth = command.name, command.occurrence
+        entry = Entry(live.rowid, live.key, kind, name, nth, payload, after)
+        at = self._commits.append(entry)
+        if live.history is not None:
+            live.remember(kind, name, nth, payload, at)
+        if kind is Kind.CONTINUED:
             # In the same commit: a crash after it must not forget the parent, or the queue.
             self._introduce(live)
         if transactional and pending is not None:

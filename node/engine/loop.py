@@ -72,7 +72,8 @@ class StepFuture(_Future):
     """
 
     def __init__(self, order: int, loop: WorkflowLoop, step: Any) -> None:
-        super().__init__(order, loop)
+        asyncio.Future.__init__(self, loop=loop)
+        self.order = order
         self._step = step
 
     def cancel(self, msg: Any | None = None) -> bool:

@@ -73,14 +73,14 @@ class Pulse:
         return stream
 
     def end(self, *, cancelled: bool = False) -> None:
-        """The attempt is over: log what was kept back."""
+        """The attempt is over: log what was kept back, unless it was `cancelled`."""
         for stream in self._streams.values():
             stream.end(cancelled=cancelled)
-        if cancelled:
-            self._cancelled = True
-        elif not self._over:
+        if not (cancelled or self._over):
             self._flush()
         self._over = True
+        # A thread that goes on after its attempt's timeout learns it from its next beat.
+        self._cancelled = True
         if self._handle is not None:
             self._handle.cancel()
 

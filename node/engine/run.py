@@ -103,14 +103,15 @@ class Run:
         an update that the code does not take, DeterminismError.
         """
         loop = self._loop
-        loop.milliseconds = max(loop.milliseconds, at)
+        if at > loop.milliseconds:
+            loop.milliseconds = at
         if kind in MESSAGES or kind is Kind.CANCEL:
             return self._message(kind, step, payload)
         pending = self.pending.pop(step, None)
         if pending is None:
             return []
         if kind is Kind.TIMER_FIRED:
-            handle = cast(asyncio.TimerHandle, pending.handle)
+            handle = cast("asyncio.TimerHandle", pending.handle)
             del self._timers[id(handle)]
             loop.milliseconds = max(loop.milliseconds, cast(int, pending.payload))
             loop.fire(handle)
@@ -131,15 +132,16 @@ class Run:
         return self._turn()
 
     def _settle(self, pending: Pending, kind: Kind, payload: Payload) -> None:
-        future = cast("asyncio.Future[Any]", pending.future)
-        read = cast("Callable[[str | None], Any]", pending.read)
+        future, read = pending.future, pending.read
+        assert future is not None
+        assert read is not None
         # Each has the other, which only a search for garbage would find.
         pending.future = None
         if future.done():
             return
         if kind in DONE:
             try:
-                future.set_result(read(cast("str | None", payload)))
+                future.set_result(read(payload))  # type: ignore[arg-type]
             except PayloadError as error:
                 future.set_exception(error)
             return
@@ -158,7 +160,8 @@ class Run:
             )
 
     def _turn(self) -> list[Command]:
-        loop, main = self._loop, cast("asyncio.Task[Any]", self._main)
+        loop, main = self._loop, self._main
+        assert main is not None
         loop.turn()
         messages = self._messages
         while messages is not None and messages.conditions and not main.done():
@@ -308,7 +311,8 @@ class Run:
 
     def call(self, activity: Activity[Any, Any], payload: str) -> asyncio.Future[Any]:
         """A step: its number is taken and its intent is recorded now."""
-        self._refuse_when_reading()
+        if self._loop.reading:
+            self._refuse_when_reading()
         pending = self._pending(activity.name, payload, Kind.STEP, activity.codec.value)
         pending.activity = activity
         return self._wait(pending)
@@ -341,14 +345,17 @@ class Run:
     def _pending(
         self, name: str, payload: Payload, kind: Kind, read: Callable[[str | None], Any] | None
     ) -> Pending:
-        number = self._next(name)
-        return Pending(name, number, payload, kind, self._loop.milliseconds, read)
+        number = self._counts.get(name, 0) + 1
+        self._counts[name] = number
+        since = self._loop.milliseconds
+        return Pending(name, number, payload, kind, since, (name, number), read)
 
     def _wait(self, pending: Pending) -> asyncio.Future[Any]:
         future = pending.future = self._loop.create_step(pending)
-        step = pending.step
-        self.pending[step] = pending
-        self._commands.append(Command(pending.kind, *step, pending.payload, pending))
+        self.pending[pending.step] = pending
+        self._commands.append(
+            Command(pending.kind, pending.name, pending.occurrence, pending.payload, pending)
+        )
         return future
 
     def step_given_up(self, pending: Pending) -> None:
@@ -386,11 +393,6 @@ class Run:
     def issued(self, step: Step) -> bool:
         """Whether the code has called this step by now."""
         return step[1] <= self._counts.get(step[0], 0)
-
-    def _next(self, name: str) -> int:
-        count = self._counts.get(name, 0) + 1
-        self._counts[name] = count
-        return count
 
 
 def _determinism_error(error: BaseException | None) -> DeterminismError | None:

@@ -232,8 +232,10 @@ class Writer:
 
     def _commit(self, batch: Batch) -> None:
         db = self._db
-        db.execute("BEGIN IMMEDIATE")
+        shelf, sure = self._shelf, self._shelf.sure
         try:
+            if batch.calls:
+                db.execute("BEGIN IMMEDIATE")
             # Everything that the next batch builds on is published only after the commit.
             names: dict[str, int] = {}
             heads: dict[int, int] = {}
@@ -243,7 +245,6 @@ class Writer:
             closed: list[tuple[int, int, int]] = []
             reopened: list[tuple[int | None, int]] = []
             known, previous = self._names, self._heads
-            shelf, sure = self._shelf, self._shelf.sure
             sequence = self._tail.sequence
             for entry in (*batch.entries, *map(self._performed, batch.calls)):
                 sequence += 1
@@ -257,6 +258,8 @@ class Writer:
                 kind, nth = int(entry.kind), entry.occurrence
                 payload: Kept = entry.payload
                 if payload.__class__ is str and len(payload) > sure:
+                    if not db.in_transaction:
+                        db.execute("BEGIN IMMEDIATE")
                     payload = shelf.keep(payload)
                 values += (sequence, execution, back, kind, number, nth, payload)
                 digests.append(chain.digest(sequence, key, kind, name, nth, payload))
@@ -266,6 +269,11 @@ class Writer:
                     reopened.append((sequence if kind == _RESTARTED else None, execution))
                 elif kind in _CLOSED_AS:
                     closed.append((sequence, _CLOSED_AS[kind], execution))
+            value = chain.seal(self._tail.chain, batch.at, digests)
+            sealed = _INSERT_SEALED.get(len(digests))
+            several = sealed is None or names or started or reopened or closed
+            if several and not db.in_transaction:
+                db.execute("BEGIN IMMEDIATE")
             if names:
                 db.executemany(
                     "INSERT INTO litefleet_name VALUES (?, ?)",
@@ -275,10 +283,10 @@ class Writer:
                 db.executemany(
                     "INSERT INTO litefleet_execution VALUES (?, ?, ?, ?, NULL, 0)", started
                 )
-            value = chain.seal(self._tail.chain, batch.at, digests)
-            sealed = _INSERT_SEALED.get(len(digests))
+            begun = 0.0 if db.in_transaction else self._timer()
             if sealed is not None:
                 values += (batch.at, value)
+                # Where it is all of the commit, it is a transaction by itself.
                 db.execute(sealed, values)
             else:
                 self._insert_events(values)
@@ -295,8 +303,9 @@ class Writer:
                 db.executemany(
                     "UPDATE litefleet_execution SET closed = ?, status = ? WHERE id = ?", closed
                 )
-            begun = self._timer()
-            db.execute("COMMIT")
+            if db.in_transaction:
+                begun = self._timer()
+                db.execute("COMMIT")
             batch.took = self._timer() - begun
             self._pace += _NEWEST * (batch.took - self._pace)
         except BaseException:
