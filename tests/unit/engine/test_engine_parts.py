@@ -25,7 +25,7 @@ from pydantic import BaseModel
 from node import Activity, NonRetryable, RetryLater, RetryPolicy, activity, workflow
 from node.engine import chain, guard
 from node.engine.application import collect, load_app
-from node.engine.context import idempotency_key, seed
+from node.engine.context import idempotency_key, new_id, seed
 from node.engine.durability import Durability, Outcome, Proof, Proofs, effective
 from node.engine.errors import (
     DefinitionError,
@@ -144,6 +144,17 @@ def test_plain_values_are_written_like_all_others(hint: Any, data: st.DataObject
 def test_what_may_not_be_what_it_declares_is_not_plain(hint: Any) -> None:
     assert not _is_plain(hint)
     assert all(map(_is_plain, PLAIN))
+
+
+# Ids ----------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(0, 2**40 - 1), min_size=2), st.randoms(use_true_random=False))
+def test_ids_are_in_the_order_of_time(moments: list[int], chance: random.Random) -> None:
+    ids = [new_id(at, chance) for at in sorted(moments)]
+    assert all(re.fullmatch("[0-9a-v]{16}", id) for id in ids)
+    assert [id[:8] for id in ids] == sorted(id[:8] for id in ids)
+    assert new_id(2**41 + 5, random.Random(1)) == new_id(5, random.Random(1))
 
 
 # Definitions --------------------------------------------------------------------------------------
