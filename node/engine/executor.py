@@ -176,7 +176,7 @@ class Executor(Steering):
     def begin(self, key: str, workflow: str, payload: str, origin: Origin | None = None) -> Live:
         """Start a new execution. Its `committed` is done once the log has it."""
         self._rowid += 1
-        origin = replace(origin or Origin(), version=self._application.version)
+        origin = self._versioned(origin)
         live = self._admit(key, self._rowid, workflow, payload, Beginning(payload), origin)
         self._on_started(workflow, None)
         self._begin(live, Kind.STARTED, payload)
@@ -186,7 +186,7 @@ class Executor(Steering):
         self, stored: Stored, beginning: Beginning, origin: Origin | None = None
     ) -> Live:
         """Use a closed execution's id once more."""
-        origin = replace(origin or Origin(), version=self._application.version)
+        origin = self._versioned(origin)
         live = self._admit(
             stored.id, stored.rowid, stored.workflow, beginning.input, beginning, origin
         )
@@ -194,6 +194,10 @@ class Executor(Steering):
         self._on_started(stored.workflow, stored.status)
         self._begin(live, Kind.RESTARTED, beginning.payload(), stored.closed or 0)
         return live
+
+    def _versioned(self, origin: Origin | None) -> Origin:
+        version = self._application.version
+        return Origin(version=version) if origin is None else replace(origin, version=version)
 
     def _begin(self, live: Live, kind: Kind, payload: str, head: int = 0) -> None:
         def committed(sequence: int) -> None:

@@ -51,6 +51,8 @@ _STARTED: Final = int(Kind.STARTED)
 _RESTARTED: Final = int(Kind.RESTARTED)
 _OPENED_AGAIN: Final = frozenset({int(Kind.RESTARTED), int(Kind.REOPENED)})
 _CLOSED_AS: Final = {int(kind): status for kind, status in CLOSED_AS.items()}
+#: A kind above it changes nothing but its own table.
+_BEYOND: Final = max(_STARTED, *_OPENED_AGAIN, *_CLOSED_AS)
 
 
 @dataclass(slots=True)
@@ -246,7 +248,10 @@ class Writer:
             reopened: list[tuple[int | None, int]] = []
             known, previous = self._names, self._heads
             sequence = self._tail.sequence
-            for entry in (*batch.entries, *map(self._performed, batch.calls)):
+            entries = batch.entries
+            if batch.calls:
+                entries = [*entries, *map(self._performed, batch.calls)]
+            for entry in entries:
                 sequence += 1
                 execution, key, name = entry.execution, entry.key, entry.name
                 number = known.get(name) or names.get(name)
@@ -263,6 +268,8 @@ class Writer:
                     payload = shelf.keep(payload)
                 values += (sequence, execution, back, kind, number, nth, payload)
                 digests.append(chain.digest(sequence, key, kind, name, nth, payload))
+                if kind > _BEYOND:
+                    continue
                 if kind == _STARTED:
                     started.append((execution, key, number, sequence))
                 elif kind in _OPENED_AGAIN:
@@ -315,7 +322,8 @@ class Writer:
             raise
         batch.first, batch.last = self._tail.sequence + 1, sequence
         self._tail = End(sequence, batch.at, value)
-        self._names.update(names)
+        if names:
+            self._names.update(names)
         self._heads.update(heads)
         for _, _, execution in closed:
             self._heads.pop(execution, None)
