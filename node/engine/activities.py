@@ -23,7 +23,7 @@ from node.engine.events import Kind, Payload
 from node.engine.live import Live
 from node.engine.observer import Observer, Watch
 from node.engine.pulse import Pulse
-from node.engine.steps import Pending
+from node.engine.steps import Pending, Progress
 from node.engine.stream import chunk
 from node.engine.writer import Call, WriterTransaction
 
@@ -99,6 +99,11 @@ class Activities:
         """How many attempts are under way, or about to be."""
         return len(self._running)
 
+    @property
+    def thread_is_free(self) -> bool:
+        """Whether a plain function could start at once."""
+        return self._threads.free
+
     def committed(self, live: Live, pending: Pending, sequence: int) -> None:
         """The intent is in the log at `sequence`: run the activity."""
         current = self._wanted(live, pending)
@@ -162,10 +167,9 @@ class Activities:
                 await self._proofs.wait(progress.sequence)
             while not live.still:
                 info = self._info(live, pending, self._pulse(live, pending))
-                may_start = partial(self._may_start, live)
                 if self._observer is not None:
                     watch = self._watch(self._observer, live, info)
-                    may_start = partial(self._may_start, live, watch)
+                may_start = partial(self._may_start, live, progress, watch)
                 outcome = await attempt(
                     acting,
                     cast(str, pending.payload),
@@ -195,9 +199,10 @@ class Activities:
             logger.exception("running %s of %s broke the engine", pending.name, live.key)
             self._on_broken(error)
 
-    def _may_start(self, live: Live, watch: Watch | None = None) -> bool:
+    def _may_start(self, live: Live, progress: Progress, watch: Watch | None) -> bool:
         if live.still or not self.may_have_effects():
             return False
+        progress.began_at = self._now()
         return watch is None or watch.begin()
 
     def _watch(self, observer: Observer, live: Live, info: ActivityInfo) -> Watch:
@@ -283,6 +288,7 @@ class Activities:
         pending.progress.failures += 1
         pending.progress.retry_at = outcome.retry_at
         pending.progress.error = str(outcome.payload)
+        pending.progress.began_at = 0
         pending.progress.attempt = None
 
     # Transactional ones -----------------------------------------------------------------------

@@ -36,6 +36,11 @@ class Threads:
         self._pool = ThreadPoolExecutor(size, thread_name_prefix="activity")
         self._free = asyncio.Semaphore(size)
 
+    @property
+    def free(self) -> bool:
+        """Whether there is a place."""
+        return not self._free.locked()
+
     async def place(self) -> None:
         """Wait for a free thread; the next `run` takes it."""
         await self._free.acquire()

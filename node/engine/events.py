@@ -65,7 +65,7 @@ class Kind(IntEnum):
     CANCEL = 40
     """It is asked to stop; the payload is the reason."""
     PAUSED = 41
-    """It starts no more attempts and sees no more timers."""
+    """It starts no more attempts and sees no more timers; the payload is the reason, if any."""
     RESUMED = 42
     """It goes on."""
     DEQUEUED = 43

@@ -124,6 +124,11 @@ class Executor(Steering):
         """Whether anything may leave the node now."""
         return self._activities.may_have_effects()
 
+    @property
+    def thread_is_free(self) -> bool:
+        """Whether an activity that is a plain function could start at once."""
+        return self._activities.thread_is_free
+
     def at_rest(self, hanging: int) -> bool:
         """Whether nothing runs but `hanging` attempts."""
         return (
@@ -482,6 +487,7 @@ class Executor(Steering):
         if self._observer is not None:
             self._observer.execution_stopped(live.watched, error)
         live.trouble = {**describe(error), "hint": error.hint}
+        live.stopped_at = self._commits.coming
         if isinstance(error, Divergence):
             live.trouble["sequence"] = error.sequence
         if live.run is not None:

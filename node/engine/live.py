@@ -110,6 +110,8 @@ class Live:
     """Its closing event is in the log, or it was stopped."""
     trouble: dict[str, Any] | None = None
     """Why it was stopped without an end."""
+    stopped_at: int = 0
+    """And when, unix milliseconds."""
     in_transaction: int = 0
     """Transactional activities handed to the writer; until they are back, nothing else may be
     told, since their outcome's place in the log is before what would be logged now."""

@@ -127,6 +127,11 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """Nothing may be scheduled now."""
         self._tasks: dict[int, _Task] = {}
 
+    @property
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        """Those that have not ended, in the order of their creation."""
+        return [task for task in self._tasks.values() if not task.done()]
+
     def turn(self) -> None:
         """Run until nothing is ready. Raises DeterminismError if that never happens."""
         previous = _get_running_loop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 from node.engine.archive import Archive
@@ -9,12 +10,14 @@ from node.engine.commits import Commits
 from node.engine.config import EngineConfig
 from node.engine.durability import Proofs
 from node.engine.errors import EngineStopped, UnknownExecution
-from node.engine.events import RESERVED, STATUS_CODES, Event, Status
+from node.engine.events import RESERVED, STATUS_CODES, Event, Kind, Status
 from node.engine.executor import Executor
+from node.engine.live import Live
+from node.engine.stacks import Stack
 from node.engine.store import Store, Stored
 from node.engine.stream_readers import Readers, StreamReader, StreamView, streams_of
 from node.engine.views import ExecutionView, view_of
-from node.engine.waiting import Wait, waits_of
+from node.engine.waiting import Surroundings, Wait, Waiting, stack_of, waiting_of, waits_of
 
 
 class Reading:
@@ -131,13 +134,63 @@ class Reading:
 
     def waiting(self, id: str) -> list[Wait]:
         """Why an execution waits; nothing for a closed one. Raises UnknownExecution."""
-        stored = self._find(id)
-        live = self._executor.live.get(stored.id)
-        return (
-            []
-            if live is None
-            else waits_of(live, self._executor.live, self._executor.queues, self._now())
+        live = self._executor.live.get(self._find(id).id)
+        return [] if live is None else waits_of(live, self._surroundings())
+
+    def stack(self, id: str) -> list[Stack]:
+        """Where the code of an execution stands, one for each of its tasks; nothing for one that
+        has no code now. Raises UnknownExecution."""
+        live = self._executor.live.get(self._find(id).id)
+        return [] if live is None else stack_of(live)
+
+    def all_waiting(
+        self,
+        *,
+        kind: str | None = None,
+        workflow: str | None = None,
+        longer_than: float = 0,
+        after: int = 0,
+        limit: int = 100,
+    ) -> list[Waiting]:
+        """Open executions with what they wait for, in the order of their start, after the row
+        number `after`: those of a `workflow`, those that wait for something of a `kind`, and
+        those for which nothing has come for `longer_than` seconds."""
+        self._reading()
+        around = self._surroundings()
+        found: list[Waiting] = []
+        for live in sorted(self._executor.live.values(), key=lambda live: live.rowid):
+            if live.rowid <= after or workflow not in (None, live.workflow):
+                continue
+            if workflow is None and live.workflow.startswith(RESERVED):
+                continue
+            one = waiting_of(live, around)
+            if around.now / 1000 - one.since < longer_than:
+                continue
+            if kind is None or any(wait.kind == kind for wait in one.waits):
+                found.append(one)
+                if len(found) == limit:
+                    break
+        return found
+
+    def _surroundings(self) -> Surroundings:
+        executor = self._executor
+        return Surroundings(
+            executions=executor.live,
+            queues=executor.queues,
+            now=self._now(),
+            floor=self.config.durability,
+            proven=self.proven,
+            may_have_effects=executor.may_have_effects(),
+            thread_is_free=executor.thread_is_free,
+            paused=self._paused,
         )
+
+    def _paused(self, live: Live) -> tuple[int | None, str | None]:
+        for event in reversed(self.events(live.key)):
+            if event.kind is Kind.PAUSED:
+                reason = None if event.payload is None else json.loads(str(event.payload))
+                return event.at, reason
+        return None, None
 
     def archive(self, id: str) -> Archive:
         """An execution as a file that can be replayed elsewhere. Raises UnknownExecution."""

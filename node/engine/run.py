@@ -230,6 +230,11 @@ class Run:
             self._messages = Messages(self, self._loop)
         return self._messages
 
+    @property
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        """The tasks of the code that have not ended, the workflow's own first."""
+        return self._loop.tasks
+
     # Looking ----------------------------------------------------------------------------------
 
     def query(self, name: str, values: Mapping[str, Any], *, isolated: bool = False) -> str | None:

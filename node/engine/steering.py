@@ -110,11 +110,11 @@ class Steering(Telling):
         if live.origin.ticket is not None:
             self.queues.leave(live, live.origin.ticket)
 
-    def pause(self, live: Live) -> None:
+    def pause(self, live: Live, reason: Payload = None) -> None:
         """Start no more attempts and tell the code of no more timers."""
         if not live.paused:
             live.paused = True
-            self._commits.append(live.entry(Kind.PAUSED, live.workflow, 1, None))
+            self._commits.append(live.entry(Kind.PAUSED, live.workflow, 1, reason))
             if live.queued and live.origin.ticket is not None:
                 self.queues.hold(live, live.origin.ticket)
 

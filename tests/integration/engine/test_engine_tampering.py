@@ -149,6 +149,7 @@ def change(kind: Kind, nth: int, what: str) -> tuple[Kind, int, str]:
         (change(Kind.CANCELLED, 0, "kind = 3"), "its hash"),
         (change(Kind.PAUSED, 0, "kind = 42"), "changes nothing"),
         (change(Kind.PAUSED, 0, "kind = 40"), "its hash"),
+        (change(Kind.PAUSED, 0, "payload = '{}'"), "its reason is no text"),
         (change(Kind.RESUMED, 0, "kind = 4"), "nobody asked it to stop"),
         (change(Kind.DEQUEUED, 0, "kind = 42"), "changes nothing"),
         (change(Kind.DEQUEUED, 0, "kind = 41"), "acts before its queue"),
