@@ -177,7 +177,7 @@ def test_locks_and_queues_of_asyncio_are_told_with_their_line(tmp_path: Path) ->
             assert "locked" in str(second.where)
             stacks = it.stack("a")
             assert stacks[0].task == "a"
-            assert [place.function for place in stacks[0].places][0] == work.function.__qualname__
+            assert stacks[0].places[0].function == work.function.__qualname__
             assert not any("node/engine" in place.file for s in stacks for place in s.places)
             assert it.stack("a") == stacks
             await it.control.terminate("a")
