@@ -111,6 +111,13 @@ class Executions(AbstractContextManager["Executions"]):
                 return
             yield item
 
+    def lines(
+        self, id: str | None, level: str | None, limit: int, after: str | None = None
+    ) -> Answer:
+        """What was logged of late; see GET /log."""
+        query = {"execution": id, "level": level, "limit": limit, "after": after}
+        return self._get("/log", query)
+
     def archive(self, id: str) -> Answer:
         """The execution as a file that `replay` takes."""
         return self._get(_one(id) + "/archive")

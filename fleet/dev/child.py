@@ -31,6 +31,7 @@ from node.engine.durability import Outcome, Proof
 from node.engine.engine import Engine
 from node.engine.errors import EngineError
 from node.engine.inspection import owner_of
+from node.logs import BadLogSetting, Teller, log_with
 
 #: Exit status of a life that could not begin; why was said in a line `refused`.
 REFUSED: Final = 3
@@ -68,6 +69,11 @@ class _Lines:
 def main(orders: Orders) -> int:
     """Live one life; the exit status."""
     lines = _Lines(orders.events)
+    try:
+        log_with(Teller(lambda line: lines.send(_logged(line))), os.environ)
+    except BadLogSetting as error:
+        lines.send({"event": "refused", "at": time.time(), **_refusal(error), "hint": None})
+        return REFUSED
     try:
         application = find_app(orders.app)
     except Exception as error:
@@ -131,6 +137,12 @@ async def _serve(orders: Orders, application: Application, lines: _Lines) -> Non
     server.should_exit = True
     await serving
     stopping.cancel()
+
+
+def _logged(line: dict[str, Any]) -> dict[str, Any]:
+    """A line of the log among the others."""
+    about = {name: value for name, value in line.items() if name not in ("time", "tenant", "epoch")}
+    return {"event": "log", "at": time.time(), **about}
 
 
 def _fold(path: Path) -> None:

@@ -196,7 +196,7 @@ class Activities:
             raise
         except Exception as error:
             # Not the activity's failure but ours: nobody else would ever see it.
-            logger.exception("running %s of %s broke the engine", pending.name, live.key)
+            logger.exception("running %s broke the engine", pending.name, extra=live.about)
             self._on_broken(error)
 
     def _may_start(self, live: Live, progress: Progress, watch: Watch | None) -> bool:

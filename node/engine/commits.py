@@ -124,12 +124,27 @@ class Commits:
 
         Raises EngineStopped when it will not be.
         """
-        last = self._batch or self._writing
+        last = self.newest
         if last is not None:
             future: asyncio.Future[None] = self._loop.create_future()
             self._settling.append((last, future))
             await future
         return self.sequence
+
+    @property
+    def newest(self) -> Batch | None:
+        """What holds the newest event that is not committed yet."""
+        return self._batch or self._writing
+
+    def then(self, batch: Batch | None, function: Callable[[], None]) -> None:
+        """Call a function once what was the `newest` is committed, before anybody else is told
+        of that; never, when it will not be. It must not raise."""
+        if self._broken:
+            return
+        if batch is None or batch.last:
+            function()
+        else:
+            batch.then.append(function)
 
     async def close(self) -> None:
         """Commit what is ready and end the writer."""
@@ -192,6 +207,8 @@ class Commits:
         if self._broken:
             self._idle.set()
             return
+        for function in batch.then:
+            function()
         try:
             self._tell(batch)
         except Exception as error:

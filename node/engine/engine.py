@@ -10,7 +10,7 @@ from contextlib import suppress
 from random import Random, SystemRandom
 from typing import Any, Final, Self
 
-from node.engine import collection, guard
+from node.engine import collection, guard, lines
 from node.engine.activities import StandIn
 from node.engine.builtins import extended
 from node.engine.commits import Commits
@@ -96,6 +96,7 @@ class Engine(Reading):
         self._refuse_unprovable()
         limit_to(config.blob_limit)
         guard.install()
+        lines.install(config.tenant, config.epoch)
         collection.install()
         store = Store(
             config.path,

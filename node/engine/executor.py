@@ -33,6 +33,7 @@ from node.engine.events import (
 )
 from node.engine.external import execution_secret
 from node.engine.families import Families
+from node.engine.lines import emit
 from node.engine.live import Answered, Ending, Live, Origin
 from node.engine.observer import Observer
 from node.engine.queue_ticket import Ticket, Turn
@@ -394,16 +395,19 @@ class Executor(Steering):
     # The code's commands ------------------------------------------------------------------------
 
     def _turn(self, live: Live, turn: Callable[[], list[Command]]) -> None:
+        run, batch = live.code, self._commits.newest
         try:
             commands = turn()
         except EngineError as error:
             self._give_up(live, error)
         except Exception as error:
             # Not the workflow's failure, which is a command, but ours: stop, and say so.
-            logger.exception("a turn of %s broke the engine", live.key)
+            logger.exception("a turn broke the engine", extra=live.about)
             self._on_broken(error)
         else:
             self._carry_out(live, commands)
+        if said := run.said():
+            self._commits.then(batch, partial(emit, said))
 
     def _carry_out(self, live: Live, commands: list[Command]) -> None:
         self._depth += 1
@@ -483,7 +487,7 @@ class Executor(Steering):
 
     def _give_up(self, live: Live, error: EngineError) -> None:
         """Stop an execution that its code cannot continue. The log has it as open."""
-        logger.error("execution %s of %s is stopped: %s", live.key, live.workflow, error)
+        logger.error("the execution is stopped: %s", error, extra=live.about)
         if self._observer is not None:
             self._observer.execution_stopped(live.watched, error)
         live.trouble = {**describe(error), "hint": error.hint}

@@ -154,6 +154,11 @@ class Live:
         return self.run
 
     @property
+    def about(self) -> dict[str, object]:
+        """What a record of the engine's says of it; see `lines.FIELDS`."""
+        return {"execution": self.key, "workflow": self.workflow}
+
+    @property
     def watched(self) -> Watched:
         """It, as an observer is told of it."""
         origin = self.origin

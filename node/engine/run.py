@@ -32,7 +32,8 @@ from node.engine.errors import (
 from node.engine.events import DONE, MESSAGES, TIMER_STEP, Event, Kind, Payload, letter
 from node.engine.external import token_for
 from node.engine.following import Follower
-from node.engine.loop import WorkflowLoop
+from node.engine.lines import emit
+from node.engine.loop import Line, WorkflowLoop
 from node.engine.messages import Messages
 from node.engine.payload import Shape
 from node.engine.queue_ticket import Ticket
@@ -217,11 +218,13 @@ class Run:
         self.finished = False
         self.pending = {}
         self._reset()
+        self._loop.silent = True
         self._follower = Follower(self, history, strict)
         try:
             return self._follower.follow()
         finally:
             self._follower = None
+            self._loop.silent = self._loop.is_closed()
 
     @property
     def messages(self) -> Messages:
@@ -243,7 +246,25 @@ class Run:
 
     def read_only(self, function: Callable[[], Any]) -> Any:
         """Run a function that may only look. Raises StateChanged, DeterminismError."""
-        return self._loop.look(function)
+        if self._loop.is_running():
+            return self._loop.look(function)
+        try:
+            return self._loop.look(function)
+        finally:
+            # Nothing of it comes into the log.
+            emit(self.said())
+
+    def said(self) -> list[Line]:
+        """What the code has logged since it was last asked."""
+        said = self._loop.said
+        if said:
+            self._loop.said = []
+        return said
+
+    @property
+    def about(self) -> dict[str, object]:
+        """What a record that the code logs says of it; see `lines.FIELDS`."""
+        return {"tenant": self.tenant, "execution": self.key, "workflow": self.workflow.name}
 
     def _refuse_when_reading(self) -> None:
         if self._loop.reading:

@@ -169,7 +169,8 @@ class Steering(Telling):
                 lost.kind is Kind.UPDATE and lost.name not in live.code.messages.updates
             )
         if lost_for_good:
-            logger.warning("%s %s of %s is dropped", lost.kind.name, lost.name, live.key)
+            words = f"the {lost.kind.name.lower()} {lost.name} is dropped"
+            logger.warning(words, extra=live.about)
             return
         number = live.post.add(lost.kind, lost.name, opened(lost.payload)[1])
         self._log_and_tell(live, lost.kind, (lost.name, number), lost.payload)

@@ -97,6 +97,8 @@ class Batch:
     at: int
     entries: list[Entry] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
+    then: list[Callable[[], None]] = field(default_factory=list)
+    """What is called on the loop as soon as it is committed."""
     first: int = 0
     last: int = 0
     took: float = 0.0
