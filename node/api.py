@@ -32,6 +32,7 @@ from node.api_answers import (
 from node.api_control import ControlApi
 from node.api_log import LogApi
 from node.api_messages import MessagesApi
+from node.api_metrics import MetricsApi
 from node.api_streams import StreamsApi
 from node.api_webhooks import WebhooksApi
 from node.engine.engine import Engine
@@ -106,6 +107,7 @@ def create_api(
         routes=[
             *_Api(engine, proof_timeout, environment, clock).routes(),
             *LogApi(log).routes(),
+            *MetricsApi(engine).routes(),
         ],
         exception_handlers={
             EngineError: engine_error,

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from random import Random
+from time import perf_counter
 from typing import Any, Final, cast
 
 from node.engine.attempts import Outcome, Threads, attempt, attempt_in_transaction, failure_payload
@@ -181,12 +182,13 @@ class Activities:
                 )
                 if outcome is None:
                     await asyncio.sleep(AUTHORITY_PAUSE)
-                elif outcome.kind is Kind.STEP_RETRY:
+                    continue
+                self._commits.tally.attempt(activity.name, outcome.took)
+                if outcome.kind is Kind.STEP_RETRY:
                     self._log_retry(live, pending, outcome, watch)
                     return
-                else:
-                    self._over(live, pending, outcome, watch)
-                    return
+                self._over(live, pending, outcome, watch)
+                return
             live.held.append(partial(self.launch, live, pending))
         except EngineStopped:
             return
@@ -316,9 +318,12 @@ class Activities:
         def perform(transaction: WriterTransaction) -> tuple[Kind, Payload]:
             if watch is not None:
                 watch.begin(aloud=False)
+            began = perf_counter()
             outcome = attempt_in_transaction(
                 activity, payload, info, transaction, random=self._random, now=self._now
             )
+            # The writer has one of them at a time, and nothing else ever adds to its histogram.
+            self._commits.tally.attempt(activity.name, perf_counter() - began)
             if watch is not None:
                 watch.ended(outcome.kind, outcome.payload, outcome.retry_at)
             return outcome.kind, outcome.payload

@@ -15,6 +15,7 @@ from node.engine.errors import EngineStopped
 from node.engine.events import Kind, Payload
 from node.engine.observer import Observer
 from node.engine.seals import End
+from node.engine.tally import Tally
 from node.engine.writer import Batch, Call, Entry, Writer
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,9 @@ class Commits:
         on_failed: Callable[[BaseException], None],
         inline_limit: int = 1024 * 1024,
         observer: Observer | None = None,
+        tally: Tally | None = None,
     ) -> None:
+        self.tally = tally or Tally()
         self.sequence = tail.sequence
         """The newest committed event."""
         self.committed_at = tail.at / 1000 if tail.sequence else None
@@ -201,6 +204,7 @@ class Commits:
         self._writing = None
         self.sequence = batch.last
         self.committed_at = batch.at / 1000
+        self.tally.committed(batch)
         if self._observer is not None:
             self._observer.committed(batch.last - batch.first + 1, batch.took)
         self._observed()

@@ -115,6 +115,7 @@ class Engine(Reading):
                 now=self._now,
                 on_commit=self._on_commit,
                 observer=self._observer,
+                tally=self.tally,
                 on_failed=self._failed,
                 inline_limit=config.inline_limit,
             )
@@ -123,7 +124,10 @@ class Engine(Reading):
             raise
         self._store = store
         self._proofs = Proofs(
-            self._barrier, committed=lambda: self._commits.sequence, on_fenced=self._fenced
+            self._barrier,
+            committed=lambda: self._commits.sequence,
+            on_fenced=self._fenced,
+            answered=self.tally.answered,
         )
         self._application = extended(config.application, self)
         self._executor = Executor(

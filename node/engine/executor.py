@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from random import Random
+from time import perf_counter
 from typing import Any, cast
 
 from node.engine.activities import Activities, StandIn
@@ -124,6 +125,11 @@ class Executor(Steering):
     def may_have_effects(self) -> bool:
         """Whether anything may leave the node now."""
         return self._activities.may_have_effects()
+
+    @property
+    def attempts_running(self) -> int:
+        """How many attempts are under way, or about to be."""
+        return self._activities.running
 
     @property
     def thread_is_free(self) -> bool:
@@ -311,11 +317,13 @@ class Executor(Steering):
             signals = (event for event in history if event.kind is Kind.SIGNAL)
             live.early = [(event.name, event.payload) for event in signals]
             return live
+        began = perf_counter()
         try:
             commands = live.run.replay(history, strict=_strict(live.durability))
         except EngineError as error:
             self._give_up(live, error)
             return live
+        self._commits.tally.replays.add(perf_counter() - began)
         fresh = {id(command.pending) for command in commands}
         waiting = [pending for pending in live.run.pending.values() if id(pending) not in fresh]
         self._carry_out(live, commands)

@@ -16,8 +16,17 @@ from node.engine.live import Live
 from node.engine.stacks import Stack
 from node.engine.store import Store, Stored
 from node.engine.stream_readers import Readers, StreamReader, StreamView, streams_of
+from node.engine.tally import Tally
 from node.engine.views import ExecutionView, view_of
-from node.engine.waiting import Surroundings, Wait, Waiting, stack_of, waiting_of, waits_of
+from node.engine.waiting import (
+    Surroundings,
+    Wait,
+    Waiting,
+    occupation_of,
+    stack_of,
+    waiting_of,
+    waits_of,
+)
 
 
 class Reading:
@@ -34,6 +43,8 @@ class Reading:
         self._counts = dict.fromkeys(STATUS_CODES.values(), 0)
         self._opened = False
         self._readers = Readers()
+        self.tally = Tally()
+        """What it has counted since it was made."""
 
     def _now(self) -> int:
         return int(self._clock() * 1000)
@@ -191,6 +202,26 @@ class Reading:
                 reason = None if event.payload is None else json.loads(str(event.payload))
                 return event.at, reason
         return None, None
+
+    def census(self) -> dict[tuple[str, str], int]:
+        """Open executions by workflow and by what they are at: `running` an attempt, `waiting`,
+        `queued`, `paused` or `diverged`. It looks at each of them."""
+        found: dict[tuple[str, str], int] = {}
+        for live in self._executor.live.values():
+            key = live.workflow, occupation_of(live)
+            found[key] = found.get(key, 0) + 1
+        return found
+
+    @property
+    def attempts_running(self) -> int:
+        """How many attempts of activities are under way, or about to be."""
+        return self._executor.attempts_running
+
+    @property
+    def late(self) -> float:
+        """For how long what time alone should have made happen has not, in seconds."""
+        wake = self._executor.next_wake
+        return 0.0 if wake is None else max(0, self._now() - wake) / 1000
 
     def archive(self, id: str) -> Archive:
         """An execution as a file that can be replayed elsewhere. Raises UnknownExecution."""

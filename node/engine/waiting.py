@@ -76,6 +76,18 @@ def status_of(live: Live) -> Status:
     return Status.QUEUED if live.queued else Status.RUNNING
 
 
+def occupation_of(live: Live) -> str:
+    """What an open execution is at, in one word."""
+    if live.trouble is None and live.paused:
+        return "paused"
+    if live.trouble is not None or live.queued or live.over:
+        return status_of(live).value
+    busy = live.in_transaction or any(
+        pending.progress.began_at for pending in live.code.pending.values()
+    )
+    return "running" if busy else "waiting"
+
+
 def waiting_of(live: Live, around: Surroundings) -> Waiting:
     """An open execution with what it waits for."""
     waits = waits_of(live, around)

@@ -1,0 +1,104 @@
+"""What an engine counts as it works, so little that it does so whether or not anybody asks."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import Final
+
+from node.engine.durability import Outcome as Proven
+from node.engine.events import CLOSING, GIVEN_UP, Kind
+from node.engine.writer import Batch
+
+#: Seconds; the last bucket takes what is longer.
+ATTEMPT_BOUNDS: Final = (0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0)
+COMMIT_BOUNDS: Final = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0)
+PROOF_BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+REPLAY_BOUNDS: Final = (0.0005, 0.001, 0.005, 0.025, 0.1, 0.5, 2.0, 10.0)
+#: Events.
+BATCH_BOUNDS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+#: Kinds that are counted by name too: of a workflow or an activity, of which code has only so
+#: many. What a signal or a stream is called can be made of data.
+NAMED: Final = (
+    CLOSING
+    | (GIVEN_UP - {Kind.EXTERNAL_CANCELLED})
+    | {Kind.STARTED, Kind.CONTINUED, Kind.RESTARTED, Kind.REOPENED, Kind.CHILD}
+    | {Kind.STEP, Kind.STEP_COMPLETED, Kind.STEP_FAILED, Kind.STEP_RETRY}
+)
+
+
+class Histogram:
+    """How many of what was added is within each bound, and all of it together."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def add(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    @property
+    def count(self) -> int:
+        return sum(self.counts)
+
+
+class Tally:
+    """The counts of one engine since it was made. Belongs to its loop."""
+
+    def __init__(self) -> None:
+        # By the numbers of kinds, which are small and quick to index.
+        self.kinds = [0] * 256
+        self.names: list[dict[str, int] | None] = [None] * 256
+        for kind in NAMED:
+            self.names[kind] = {}
+        self.attempts: dict[str, Histogram] = {}
+        """Seconds of attempts that ended by themselves, by activity."""
+        self.commits = Histogram(COMMIT_BOUNDS)
+        """Seconds that the log's file took to be synced."""
+        self.batches = Histogram(BATCH_BOUNDS)
+        """Events of a commit."""
+        self.replays = Histogram(REPLAY_BOUNDS)
+        """Seconds of the replays of open executions when the log was opened, or one reopened."""
+        self.proofs = Histogram(PROOF_BOUNDS)
+        """Seconds until the barrier answered."""
+        self.proven: dict[Proven, int] = dict.fromkeys(Proven, 0)
+        """How it answered."""
+
+    def committed(self, batch: Batch) -> None:
+        """A batch is in the log."""
+        kinds, names = self.kinds, self.names
+        for entry in batch.entries:
+            kind = entry.kind
+            kinds[kind] += 1
+            table = names[kind]
+            if table is not None:
+                table[entry.name] = table.get(entry.name, 0) + 1
+        for call in batch.calls:
+            if call.outcome is not None:
+                kind = call.outcome[0]
+                kinds[kind] += 1
+                table = names[kind]
+                if table is not None:
+                    table[call.name] = table.get(call.name, 0) + 1
+        self.commits.add(batch.took)
+        self.batches.add(batch.last - batch.first + 1)
+
+    def answered(self, outcome: Proven, seconds: float) -> None:
+        """The barrier has answered."""
+        self.proven[outcome] += 1
+        self.proofs.add(seconds)
+
+    def attempt(self, activity: str, seconds: float) -> None:
+        """An attempt has ended by itself."""
+        histogram = self.attempts.get(activity)
+        if histogram is None:
+            histogram = self.attempts[activity] = Histogram(ATTEMPT_BOUNDS)
+        histogram.add(seconds)
+
+    def of(self, kind: Kind) -> dict[str, int]:
+        """How many events of one of the NAMED kinds, by name."""
+        return self.names[kind] or {}
