@@ -25,6 +25,7 @@ from node.api_answers import (
     engine_error,
     http_error,
     query_of,
+    trace_of,
     unexpected,
     unproven,
     validation_error,
@@ -95,6 +96,7 @@ def create_api(
     environment: Mapping[str, str] = os.environ,
     clock: Callable[[], float] = time.time,
     log: Path | None = None,
+    metrics: MetricsApi | None = None,
 ) -> Starlette:
     """The API of one engine. The secrets of its webhooks are in the `environment`; `clock` gives
     unix seconds; `log` is the file that its process logs to.
@@ -107,7 +109,7 @@ def create_api(
         routes=[
             *_Api(engine, proof_timeout, environment, clock).routes(),
             *LogApi(log).routes(),
-            *MetricsApi(engine).routes(),
+            *(metrics or MetricsApi(engine)).routes(),
         ],
         exception_handlers={
             EngineError: engine_error,
@@ -175,7 +177,9 @@ class _Api:
     async def start(self, request: Request) -> Response:
         body = await body_of(StartRequest, request)
         self.answers.admit(body.ack, "a start")
-        started = await self.engine.start(body.workflow, body.input, id=body.id, reuse=body.reuse)
+        started = await self.engine.start(
+            body.workflow, body.input, id=body.id, reuse=body.reuse, trace=trace_of(request)
+        )
         view = started.view
         standing = await self.answers.proven(view.sequence, body.ack)
         return JSONResponse(

@@ -12,6 +12,7 @@ import time
 import uvicorn
 
 from node.api import create_api
+from node.api_metrics import MetricsApi
 from node.authority import AuthorityView
 from node.engine.application import load_app
 from node.engine.durability import Durability
@@ -21,6 +22,7 @@ from node.engine.lines import install
 from node.link import SupervisorLink
 from node.logs import BadLogSetting, LogFile, log_to_file
 from node.order import EngineOrder
+from node.otel import Telemetry
 from node.wire import Client, WireError
 
 LOOK_AT_LOG = 5.0
@@ -47,6 +49,13 @@ async def _serve(order: EngineOrder) -> None:
     application = load_app(order.app)
     client = await Client.connect(order.supervisor_socket)
     link = SupervisorLink(client, lambda: engine.counts)
+    telemetry = Telemetry.from_environment(
+        order.env,
+        tenant=order.tenant,
+        lineage=order.lineage,
+        epoch=order.epoch,
+        application=application.name,
+    )
     engine = Engine(
         EngineConfig(
             path=order.database,
@@ -63,14 +72,20 @@ async def _serve(order: EngineOrder) -> None:
         on_commit=link.committed,
         on_fenced=_end_at_once,
         on_failed=_end_loudly,
+        observer=None if telemetry is None else telemetry.observer,
     )
+    if telemetry is not None:
+        telemetry.attach(engine)
     async with engine:
+        metrics = MetricsApi(engine)
+        if telemetry is not None:
+            telemetry.begin(metrics.families)
         # What is there already was proven with the epoch's base; telling of it as of now makes
         # the supervisor prove it once more, with the sequence that it does not know yet.
         link.committed(engine.sequence, time.time())
         server = uvicorn.Server(
             uvicorn.Config(
-                create_api(engine, log=order.log),
+                create_api(engine, log=order.log, metrics=metrics),
                 log_config=None,
                 access_log=False,
                 lifespan="off",
@@ -90,6 +105,8 @@ async def _serve(order: EngineOrder) -> None:
         await serving
         for task in (lost, stop, looks):
             task.cancel()
+        if telemetry is not None:
+            await telemetry.end()
     await client.close()
 
 

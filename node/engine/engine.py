@@ -291,6 +291,7 @@ class Engine(Reading):
         priority: int = 0,
         dedup: str | None = None,
         partition: str | None = None,
+        trace: str | None = None,
         system: bool = False,
     ) -> Started:
         """Start an execution; committed when this returns. `system` is for a workflow of the
@@ -302,7 +303,8 @@ class Engine(Reading):
 
         On a `queue`, or on the workflow's own, it waits for its turn: the smaller `priority`
         first. While an execution of that queue with the same `dedup` key is open, that one is
-        given. `partition` says whose limits count beside the queue's. Raises UnknownQueue,
+        given. `partition` says whose limits count beside the queue's. `trace` is the
+        `traceparent` of what asks for it. Raises UnknownQueue,
         DuplicateRefused,
         UnknownWorkflow, PayloadError, PayloadTooLarge, ExecutionConflict, EngineStopped.
         """
@@ -316,7 +318,9 @@ class Engine(Reading):
         key = f"{self._random.getrandbits(64):016x}" if id is None else id
         check_id(key)
         ticket = asked(definition.queue, queue, priority=priority, dedup=dedup, partition=partition)
-        origin = None if ticket is None else Origin(ticket=self._executor.queues.admit(ticket))
+        if ticket is not None:
+            ticket = self._executor.queues.admit(ticket)
+        origin = None if ticket is None and trace is None else Origin(trace=trace, ticket=ticket)
         live = self._executor.live.get(key)
         unknown = live is not None or self._commits.lacks(key)
         stored = None if unknown else self._store.find(key)
@@ -380,7 +384,13 @@ class Engine(Reading):
     # Messages ---------------------------------------------------------------------------------
 
     async def signal(
-        self, id: str, name: str, value: Any = None, *, key: str | None = None
+        self,
+        id: str,
+        name: str,
+        value: Any = None,
+        *,
+        key: str | None = None,
+        trace: str | None = None,
     ) -> Sent:
         """Send an execution a signal; in the log when this returns, and told after that.
 
@@ -389,10 +399,16 @@ class Engine(Reading):
         PayloadTooLarge, EngineStopped.
         """
         self._refuse_when_stopped()
-        return await self._mail.signal(id, name, value, key)
+        return await self._mail.signal(id, name, value, key, trace)
 
     async def update(
-        self, id: str, name: str, input: Mapping[str, Any], *, key: str | None = None
+        self,
+        id: str,
+        name: str,
+        input: Mapping[str, Any],
+        *,
+        key: str | None = None,
+        trace: str | None = None,
     ) -> Answer:
         """Have an execution's update handler answer; its answer is in the log when this returns.
 
@@ -400,7 +416,7 @@ class Engine(Reading):
         UpdateRefused (nothing was logged), UpdateFailed, and what `signal` raises.
         """
         self._refuse_when_stopped()
-        return await self._mail.update(id, name, input, key)
+        return await self._mail.update(id, name, input, key, trace)
 
     async def query(self, id: str, name: str, input: Mapping[str, Any]) -> Answer:
         """Ask an execution, open or closed, something that changes nothing and is not logged.

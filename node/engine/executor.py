@@ -266,6 +266,7 @@ class Executor(Steering):
             if self._stopped:
                 return
             live.continuing = live.cancelled = False
+            live.reopened_at = 0
             if self._observer is not None:
                 self._observer.execution_continued(live.watched)
             # Those with the writer are back, and the others were withdrawn.

@@ -162,8 +162,15 @@ class Live:
     def watched(self) -> Watched:
         """It, as an observer is told of it."""
         origin = self.origin
+        beginning = self.beginning if self.run is None else self.run.beginning
         return Watched(
-            self.key, self.workflow, self.started_at, self.reopened_at, origin.trace, origin.parent
+            self.key,
+            self.workflow,
+            self.started_at,
+            self.reopened_at,
+            origin.trace,
+            origin.parent,
+            1 if beginning is None else beginning.run,
         )
 
     @property

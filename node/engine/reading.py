@@ -129,6 +129,11 @@ class Reading:
         head = stored.closed or self._store.head(stored.rowid, stored.started)
         return self._store.history(id, head, whole=True)
 
+    def events_after(self, sequence: int, limit: int = 500) -> list[Event]:
+        """The committed events of all executions after a sequence. Their `commit` is 0. Raises
+        EngineStopped."""
+        return self._reading().after(sequence, limit)
+
     def streams(self, id: str) -> list[StreamView]:
         """What an execution has published to. Raises UnknownExecution, EngineStopped."""
         return streams_of(self.events(id), over=self._find(id).closed is not None)

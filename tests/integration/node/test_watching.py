@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import json
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import httpx
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from fleet.agent.metrics import of_engines, of_host
 from node.order import NodeStatus
@@ -64,6 +73,83 @@ def test_an_engine_tells_its_metrics(on_host: OnHost) -> None:
         assert 'litefleet_attempts_total{activity="mark",outcome="completed",tenant="t"} 2' in whole
 
     on_host(scenario)
+
+
+class Collector:
+    """Takes what is sent by OTLP over HTTP, as a collector does."""
+
+    def __init__(self) -> None:
+        taken = self.taken = dict[str, list[bytes]](traces=[], metrics=[])
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                if self.headers.get("content-encoding") == "gzip":
+                    body = gzip.decompress(body)
+                taken[self.path.rpartition("/")[2]].append(body)
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}"
+
+    def spans(self) -> list[Any]:
+        found = []
+        for body in self.taken["traces"]:
+            request = ExportTraceServiceRequest.FromString(body)
+            for resource in request.resource_spans:
+                for scope in resource.scope_spans:
+                    found += scope.spans
+        return found
+
+
+def test_an_engine_sends_traces_and_metrics(on_host: OnHost) -> None:
+    collector = Collector()
+    env = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.address,
+        "OTEL_METRIC_EXPORT_INTERVAL": "200",
+    }
+
+    async def scenario(host: TestHost) -> None:
+        first = await host.start(env=env)
+        await first.serving()
+        await first.begin("job", steps=2)
+        await first.result("job")
+        while not collector.spans():
+            await asyncio.sleep(0.05)
+        await first.begin("long", steps=3, pause=1.0)
+        while len(host.effects()) < 3:
+            await asyncio.sleep(0.02)
+        first.kill_all(await first.status())
+        second = await host.start(env=env)
+        await second.serving()
+        await second.result("long")
+        await second.remote.drain()
+        await second.ended()
+
+    on_host(scenario)
+    collector.server.shutdown()
+    collector.server.server_close()
+    spans = collector.spans()
+    executions = [span for span in spans if span.name == "count"]
+    assert len(executions) == 2
+    assert len({span.span_id for span in spans}) == len(spans)
+    assert {span.parent_span_id for span in spans} == {b""} | {one.span_id for one in executions}
+    names = sorted(span.name for span in spans)
+    assert names == sorted(["count"] * 2 + ["keep"] * 5 + ["mark"] * 5)
+    # The one that was lost with its host, too, from its real start to its end.
+    long = max(executions, key=lambda span: int(span.end_time_unix_nano))
+    assert long.end_time_unix_nano - long.start_time_unix_nano > 2_000_000_000
+    metrics = ExportMetricsServiceRequest.FromString(collector.taken["metrics"][-1])
+    shown = metrics.resource_metrics[0].scope_metrics[0].metrics
+    assert "litefleet_commit_seconds" in {metric.name for metric in shown}
 
 
 def test_a_setting_of_the_log_that_cannot_be_is_told(on_host: OnHost) -> None:
