@@ -111,6 +111,7 @@ def test_speaking_to_one_that_runs(cli: Cli) -> None:
     (wait,) = cli.json("waiting", "c")["items"]
     assert (wait["kind"], wait["name"]) == ("signal", "done")
     assert "app.py:" in wait["where"]
+    assert "waits for" in cli.run("show", "c").stdout
     shown = cli.run("waiting", "c").stdout
     assert "signal done" in shown
     assert "stands at" in shown

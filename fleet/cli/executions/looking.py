@@ -80,6 +80,7 @@ def show(
     """Show one execution."""
     with Target.of(tenant, url, name, address, None).open() as executions:
         one = executions.show(id)
+        waits = [] if as_json or one["closed_at"] else executions.waits(id)["items"]
     if as_json:
         console.print_json(one)
         return
@@ -99,6 +100,8 @@ def show(
     if "error" in one:
         rows["error"] = error_words(one["error"])
     console.show(details({key: value for key, value in rows.items() if value}))
+    if waits:
+        console.show(tree_of({"id": "waits for"}, waits, time.time()))
 
 
 @app.command()

@@ -125,6 +125,8 @@ def change(kind: Kind, nth: int, what: str) -> tuple[Kind, int, str]:
         (change(Kind.SIGNAL, 1, "payload = '{}'"), "a message's payload has a value"),
         (change(Kind.SIGNAL, 1, "payload = NULL"), "Expecting value"),
         (change(Kind.SIGNAL, 1, 'payload = \'{"v":1,"k":2}\''), "key is text"),
+        (change(Kind.SIGNAL, 1, 'payload = \'{"v":1,"t":2}\''), "trace is text"),
+        (change(Kind.SIGNAL, 1, 'payload = \'{"v":1,"x":2}\''), "a key or none"),
         (change(Kind.SIGNAL, 1, 'payload = \'{"v":null,"k":"a"}\''), "same key"),
         (change(Kind.SIGNAL, 1, 'payload = \'{"v":"k3","k":"k2"}\''), "its hash"),
         (change(Kind.SIGNAL, 1, "occurrence = 3"), "out of order"),

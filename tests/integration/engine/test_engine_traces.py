@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -496,3 +497,15 @@ def test_the_global_tracer_is_left_alone_without_an_endpoint() -> None:
     }
     assert Telemetry.from_environment(none, **about) is None
     assert not isinstance(trace.get_tracer_provider(), TracerProvider)
+
+
+def test_without_the_extra_it_is_said_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("opentelemetry.exporter")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter", None)
+    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
+    about: dict[str, Any] = {"tenant": "t", "lineage": "l", "epoch": 1, "application": "a"}
+    assert Telemetry.from_environment(environment, **about) is None
+    assert "pip install 'litefleet[otel]'" in caplog.text
