@@ -151,8 +151,8 @@ def _numbers(
     for kind, outcome in _ENDS.items():
         for name, count in tally.of(kind).items():
             yield "attempts_total", (name, outcome), count
-    for kind in Kind:
-        yield "events_total", (kind.name.lower(),), tally.kinds[kind]
+    for kind, count in tally.kinds().items():
+        yield "events_total", (kind.name.lower(),), count
     for proven, count in tally.proven.items():
         yield "barriers_total", (proven.value,), count
     census = engine.census()

@@ -107,10 +107,11 @@ class Engine(Reading):
         )
         try:
             heads = store.heads()
+            names = self.tally.names = store.names()
             self._commits = Commits(
                 connect(config.path),
                 store.tail,
-                names=store.names(),
+                names=names,
                 heads=dict(heads),
                 now=self._now,
                 on_commit=self._on_commit,

@@ -404,7 +404,7 @@ class Executor(Steering):
     # The code's commands ------------------------------------------------------------------------
 
     def _turn(self, live: Live, turn: Callable[[], list[Command]]) -> None:
-        run, batch = live.code, self._commits.newest
+        run, commands = live.run, None
         try:
             commands = turn()
         except EngineError as error:
@@ -413,10 +413,11 @@ class Executor(Steering):
             # Not the workflow's failure, which is a command, but ours: stop, and say so.
             logger.exception("a turn broke the engine", extra=live.about)
             self._on_broken(error)
-        else:
+        if run is not None and run.said:
+            # What the turn is about is in this batch, or committed.
+            self._commits.then(self._commits.newest, partial(emit, run.take()))
+        if commands is not None:
             self._carry_out(live, commands)
-        if said := run.said():
-            self._commits.then(batch, partial(emit, said))
 
     def _carry_out(self, live: Live, commands: list[Command]) -> None:
         self._depth += 1

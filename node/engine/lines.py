@@ -55,7 +55,7 @@ def _handle(logger: logging.Logger, record: logging.LogRecord) -> None:
     elif not loop.silent:
         _settle(record)
         mark(record, loop.owner.about)
-        loop.said.append((logger, record))
+        loop.owner.said.append((logger, record))
 
 
 def mark(record: logging.LogRecord, about: dict[str, object] | None = None) -> None:

@@ -37,6 +37,9 @@ _NO_EXIT: Final = contextlib.suppress(SystemExit)
 class Owner(Protocol):
     """The execution whose code runs on the loop."""
 
+    said: list[Line]
+    """What the code has logged and nobody has been given yet."""
+
     @property
     def about(self) -> dict[str, object]:
         """What a record that the code logs says of it; see `lines.FIELDS`."""
@@ -133,8 +136,6 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """Nothing may be scheduled now."""
         self.silent = False
         """What the code logs was logged before, or is no part of what it does."""
-        self.said: list[Line] = []
-        """What the code has logged and nobody has been given yet."""
         self._tasks: dict[int, _Task] = {}
 
     @property

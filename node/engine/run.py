@@ -68,6 +68,8 @@ class Run:
         self.secret = secret
         self.pending: dict[Step, Pending] = {}
         self.finished = False
+        self.said: list[Line] = []
+        """What the code has logged and nobody has been given yet."""
         self._reset()
 
     def _reset(self) -> None:
@@ -252,13 +254,11 @@ class Run:
             return self._loop.look(function)
         finally:
             # Nothing of it comes into the log.
-            emit(self.said())
+            emit(self.take())
 
-    def said(self) -> list[Line]:
-        """What the code has logged since it was last asked."""
-        said = self._loop.said
-        if said:
-            self._loop.said = []
+    def take(self) -> list[Line]:
+        """What the code has said; it is forgotten here."""
+        said, self.said = self.said, []
         return said
 
     @property

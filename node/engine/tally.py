@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from typing import Final
 
 from node.engine.durability import Outcome as Proven
-from node.engine.events import CLOSING, GIVEN_UP, Kind
+from node.engine.events import Kind
 from node.engine.writer import Batch
 
 #: Seconds; the last bucket takes what is longer.
@@ -16,15 +17,6 @@ PROOF_BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 REPLAY_BOUNDS: Final = (0.0005, 0.001, 0.005, 0.025, 0.1, 0.5, 2.0, 10.0)
 #: Events.
 BATCH_BOUNDS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
-
-#: Kinds that are counted by name too: of a workflow or an activity, of which code has only so
-#: many. What a signal or a stream is called can be made of data.
-NAMED: Final = (
-    CLOSING
-    | (GIVEN_UP - {Kind.EXTERNAL_CANCELLED})
-    | {Kind.STARTED, Kind.CONTINUED, Kind.RESTARTED, Kind.REOPENED, Kind.CHILD}
-    | {Kind.STEP, Kind.STEP_COMPLETED, Kind.STEP_FAILED, Kind.STEP_RETRY}
-)
 
 
 class Histogram:
@@ -50,11 +42,11 @@ class Tally:
     """The counts of one engine since it was made. Belongs to its loop."""
 
     def __init__(self) -> None:
-        # By the numbers of kinds, which are small and quick to index.
-        self.kinds = [0] * 256
-        self.names: list[dict[str, int] | None] = [None] * 256
-        for kind in NAMED:
-            self.names[kind] = {}
+        self.names: dict[str, int] = {}
+        """The numbers that the log has for names."""
+        # As the log has them, by the numbers of kind and name, which are quicker than what they
+        # stand for.
+        self._events: Counter[tuple[int, int]] = Counter()
         self.attempts: dict[str, Histogram] = {}
         """Seconds of attempts that ended by themselves, by activity."""
         self.commits = Histogram(COMMIT_BOUNDS)
@@ -70,20 +62,7 @@ class Tally:
 
     def committed(self, batch: Batch) -> None:
         """A batch is in the log."""
-        kinds, names = self.kinds, self.names
-        for entry in batch.entries:
-            kind = entry.kind
-            kinds[kind] += 1
-            table = names[kind]
-            if table is not None:
-                table[entry.name] = table.get(entry.name, 0) + 1
-        for call in batch.calls:
-            if call.outcome is not None:
-                kind = call.outcome[0]
-                kinds[kind] += 1
-                table = names[kind]
-                if table is not None:
-                    table[call.name] = table.get(call.name, 0) + 1
+        self._events.update(zip(batch.kinds, batch.names, strict=False))
         self.commits.add(batch.took)
         self.batches.add(batch.last - batch.first + 1)
 
@@ -100,5 +79,14 @@ class Tally:
         histogram.add(seconds)
 
     def of(self, kind: Kind) -> dict[str, int]:
-        """How many events of one of the NAMED kinds, by name."""
-        return self.names[kind] or {}
+        """How many events of a kind, by name."""
+        names = {number: name for name, number in self.names.items()}
+        events = list(self._events.items())
+        return {names[number]: count for (code, number), count in events if code == kind}
+
+    def kinds(self) -> dict[Kind, int]:
+        """How many events of each kind."""
+        found = dict.fromkeys(Kind, 0)
+        for (code, _), count in list(self._events.items()):
+            found[Kind(code)] += count
+        return found
