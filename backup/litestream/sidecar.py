@@ -16,7 +16,6 @@ from backup.litestream.control import Control, ControlError, Positions
 from backup.parent import die_with_parent
 from backup.settings import StoreSettings
 
-
 LOG_BYTES = 4 * 1024 * 1024
 """Bytes of Litestream's log before it is put aside."""
 LOOK_AT_LOG = 60.0
