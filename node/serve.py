@@ -25,7 +25,7 @@ from node.order import EngineOrder
 from node.otel import Telemetry
 from node.wire import Client, WireError
 
-LOOK_AT_LOG = 5.0
+LOOK_AT_LOG = 30.0
 """Seconds between two looks at how large the log of a silent engine is."""
 FENCED_STATUS = 75
 """Exit status of an engine that learnt that its tenant belongs to somebody else."""
