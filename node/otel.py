@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -39,6 +40,9 @@ _INTERVAL: Final = "OTEL_METRIC_EXPORT_INTERVAL"
 #: Executions of which an observer remembers where they come from.
 REMEMBERED: Final = 4096
 
+#: Seconds that a collector has for what is left when an engine stops.
+LAST_WORDS: Final = 2.0
+
 SpanExport = Callable[[Sequence["ReadableSpan"]], Awaitable[bool]]
 MetricExport = Callable[["MetricsData"], Awaitable[bool]]
 
@@ -47,7 +51,8 @@ class Telemetry:
     """What one engine tells by OpenTelemetry. Give its `observer` to the engine, `attach` that
     before it is opened, and `begin` once it is; `end` before it is closed.
 
-    `spans` and `metrics` export, and say whether that worked; None exports nothing.
+    `spans` and `metrics` export, and say whether that worked; None exports nothing. `flush` sends
+    the spans that activities have made themselves.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class Telemetry:
         spans: SpanExport | None,
         metrics: MetricExport | None,
         interval: float = 60.0,
+        flush: Callable[[], object] | None = None,
         gather: float = GATHER,
     ) -> None:
         self._resource = resource
@@ -66,6 +72,7 @@ class Telemetry:
         self._spans = spans
         self._metrics = metrics
         self._interval = interval
+        self._flush = flush
         self._gather = gather
         self._engine: Engine | None = None
         self._outbox: Outbox | None = None
@@ -115,6 +122,7 @@ class Telemetry:
             spans=in_thread(OTLPSpanExporter().export) if traces else None,
             metrics=in_thread(OTLPMetricExporter().export) if metrics else None,
             interval=int(environment.get(_INTERVAL, "60000")) / 1000,
+            flush=provider.force_flush if traces else None,
         )
 
     def attach(self, engine: Engine) -> None:
@@ -140,9 +148,16 @@ class Telemetry:
             self._telling.cancel()
             with suppress(asyncio.CancelledError):
                 await self._telling
-            await self._tell_once()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS):
+                last: list[Awaitable[object]] = []
+                if self._metrics is not None:
+                    last.append(self._tell_once())
+                if self._flush is not None:
+                    last.append(_on_thread(self._flush))
+                await asyncio.gather(*last)
         if self._outbox is not None:
-            await self._outbox.close()
+            await self._outbox.close(LAST_WORDS)
 
     # Spans ------------------------------------------------------------------------------------
 
@@ -245,18 +260,45 @@ def resource_of(about: Mapping[str, object], environment: Mapping[str, str]) -> 
     return Resource.create(known)
 
 
-def in_thread(export: Callable[..., Any]) -> Callable[[Any], Awaitable[bool]]:
-    """An exporter's function, run on a thread; whether it succeeded."""
+def in_thread(export: Callable[[Any], Any]) -> Callable[[Any], Awaitable[bool]]:
+    """An exporter's function, run on a thread of its own; whether it succeeded."""
 
     async def exported(what: Any) -> bool:
         try:
-            result = await asyncio.to_thread(export, what)
+            result = await _on_thread(lambda: export(what))
         except Exception:
             logger.exception("OpenTelemetry's exporter failed")
             return False
         return bool(result.value == 0)
 
     return exported
+
+
+async def _on_thread(function: Callable[[], Any]) -> Any:
+    """Its result. Nobody waits for the thread when the process ends: a collector that does not
+    answer must not hold up a move."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Any] = loop.create_future()
+
+    def settle(result: Any, error: Exception | None) -> None:
+        if done.done():
+            return
+        if error is None:
+            done.set_result(result)
+        else:
+            done.set_exception(error)
+
+    def run() -> None:
+        result, problem = None, None
+        try:
+            result = function()
+        except Exception as error:
+            problem = error
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(settle, result, problem)
+
+    threading.Thread(target=run, name="otel", daemon=True).start()
+    return await done
 
 
 def metrics_data(families: Sequence[Family], resource: Resource) -> MetricsData:

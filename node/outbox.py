@@ -67,15 +67,17 @@ class Outbox:
         """There are more events."""
         self._news.set()
 
-    async def close(self, within: float = 3.0) -> None:
+    async def close(self, within: float = 2.0) -> None:
         """Send what there is, if that is quick. The rest is for the next engine."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        task = self._task
         with suppress(TimeoutError, EngineError):
             async with asyncio.timeout(within):
+                if task is not None:
+                    task.cancel()
+                    await asyncio.wait({task})
                 await self._send()
+        if task is not None:
+            task.cancel()
         self._mark.close()
 
     async def _follow(self) -> None:
@@ -95,13 +97,15 @@ class Outbox:
         while self._unsent or self._engine.sequence > self.sequence:
             if not self._unsent:
                 events = self._engine.events_after(self.sequence, AT_ONCE)
-                if not events or not await self._proven(events[-1].sequence):
+                if not events:
                     return
                 for event in events:
                     self._unsent += self.spans.feed(event)
                 self.sequence = events[-1].sequence
                 await asyncio.sleep(0)
             if self._unsent:
+                if not await self._proven(self.sequence):
+                    return
                 await self._deliver()
 
     async def _proven(self, sequence: int) -> bool:
@@ -124,8 +128,8 @@ class Outbox:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _exported(self) -> bool:
-        """Whether the spans are out. An export under way is waited for in any case, so that they
-        are not sent again."""
+        """Whether the spans are out. An export under way is waited for when this is cancelled, so
+        that they are not sent again."""
         sending = asyncio.ensure_future(self._sending())
         try:
             return await asyncio.shield(sending)

@@ -1,9 +1,13 @@
-"""Spans of executions and attempts: once, the same in every life, and all of them."""
+"""Spans of executions and attempts: once, the same in every life, and all of them.
+
+`traces_scenario` is killed at every commit, and loses its machines, with the others in four ways.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +31,7 @@ from node.engine.durability import Outcome, Proof
 from node.engine.engine import Engine
 from node.engine.events import Kind, Reuse, traced
 from node.engine.inspection import inspect_log
-from node.otel import Telemetry
+from node.otel import Telemetry, in_thread
 from node.outbox import Outbox
 from node.spans import Span, Spans
 from tests.integration.engine import traces_scenario
@@ -36,7 +40,6 @@ from tests.integration.engine.harness import (
     application,
     engine,
     go,
-    killed_after_each_commit,
     until,
 )
 from tests.integration.engine.lives import Life, forks
@@ -461,12 +464,6 @@ def test_what_is_sent_can_be_encoded(tmp_path: Path) -> None:
     assert len(encoded) > 20
 
 
-@pytest.mark.parametrize("mode", ["cached", "every_commit"])
-def test_killed_at_each_commit_every_span_is_there_once(tmp_path: Path, mode: str) -> None:
-    assert killed_after_each_commit(tmp_path, SCENARIO, mode) > 10
-    traces_scenario.check(tmp_path / "log.db", tmp_path / "ledger")
-
-
 def test_a_checker_notices_what_is_wrong(tmp_path: Path) -> None:
     life = Life(tmp_path / "log.db", tmp_path / "ledger", SCENARIO, 0)
     assert forks().live(life).status == 0
@@ -509,3 +506,44 @@ def test_without_the_extra_it_is_said_what_to_install(
     about: dict[str, Any] = {"tenant": "t", "lineage": "l", "epoch": 1, "application": "a"}
     assert Telemetry.from_environment(environment, **about) is None
     assert "pip install 'litefleet[otel]'" in caplog.text
+
+
+def test_a_collector_that_hangs_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.otel.LAST_WORDS", 0.2)
+    release = threading.Event()
+    calls: list[str] = []
+
+    def hangs(what: object) -> object:
+        calls.append("called")
+        release.wait(20)
+        raise AssertionError
+
+    @workflow
+    async def work() -> None: ...
+
+    async def test() -> None:
+        telemetry = Telemetry(
+            lineage="line",
+            resource=Resource.create({}),
+            sampler=ParentBased(ALWAYS_ON),
+            spans=in_thread(hangs),
+            metrics=in_thread(hangs),
+            flush=lambda: hangs(None),
+            gather=0,
+        )
+        it = engine(tmp_path, application(work), observer=telemetry.observer)
+        telemetry.attach(it)
+        async with it:
+            telemetry.begin(MetricsApi(it).families)
+            await it.start("work", {}, id="w")
+            await it.result("w", wait=10)
+            await until(lambda: bool(calls))
+            began = asyncio.get_running_loop().time()
+            await telemetry.end()
+            assert asyncio.get_running_loop().time() - began < 10
+        assert len(calls) == 3
+
+    go(test())
+    release.set()
