@@ -10,7 +10,7 @@ from contextlib import suppress
 from random import Random, SystemRandom
 from typing import Any, Final, Self
 
-from node.engine import collection, guard
+from node.engine import collection, guard, lines
 from node.engine.activities import StandIn
 from node.engine.builtins import extended
 from node.engine.commits import Commits
@@ -98,6 +98,7 @@ class Engine(Reading):
         self._refuse_unprovable()
         limit_to(config.blob_limit)
         guard.install()
+        lines.install(config.tenant, config.epoch)
         collection.install()
         store = Store(
             config.path,
@@ -108,14 +109,16 @@ class Engine(Reading):
         )
         try:
             heads = store.heads()
+            names = self.tally.names = store.names()
             self._commits = Commits(
                 connect(config.path),
                 store.tail,
-                names=store.names(),
+                names=names,
                 heads=dict(heads),
                 now=self._now,
                 on_commit=self._on_commit,
                 observer=self._observer,
+                tally=self.tally,
                 on_failed=self._failed,
                 inline_limit=config.inline_limit,
             )
@@ -124,7 +127,10 @@ class Engine(Reading):
             raise
         self._store = store
         self._proofs = Proofs(
-            self._barrier, committed=lambda: self._commits.sequence, on_fenced=self._fenced
+            self._barrier,
+            committed=lambda: self._commits.sequence,
+            on_fenced=self._fenced,
+            answered=self.tally.answered,
         )
         self._application = extended(config.application, self)
         self._executor = Executor(
@@ -288,6 +294,7 @@ class Engine(Reading):
         priority: int = 0,
         dedup: str | None = None,
         partition: str | None = None,
+        trace: str | None = None,
         system: bool = False,
     ) -> Started:
         """Start an execution; committed when this returns. `system` is for a workflow of the
@@ -299,7 +306,8 @@ class Engine(Reading):
 
         On a `queue`, or on the workflow's own, it waits for its turn: the smaller `priority`
         first. While an execution of that queue with the same `dedup` key is open, that one is
-        given. `partition` says whose limits count beside the queue's. Raises UnknownQueue,
+        given. `partition` says whose limits count beside the queue's. `trace` is the
+        `traceparent` of what asks for it. Raises UnknownQueue,
         DuplicateRefused,
         UnknownWorkflow, PayloadError, PayloadTooLarge, ExecutionConflict, EngineStopped.
         """
@@ -313,7 +321,9 @@ class Engine(Reading):
         key = new_id(self._now(), self._random) if id is None else id
         check_id(key)
         ticket = asked(definition.queue, queue, priority=priority, dedup=dedup, partition=partition)
-        origin = None if ticket is None else Origin(ticket=self._executor.queues.admit(ticket))
+        if ticket is not None:
+            ticket = self._executor.queues.admit(ticket)
+        origin = None if ticket is None and trace is None else Origin(trace=trace, ticket=ticket)
         live = self._executor.live.get(key)
         unknown = live is not None or self._commits.lacks(key)
         stored = None if unknown else self._store.find(key)
@@ -377,7 +387,13 @@ class Engine(Reading):
     # Messages ---------------------------------------------------------------------------------
 
     async def signal(
-        self, id: str, name: str, value: Any = None, *, key: str | None = None
+        self,
+        id: str,
+        name: str,
+        value: Any = None,
+        *,
+        key: str | None = None,
+        trace: str | None = None,
     ) -> Sent:
         """Send an execution a signal; in the log when this returns, and told after that.
 
@@ -386,10 +402,16 @@ class Engine(Reading):
         PayloadTooLarge, EngineStopped.
         """
         self._refuse_when_stopped()
-        return await self._mail.signal(id, name, value, key)
+        return await self._mail.signal(id, name, value, key, trace)
 
     async def update(
-        self, id: str, name: str, input: Mapping[str, Any], *, key: str | None = None
+        self,
+        id: str,
+        name: str,
+        input: Mapping[str, Any],
+        *,
+        key: str | None = None,
+        trace: str | None = None,
     ) -> Answer:
         """Have an execution's update handler answer; its answer is in the log when this returns.
 
@@ -397,7 +419,7 @@ class Engine(Reading):
         UpdateRefused (nothing was logged), UpdateFailed, and what `signal` raises.
         """
         self._refuse_when_stopped()
-        return await self._mail.update(id, name, input, key)
+        return await self._mail.update(id, name, input, key, trace)
 
     async def query(self, id: str, name: str, input: Mapping[str, Any]) -> Answer:
         """Ask an execution, open or closed, something that changes nothing and is not logged.

@@ -31,7 +31,8 @@ from node.engine.errors import (
 from node.engine.events import DONE, MESSAGES, TIMER_STEP, Event, Kind, Payload, letter
 from node.engine.external import token_for
 from node.engine.following import Follower
-from node.engine.loop import WorkflowLoop
+from node.engine.lines import emit
+from node.engine.loop import Line, WorkflowLoop
 from node.engine.messages import Messages
 from node.engine.payload import Shape
 from node.engine.queue_ticket import Ticket
@@ -72,6 +73,8 @@ class Run:
         self.finished = False
         self.untold: Sequence[Event] = ()
         """What the log that was replayed tells after the code's end."""
+        self.said: list[Line] = []
+        """What the code has logged and nobody has been given yet."""
         self._reset()
 
     def _reset(self) -> None:
@@ -233,12 +236,14 @@ class Run:
             self.finished = False
             self.pending = {}
             self._reset()
+        self._loop.silent = True
         follower = self._follower = Follower(self, history, strict)
         try:
             return follower.follow()
         finally:
             self.untold = tuple(follower.deliveries)
             self._follower = None
+            self._loop.silent = self._loop.is_closed()
 
     @property
     def messages(self) -> Messages:
@@ -246,6 +251,11 @@ class Run:
         if self._messages is None:
             self._messages = Messages(self, self._loop)
         return self._messages
+
+    @property
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        """The tasks of the code that have not ended, the workflow's own first."""
+        return self._loop.tasks
 
     # Looking ----------------------------------------------------------------------------------
 
@@ -255,7 +265,23 @@ class Run:
 
     def read_only(self, function: Callable[[], Any]) -> Any:
         """Run a function that may only look. Raises StateChanged, DeterminismError."""
-        return self._loop.look(function)
+        if self._loop.is_running():
+            return self._loop.look(function)
+        try:
+            return self._loop.look(function)
+        finally:
+            # Nothing of it comes into the log.
+            emit(self.take())
+
+    def take(self) -> list[Line]:
+        """What the code has said; it is forgotten here."""
+        said, self.said = self.said, []
+        return said
+
+    @property
+    def about(self) -> dict[str, object]:
+        """What a record that the code logs says of it; see `lines.FIELDS`."""
+        return {"tenant": self.tenant, "execution": self.key, "workflow": self.workflow.name}
 
     def _refuse_when_reading(self) -> None:
         if self._loop.reading:

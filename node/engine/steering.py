@@ -114,11 +114,11 @@ class Steering(Telling):
         if live.origin.ticket is not None:
             self.queues.leave(live, live.origin.ticket)
 
-    def pause(self, live: Live) -> None:
+    def pause(self, live: Live, reason: Payload = None) -> None:
         """Start no more attempts and tell the code of no more timers."""
         if not live.paused:
             live.paused = True
-            self._commits.append(live.entry(Kind.PAUSED, live.workflow, 1, None))
+            self._commits.append(live.entry(Kind.PAUSED, live.workflow, 1, reason))
             if live.queued and live.origin.ticket is not None:
                 self.queues.hold(live, live.origin.ticket)
 
@@ -173,7 +173,8 @@ class Steering(Telling):
                 lost.kind is Kind.UPDATE and lost.name not in live.code.messages.updates
             )
         if lost_for_good:
-            logger.warning("%s %s of %s is dropped", lost.kind.name, lost.name, live.key)
+            words = f"the {lost.kind.name.lower()} {lost.name} is dropped"
+            logger.warning(words, extra=live.about)
             return
         number = live.post.add(lost.kind, lost.name, opened(lost.payload)[1])
         self._log_and_tell(live, lost.kind, (lost.name, number), lost.payload)
