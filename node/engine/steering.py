@@ -15,6 +15,8 @@ from node.engine.events import MESSAGES, Event, Kind, Payload, Status, opened
 from node.engine.families import Families
 from node.engine.live import Live
 from node.engine.queues import KEEPER, Queues, keeper_of
+from node.engine.schedule_state import SCHEDULE
+from node.engine.schedules import Schedules
 from node.engine.store import Stored
 from node.engine.telling import Telling
 from node.engine.writer import Entry
@@ -31,6 +33,7 @@ class Steering(Telling):
 
     _families: Families
     queues: Queues
+    schedules: Schedules
 
     def __init__(
         self,
@@ -105,10 +108,13 @@ class Steering(Telling):
         self._drain()
 
     def _ended(self, live: Live, kind: Kind, payload: Payload) -> None:
-        """An execution's end is in the next commit: its family and its queue hear of it."""
+        """An execution's end is in the next commit: its family, its queue and its schedule hear of
+        it."""
         self._families.ended(live, kind, payload)
         if live.origin.ticket is not None:
             self.queues.leave(live, live.origin.ticket)
+        if live.origin.schedule is not None or live.workflow == SCHEDULE:
+            self.schedules.ended(live, kind)
 
     def pause(self, live: Live) -> None:
         """Start no more attempts and tell the code of no more timers."""
