@@ -344,6 +344,7 @@ class Executor(Steering):
     def recover(self, begun: Iterable[tuple[str, str | None, int]]) -> None:
         """Every open execution is restored: settle what a crash has left between them. `begun`
         as for `Queues.recover`."""
+        self.schedules.restored()
         self._depth -= 1
         self._drain()
         self._families.recover()

@@ -207,7 +207,7 @@ class ScheduleControl:
         check_id(execution)
 
         def make(state: State) -> Change:
-            known = any(one.key == key for one in state.waiting)
+            known = any(one.trigger == key for one in state.waiting)
             if known or self._schedules.exists(execution):
                 raise Unchanged("it was triggered with this key")
             return self._ask(held, Waiting("asked", self._commits.coming, key=key), overlap)
@@ -232,9 +232,15 @@ class ScheduleControl:
             raise BadSchedule(
                 f"there are more than {MOST} ticks in that time", hint="Ask for less at once."
             )
+        key = f"{first}-{last}"
+
+        def make(state: State) -> Change:
+            if any(one.key == key for one in state.waiting):
+                raise Unchanged("it was asked for, and has not all happened")
+            return self._ask(held, Waiting("asked", first - 1, last, key), overlap)
+
         if ticks:
-            what = Waiting("asked", first - 1, last)
-            await self._put(held, lambda _: self._ask(held, what, overlap))
+            await self._put(held, make)
         return len(ticks)
 
     def _ask(self, held: Held, what: Waiting, overlap: Manner | None) -> Change:
@@ -323,6 +329,6 @@ def _waiting(one: Waiting) -> dict[str, Any]:
     shown: dict[str, Any] = {"why": one.why, "for": one.at / 1000}
     if one.to is not None:
         shown = {"why": one.why, "after": one.at / 1000, "to": one.to / 1000}
-    if one.key is not None:
-        shown["key"] = one.key
+    if one.trigger is not None:
+        shown["key"] = one.trigger
     return shown

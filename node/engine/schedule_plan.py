@@ -39,6 +39,7 @@ class Plan:
         self._seed = seed
         self._jitter = spec.jitter * 1000
         self._window = max(spec.catch_up_window * 1000, GRACE)
+        self._stops = spec.overlap in (Overlap.CANCEL_OTHER, Overlap.TERMINATE_OTHER)
         self._start = -1 if spec.start_at is None else spec.start_at * 1000 - 1
         self._end = None if spec.end_at is None else spec.end_at * 1000
 
@@ -93,31 +94,34 @@ class Plan:
         if state.deleted:
             return None
         due = self.next(state)
-        if due is not None and due.at <= now:
-            return self._on_tick(state, due, now, running, happened)
-        return self._on_waiting(state, running, happened)
+        if due is None or due.at > now:
+            return self._on_waiting(state, running, happened)
+        late = self._if_late(due.nominal, now)
+        if late is not None:
+            return late
+        # In order, but where the newest counts, it need not begin what it would only stop.
+        before = None if self._stops else self._on_waiting(state, running, happened)
+        return before or self._in_time(state, due.nominal, running, happened)
 
-    def _on_tick(
-        self,
-        state: State,
-        due: Due,
-        now: int,
-        running: int,
-        happened: Callable[[int], bool],
-    ) -> Change:
-        at, overlap = due.nominal, self.spec.overlap
+    def _if_late(self, at: int, now: int) -> Change | None:
         too_old = now - self._window - self._jitter
         if at < too_old:
             return {"do": "miss", "at": at, "to": too_old - 1}
         missed = now - GRACE - self._jitter
-        if at <= missed:
-            late: Change = {"do": "late", "to": missed}
-            return late | {"beside": True} if overlap is Overlap.ALLOW_ALL else late
+        if at > missed:
+            return None
+        late: Change = {"do": "late", "to": missed}
+        return late | {"beside": True} if self.spec.overlap is Overlap.ALLOW_ALL else late
+
+    def _in_time(
+        self, state: State, at: int, running: int, happened: Callable[[int], bool]
+    ) -> Change:
+        overlap = self.spec.overlap
         if happened(at):
             return {"do": "have", "at": at}
         if overlap is Overlap.ALLOW_ALL or not (running or state.waiting):
             return {"do": "run", "at": at}
-        if overlap in (Overlap.CANCEL_OTHER, Overlap.TERMINATE_OTHER):
+        if self._stops:
             return {"do": "wait", "at": at, "first": True}
         places = {Overlap.BUFFER_ONE: 1, Overlap.BUFFER_ALL: self.spec.buffer_limit}
         taken = sum(one.why == "tick" for one in state.waiting)
@@ -143,7 +147,7 @@ class Plan:
     def _one_of(self, number: int, item: Waiting, happened: Callable[[int], bool]) -> Change | None:
         if item.to is None:
             # A trigger that was asked for twice was refused before it came here.
-            there = item.key is None and happened(item.at)
+            there = item.trigger is None and happened(item.at)
             return {"do": "have" if there else "run", "at": item.at, "item": number}
         timing = self._timing_of(item)
         at, passed = item.at, 0
@@ -166,9 +170,8 @@ class Plan:
 
     def stops_others(self, state: State) -> bool:
         """Whether what runs is to end, because a newer tick waits for that."""
-        stopping = self.spec.overlap in (Overlap.CANCEL_OTHER, Overlap.TERMINATE_OTHER)
         paused = state.paused is not None
-        return stopping and not paused and any(one.why == "tick" for one in state.waiting)
+        return self._stops and not paused and any(one.why == "tick" for one in state.waiting)
 
     def between(self, start: int, end: int, most: int) -> list[int]:
         """The ticks from `start` to `end`, both included, whatever its bounds: at most `most`."""

@@ -53,7 +53,7 @@ class Waiting:
     """What waits: one tick or trigger at `at`, or with `to` the ticks after `at` up to `to`.
 
     `why` is `tick` (it came while another one ran), `late` (it was missed) or `asked`. `beside`
-    says that it waits for nobody. `when` is what ticks it is about, if not the schedule's own.
+    says that it waits for nobody. `key` is what the same request has in common. `when` is what ticks it is about, if not the schedule's own.
     """
 
     why: str
@@ -72,6 +72,11 @@ class Waiting:
         if one.to is not None and one.to <= one.at:
             raise ValueError("what waits ends before it begins")
         return one
+
+    @property
+    def trigger(self) -> str | None:
+        """The key of what was triggered; None for ticks."""
+        return self.key if self.to is None else None
 
     def body(self) -> dict[str, Any]:
         """What the log holds of it."""
@@ -188,7 +193,7 @@ def _settle(state: State, change: Change) -> State:
         moved, counts, key = state._reached(at), True, None
     else:
         item = state.waiting[number]
-        counts, key = item.why != "asked", item.key
+        counts, key = item.why != "asked", item.trigger
         if item.to is not None and not item.at < at <= item.to:
             raise ValueError("it is no tick of what waits")
         if item.to is None and item.at != at:

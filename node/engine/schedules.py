@@ -96,13 +96,16 @@ class Schedules:
 
     # Coming and going -------------------------------------------------------------------------
 
-    def recover(self) -> None:
-        """Every open execution is here: go on, with what the application declares now."""
+    def restored(self) -> None:
+        """Every open execution is here, but nobody has heard of what has just ended."""
         kept = [live for live in self._executor.live.values() if live.workflow == SCHEDULE]
         for live in kept:
             self._restore(live)
-        for live in list(self._executor.live.values()):
+        for live in self._executor.live.values():
             self.began(live)
+
+    def recover(self) -> None:
+        """Go on, with what the application declares now."""
         self._open = True
         for held in self._held.values():
             self._pause_if_failed(held)
@@ -112,7 +115,7 @@ class Schedules:
 
     def _restore(self, live: Live) -> None:
         stored = self._find(live.key)
-        if stored is None or live.over:
+        if stored is None or _has_ended(live):
             return
         try:
             self._hold(live, State.of(standing(self._history(stored))))
@@ -176,6 +179,8 @@ class Schedules:
     def _declare(self) -> None:
         for id, schedule in self._declared.items():
             body, held = schedule.spec.body(), self._held.get(id)
+            if held is not None and held.live.trouble is not None:
+                continue
             try:
                 if held is None:
                     self.begin(id, State(body, self._at(), declared=True))
@@ -184,7 +189,8 @@ class Schedules:
             except EngineError as error:
                 logger.error("the schedule %s does nothing: %s", id, error)
         for held in self._held.values():
-            if held.state.declared and not held.state.retired and held.id not in self._declared:
+            gone = held.state.declared and held.id not in self._declared
+            if gone and not held.state.retired and held.live.trouble is None:
                 self.put(held, lambda _: {"do": "retire"})
 
     def begin(self, id: str, state: State) -> Held:
@@ -200,7 +206,8 @@ class Schedules:
             raise ExecutionConflict(f"execution {key!r} exists", hint="Choose another id.")
         held = self._hold(live, state)
         for other in self._executor.live.values():
-            self.began(other)
+            if not _has_ended(other):
+                self.began(other)
         self.look(id)
         return held
 
@@ -220,14 +227,16 @@ class Schedules:
     # Changes ----------------------------------------------------------------------------------
 
     def held(self, id: str) -> Held:
-        """Raises UnknownSchedule."""
+        """Raises UnknownSchedule, EngineStopped."""
+        self._executor.refuse_when_stopped()
         held = self._held.get(id)
         if held is None or held.state.deleted:
             raise UnknownSchedule(f"no schedule {id!r}")
         return held
 
     def all(self) -> Sequence[Held]:
-        """Every schedule, by id."""
+        """Every schedule, by id. Raises EngineStopped."""
+        self._executor.refuse_when_stopped()
         return sorted(
             (held for held in self._held.values() if not held.state.deleted),
             key=lambda held: held.id,
@@ -248,7 +257,9 @@ class Schedules:
             number = held.live.post.add(Kind.SIGNAL, CHANGED, None)
             return number, letter(compact(change), None)
 
-        return self._executor.post(held.live, Kind.SIGNAL, CHANGED, prepare)
+        future = self._executor.post(held.live, Kind.SIGNAL, CHANGED, prepare)
+        future.add_done_callback(_heard)
+        return future
 
     # Looking ----------------------------------------------------------------------------------
 
@@ -304,7 +315,7 @@ class Schedules:
         start: Callable[[], object] | None = None
         if change["do"] == "run":
             number = change.get("item")
-            key = None if number is None else held.state.waiting[number].key
+            key = None if number is None else held.state.waiting[number].trigger
             try:
                 start = self._prepared(held, change["at"], key)
             except EngineError as error:
@@ -372,6 +383,18 @@ class Schedules:
     def _wanted(self, item: tuple[str, int]) -> bool:
         held = self._held.get(item[0])
         return held is not None and held.armed == item[1]
+
+
+def _heard(future: asyncio.Future[int]) -> None:
+    """Not everybody who makes a change waits for it; an engine that stops refuses it."""
+    if not future.cancelled():
+        future.exception()
+
+
+def _has_ended(live: Live) -> bool:
+    """Whether its end is on its way into the log."""
+    stands = live.continuing or live.queued or live.trouble is not None
+    return live.ending or (live.over and not stands)
 
 
 def ticket_of(spec: ScheduleSpec) -> Ticket | None:
