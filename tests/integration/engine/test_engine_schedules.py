@@ -214,12 +214,11 @@ async def busy(lab: Lab) -> Any:
     return sorted(ran(lab))
 
 
-@pytest.mark.parametrize("options", [{}, {"forced_replay": True}, {"durability": "every_commit"}])
-def test_killed_at_every_commit(options: dict[str, Any]) -> None:
-    things = (every(HOUR, overlap="buffer_all", input={"seconds": 1}), job, note)
+def test_killed_at_every_commit() -> None:
+    things = (every(HOUR, overlap="buffer_all"), job, note)
 
     async def main() -> None:
-        survived = await crash_everywhere(busy, *things, now=MORNING, **options)
+        survived = await crash_everywhere(busy, *things, now=MORNING)
         assert survived.outcome[0] == "2026-03-27T22:00:00Z"
         assert survived.commits > 8
 
@@ -502,7 +501,7 @@ async def test_backfills(lab: Lab) -> None:
         with pytest.raises(BadSchedule, match="of the past"):
             await schedules.backfill("s", begin, end)
     await schedules.create("fast", {"workflow": "job", "every": 1})
-    with pytest.raises(BadSchedule, match="more than 100000"):
+    with pytest.raises(BadSchedule, match="more than 10000"):
         await schedules.backfill("fast", 0, start)
 
 
