@@ -53,7 +53,8 @@ class Waiting:
     """What waits: one tick or trigger at `at`, or with `to` the ticks after `at` up to `to`.
 
     `why` is `tick` (it came while another one ran), `late` (it was missed) or `asked`. `beside`
-    says that it waits for nobody. `key` is what the same request has in common. `when` is what ticks it is about, if not the schedule's own.
+    says that it waits for nobody. `key` is what the same request has in
+    common. `when` is what ticks it is about, if not the schedule's own.
     """
 
     why: str
