@@ -58,6 +58,10 @@ def test_a_fleet_for_an_afternoon(
     assert _json(user, "exec", "list", "--tenant", "first")["items"] == []
     unknown = _json(user, "exec", "show", "nobody", "--tenant", "first", code=1)
     assert unknown["error"]["type"] == "unknown_execution"
+    spec = ("digest", "document=a", "--cron", "@yearly", "--tenant", "first")
+    assert _json(user, "schedule", "create", "yearly", *spec)["durable"] is True
+    gone = _json(user, "schedule", "delete", "yearly", "--tenant", "first")
+    assert (gone["deleted"], gone["durable"]) == (True, True)
     (lag,) = _json(user, "lag")["items"]
     assert lag["tenant"] == "first"
     _json(user, "resume")
