@@ -109,6 +109,7 @@ class Executor(Steering):
             history=history,
             lineage=lineage,
             on=schedules_on,
+            on_broken=on_broken,
         )
         self._on_closed = on_closed
         self._on_broken = on_broken

@@ -141,10 +141,7 @@ class ScheduleControl:
     async def _gone(self, id: str) -> None:
         """One that was deleted may just be ending."""
         live = self._executor.live.get(keeper_of(id))
-        if live is not None:
-            with suppress(UnknownSchedule):
-                self._schedules.held(id)
-                return
+        if live is not None and self._schedules.is_ending(live, id):
             await live.closed.wait()
             self._executor.refuse_when_stopped()
 

@@ -65,7 +65,8 @@ class Held:
 
 class Schedules:
     """Starts what is scheduled. `now` gives unix milliseconds, `at` the time of the next commit;
-    `find` and `history` look into the log; `on` is whether time starts anything."""
+    `find` and `history` look into the log; `on` is whether time starts anything; `on_broken` hears
+    of a mistake of ours."""
 
     def __init__(
         self,
@@ -79,6 +80,7 @@ class Schedules:
         history: Callable[[Stored], list[Event]],
         lineage: str,
         on: bool,
+        on_broken: Callable[[BaseException], None],
     ) -> None:
         self._executor = executor
         self._declared = declared
@@ -88,6 +90,7 @@ class Schedules:
         self._history = history
         self._lineage = lineage
         self._on = on
+        self._on_broken = on_broken
         self._held: dict[str, Held] = {}
         self._open = False
         self._looking = False
@@ -121,6 +124,18 @@ class Schedules:
             self._hold(live, State.of(standing(self._history(stored))))
         except (ValueError, KeyError, TypeError) as error:
             logger.error("the schedule of %s does nothing: it cannot be read: %s", live.key, error)
+
+    def reopened(self, live: Live, history: Sequence[Event]) -> None:
+        """A keeper that had ended goes on; `history` is what stands of it."""
+        if not _has_ended(live):
+            held = self._hold(live, State.of(history))
+            self._find_running()
+            self.look(held.id)
+
+    def _find_running(self) -> None:
+        for live in self._executor.live.values():
+            if not _has_ended(live):
+                self.began(live)
 
     def _hold(self, live: Live, state: State) -> Held:
         id = live.key.removeprefix(keeper_of(""))
@@ -205,9 +220,7 @@ class Schedules:
         else:
             raise ExecutionConflict(f"execution {key!r} exists", hint="Choose another id.")
         held = self._hold(live, state)
-        for other in self._executor.live.values():
-            if not _has_ended(other):
-                self.began(other)
+        self._find_running()
         self.look(id)
         return held
 
@@ -233,6 +246,11 @@ class Schedules:
         if held is None or held.state.deleted:
             raise UnknownSchedule(f"no schedule {id!r}")
         return held
+
+    def is_ending(self, keeper: Live, id: str) -> bool:
+        """Whether the end of a schedule's keeper is on its way."""
+        held = self._held.get(id)
+        return _has_ended(keeper) or (held is not None and held.state.deleted)
 
     def all(self) -> Sequence[Held]:
         """Every schedule, by id. Raises EngineStopped."""
@@ -285,9 +303,13 @@ class Schedules:
                 held = self._held.get(next(iter(self._dirty)))
                 if held is None or not self._step(held):
                     del self._dirty[next(iter(self._dirty))]
+        except Exception as error:
+            # Going on could leave ticks out for ever without a word.
+            logger.exception("a schedule broke the engine")
+            self._on_broken(error)
         finally:
             self._looking = False
-        if self._dirty:
+        if self._dirty and self._open:
             self._loop.call_soon(self._look)
 
     def _step(self, held: Held) -> bool:

@@ -154,6 +154,9 @@ class Steering(Telling):
         for lost in history:
             if lost.sequence >= cut and lost.kind in MESSAGES:
                 self._post_again(live, lost)
+        if live.workflow == SCHEDULE:
+            again = [lost for lost in history if lost.sequence >= cut and lost.kind in MESSAGES]
+            self.schedules.reopened(live, [*standing([*whole, event]), *again])
         return live
 
     def children_to_retry(self, live: Live) -> list[str]:

@@ -14,6 +14,7 @@ from node import Overlap, Queue, Schedule, activity, workflow
 from node.engine.errors import (
     BadSchedule,
     DefinitionError,
+    EngineStopped,
     PayloadError,
     ScheduleConflict,
     UnknownHandler,
@@ -24,6 +25,7 @@ from node.engine.errors import (
 from node.engine.events import Kind, Status
 from node.engine.inspection import inspect_log
 from node.engine.schedule_control import PER_HISTORY
+from node.engine.schedule_plan import Plan
 from node.testing import Lab, crash_everywhere, in_lab
 from tests.integration.engine.harness import application
 
@@ -401,6 +403,50 @@ async def test_one_whose_keeper_was_ended_is_declared_again(lab: Lab) -> None:
     await lab.restart()
     await lab.advance(HOUR)
     assert ran(lab) == ["2026-03-28T09:00:00Z"]
+
+
+@in_lab(every(HOUR), job, note, now=MORNING)
+async def test_a_keeper_that_is_tried_again_goes_on(lab: Lab) -> None:
+    await lab.advance(HOUR)
+    for end in ("terminate", "cancel"):
+        await getattr(lab.engine.control, end)("litefleet.schedule:s")
+        await lab.settle()
+        assert lab.engine.schedules.list() == []
+        await lab.engine.control.retry("litefleet.schedule:s")
+        await lab.advance(HOUR)
+        view = lab.engine.schedules.show("s")
+        assert view.runs == len(ran(lab))
+        await away(lab, 0)
+        assert lab.engine.schedules.show("s") == view
+    assert [id[11:13] for id in ran(lab)] == ["07", "08", "09"]
+
+
+def test_one_that_is_made_again_while_it_is_deleted(log: Path) -> None:
+    async def main() -> None:
+        async with Lab(job, note, path=log, now=MORNING) as lab:
+            schedules = lab.engine.schedules
+            await schedules.create("t", DAILY)
+            deleted = asyncio.create_task(schedules.delete("t"))
+            await asyncio.sleep(0)
+            assert (await schedules.create("t", {**DAILY, "cron": "@weekly"}))[1] is True
+            await deleted
+            assert schedules.show("t").spec["cron"] == ["@weekly"]
+
+    asyncio.run(main())
+
+
+def test_a_mistake_of_ours_stops_the_engine_and_is_told(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with Lab(every(HOUR), job, note, path=log, now=MORNING) as lab:
+            await lab.settle()
+            monkeypatch.setattr(Plan, "decide", lambda *_: 1 / 0)
+            with pytest.raises(EngineStopped):
+                await lab.advance(HOUR)
+            monkeypatch.undo()
+
+    asyncio.run(main())
 
 
 def test_what_cannot_be_declared_is_refused() -> None:
