@@ -38,6 +38,7 @@ from node.engine.observer import Observer
 from node.engine.queue_ticket import Ticket, Turn
 from node.engine.queues import KEEPER, Queues, keeper_of
 from node.engine.run import Run
+from node.engine.schedule_state import SCHEDULE
 from node.engine.schedules import Schedules
 from node.engine.steering import Steering
 from node.engine.steps import Command, Pending, Step
@@ -309,6 +310,8 @@ class Executor(Steering):
         live.paused = _is_paused(beginning, history)
         live.cancelled = any(event.kind is Kind.CANCEL for event in history)
         live.committed.set_result(None)
+        if stored.workflow == SCHEDULE:
+            self.schedules.kept(live, history)
         if turn is not None and (turn.since is None or self.knows(stored.workflow)):
             since = live.reopened_at if turn.begun is not None else live.started_at
             self.queues.restored(live, turn, since)

@@ -24,6 +24,7 @@ from node.engine.namespace import workflow
 from node.engine.schedule import Overlap, ScheduleSpec, fitting
 from node.engine.schedule_state import (
     CHANGED,
+    RECENT,
     SCHEDULE,
     Change,
     State,
@@ -32,6 +33,7 @@ from node.engine.schedule_state import (
     keeper_of,
 )
 from node.engine.schedules import Held, Schedules, Unchanged, ticket_of
+from node.engine.signals import Signal
 from node.engine.store import Store
 
 #: Changes that a keeper is told before it begins a new history.
@@ -44,12 +46,16 @@ COMING: Final = 5
 Manner = Literal["buffer_all", "allow_all"]
 
 
+# Made once: a signal's type is examined when it is.
+_CHANGE: Final = Signal[Any](CHANGED)
+
+
 @workflow(name=SCHEDULE)
 async def _keeper(state: dict[str, Any]) -> None:
     """Where a schedule stands is what it began with and what it was told since."""
     now = State.read(state)
     for _ in range(PER_HISTORY):
-        now = now.after(await workflow.receive(CHANGED))
+        now = now.after(await workflow.receive(_CHANGE))
         if now.deleted:
             return
     workflow.continue_as_new(now.body())
@@ -103,8 +109,8 @@ class ScheduleControl:
     # Looking ----------------------------------------------------------------------------------
 
     def list(self) -> list[ScheduleView]:
-        """All of them, by id."""
-        return [self._view(held) for held in self._schedules.all()]
+        """All of them, by id, each with its next tick only, and the last thing it did."""
+        return [self._view(held, 1, 1) for held in self._schedules.all()]
 
     def show(self, id: str) -> ScheduleView:
         """One of them."""
@@ -286,9 +292,9 @@ class ScheduleControl:
         self._executor.ticket(spec.workflow, ticket_of(spec))
         return fitting(spec, definition).body()
 
-    def _view(self, held: Held) -> ScheduleView:
+    def _view(self, held: Held, next: int = COMING, recent: int = RECENT) -> ScheduleView:
         state, plan = held.state, held.plan
-        coming = plan.coming(state, COMING)
+        coming = plan.coming(state, next)
         status, note = "active", state.paused
         if held.live.trouble is not None:
             status, note = "broken", held.live.trouble["message"]
@@ -310,7 +316,7 @@ class ScheduleControl:
             waiting=[_waiting(one) for one in state.waiting],
             runs=state.runs,
             skipped=state.skipped,
-            recent=[self._done(held.id, one) for one in reversed(state.recent)],
+            recent=[self._done(held.id, one) for one in state.recent[: -recent - 1 : -1]],
         )
 
     def _done(self, id: str, one: Mapping[str, Any]) -> dict[str, Any]:

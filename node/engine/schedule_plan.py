@@ -41,14 +41,21 @@ class Plan:
         self._window = max(spec.catch_up_window * 1000, GRACE)
         self._stops = spec.overlap in (Overlap.CANCEL_OTHER, Overlap.TERMINATE_OTHER)
         self._start = -1 if spec.start_at is None else spec.start_at * 1000 - 1
+        # Asked for again and again, and a calendar is slow.
+        self._last: tuple[int, int | None] | None = None
         self._end = None if spec.end_at is None else spec.end_at * 1000
 
     # When -------------------------------------------------------------------------------------
 
     def after(self, at: int) -> int | None:
         """The first tick after a moment, within its bounds."""
+        if self._last is not None and self._last[0] == at:
+            return self._last[1]
         found = self._timing.after(max(at, self._start))
-        return None if found is None or (self._end is not None and found > self._end) else found
+        if found is not None and self._end is not None and found > self._end:
+            found = None
+        self._last = (at, found)
+        return found
 
     def due(self, nominal: int) -> Due:
         """When a tick is to happen: at most `jitter` later, and before the next one's time."""

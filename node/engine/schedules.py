@@ -8,15 +8,16 @@ commit, so that a tick happens once, wherever its engine is stopped.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from node.engine.beginning import compact, restarted, standing
 from node.engine.errors import EngineError, ExecutionConflict, UnknownSchedule, UnknownWorkflow
-from node.engine.events import Event, Kind, Status, letter
+from node.engine.events import Event, Kind, Status, letter, opened
 from node.engine.families import check_id
 from node.engine.live import Live, Origin
 from node.engine.queue_ticket import Ticket
@@ -57,6 +58,8 @@ class Held:
     """Its keeper."""
     state: State
     plan: Plan
+    newest: int = 0
+    """The newest event of its keeper that the log had when it was opened."""
     running: set[str] = field(default_factory=set)
     """The ids of its executions that are open."""
     armed: int | None = None
@@ -101,9 +104,6 @@ class Schedules:
 
     def restored(self) -> None:
         """Every open execution is here, but nobody has heard of what has just ended."""
-        kept = [live for live in self._executor.live.values() if live.workflow == SCHEDULE]
-        for live in kept:
-            self._restore(live)
         for live in self._executor.live.values():
             self.began(live)
 
@@ -116,19 +116,19 @@ class Schedules:
         for id in list(self._held):
             self.look(id)
 
-    def _restore(self, live: Live) -> None:
-        stored = self._find(live.key)
-        if stored is None or _has_ended(live):
-            return
+    def kept(self, live: Live, history: Sequence[Event]) -> None:
+        """A keeper is open in the log; `history` is what stands of it."""
         try:
-            self._hold(live, State.of(standing(self._history(stored))))
+            self._hold(live, State.of(history), history[-1].sequence)
         except (ValueError, KeyError, TypeError) as error:
             logger.error("the schedule of %s does nothing: it cannot be read: %s", live.key, error)
 
-    def reopened(self, live: Live, history: Sequence[Event]) -> None:
-        """A keeper that had ended goes on; `history` is what stands of it."""
-        if not _has_ended(live):
-            held = self._hold(live, State.of(history))
+    def reopened(self, live: Live, again: Iterable[Event]) -> None:
+        """A keeper that had ended goes on, and is told these once more."""
+        held = self._held.get(live.key.removeprefix(keeper_of("")))
+        if held is not None:
+            for event in again:
+                held.state = held.state.after(json.loads(opened(event.payload)[0]))
             self._find_running()
             self.look(held.id)
 
@@ -137,9 +137,9 @@ class Schedules:
             if not _has_ended(live):
                 self.began(live)
 
-    def _hold(self, live: Live, state: State) -> Held:
+    def _hold(self, live: Live, state: State, newest: int = 0) -> Held:
         id = live.key.removeprefix(keeper_of(""))
-        held = self._held[id] = Held(id, live, state, self._plan(id, state))
+        held = self._held[id] = Held(id, live, state, self._plan(id, state), newest)
         return held
 
     def _plan(self, id: str, state: State) -> Plan:
@@ -176,13 +176,9 @@ class Schedules:
         for one in held.state.recent:
             stored = self._find(execution_of(held.id, one["at"], one.get("key")))
             failed = stored is not None and stored.status is Status.FAILED
-            if failed and stored is not None and (stored.closed or 0) > self._newest(held):
+            if failed and stored is not None and (stored.closed or 0) > held.newest:
                 self._failed(held, stored.id)
                 return
-
-    def _newest(self, held: Held) -> int:
-        stored = self._find(held.live.key)
-        return 0 if stored is None else self._history(stored)[-1].sequence
 
     def stop(self) -> None:
         """Nothing begins from here on."""
@@ -220,7 +216,9 @@ class Schedules:
         else:
             raise ExecutionConflict(f"execution {key!r} exists", hint="Choose another id.")
         held = self._hold(live, state)
-        self._find_running()
+        if stored is not None:
+            # What it started before may still run.
+            self._find_running()
         self.look(id)
         return held
 

@@ -155,8 +155,8 @@ class Steering(Telling):
             if lost.sequence >= cut and lost.kind in MESSAGES:
                 self._post_again(live, lost)
         if live.workflow == SCHEDULE:
-            again = [lost for lost in history if lost.sequence >= cut and lost.kind in MESSAGES]
-            self.schedules.reopened(live, [*standing([*whole, event]), *again])
+            lost_ones = (one for one in history if one.sequence >= cut)
+            self.schedules.reopened(live, [one for one in lost_ones if one.kind in MESSAGES])
         return live
 
     def children_to_retry(self, live: Live) -> list[str]:

@@ -415,6 +415,8 @@ async def test_a_keeper_that_is_tried_again_goes_on(lab: Lab) -> None:
         await lab.engine.control.retry("litefleet.schedule:s")
         await lab.advance(HOUR)
         view = lab.engine.schedules.show("s")
+        (listed,) = lab.engine.schedules.list()
+        assert (listed.next, listed.recent) == (view.next[:1], view.recent[:1])
         assert view.runs == len(ran(lab))
         await away(lab, 0)
         assert lab.engine.schedules.show("s") == view
