@@ -79,7 +79,10 @@ class Pace:
             elif self._skips and (wake := engine.next_wake) is not None:
                 jumps += 1
                 if jumps > MOST_JUMPS:
-                    raise Stuck(_why(engine, waiting_for))
+                    raise Stuck(
+                        f"the clock has jumped {MOST_JUMPS:,} times, and it has not come. Where"
+                        " schedules make it jump so often, try Lab(..., schedules=False)."
+                    )
                 self._jump(wake)
                 calm, turns, given_up_at = 0, 0, None
             else:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from fleet.replay import replay_files
 from node import Overlap, Queue, Schedule, activity, workflow
 from node.engine.errors import (
     BadSchedule,
@@ -26,7 +27,7 @@ from node.engine.events import Kind, Status
 from node.engine.inspection import inspect_log
 from node.engine.schedule_control import PER_HISTORY
 from node.engine.schedule_plan import Plan
-from node.testing import Lab, crash_everywhere, in_lab
+from node.testing import Lab, assert_replays, crash_everywhere, in_lab, pace
 from tests.integration.engine.harness import application
 
 MORNING = datetime(2026, 3, 28, 6, tzinfo=UTC)
@@ -318,6 +319,23 @@ async def test_a_failure_pauses_it(lab: Lab) -> None:
     assert len(ran(lab)) == 2
 
 
+def test_what_was_recorded_is_followed_with_its_time(log: Path) -> None:
+    async def main() -> None:
+        async with Lab(every(HOUR), job, note, path=log, now=MORNING) as lab:
+            await lab.advance(HOUR)
+            archive = lab.engine.archive("s:2026-03-28T07:00:00Z")
+            assert assert_replays(archive, lab.application) == 1
+            # A replay that is not told the time does something else.
+            rows = [row for row in archive.rows if row.kind != "origin"]
+            with pytest.raises(AssertionError, match="does not follow"):
+                assert_replays(archive.model_copy(update={"rows": rows}), lab.application)
+        assert assert_replays(log, lab.application) == 1
+        found = replay_files([log], lab.application)
+        assert (found.ok, found.executions) == (True, 1)
+
+    asyncio.run(main())
+
+
 @in_lab(every(HOUR, workflow=rounds), rounds, now=MORNING)
 async def test_one_that_goes_on_as_new_keeps_its_time(lab: Lab) -> None:
     await lab.advance(HOUR)
@@ -475,6 +493,14 @@ def test_off_nothing_happens_by_itself() -> None:
             assert ran(lab) == ["trigger:k"]
 
     asyncio.run(main())
+
+
+@in_lab(every(1), job, note, tidy)
+async def test_a_test_does_not_skip_time_for_ever(lab: Lab) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pace, "MOST_JUMPS", 50)
+        with pytest.raises(pace.Stuck, match=r"jumped 50 times.*schedules=False"):
+            await lab.run(tidy)
 
 
 # By an operator ---------------------------------------------------------------------------------
