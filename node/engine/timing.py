@@ -6,7 +6,7 @@ Moments are unix milliseconds. Nothing here knows what time it is.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import Final, Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -29,6 +29,7 @@ _FIELDS: Final = (
     "It has five fields: minute, hour, day of the month, month, day of the week; such as"
     " '30 9 * * mon-fri', or @hourly, @daily, @weekly, @monthly or @yearly."
 )
+_DAY: Final = 86_400
 #: From here on, an expression without a tick in 50 years has none.
 _ORIGIN: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -111,9 +112,13 @@ def _check(expression: str) -> None:
 
 def _after(expression: str, zone: str, at: int) -> int | None:
     words = NICKNAMES.get(expression.strip().lower(), expression)
-    start = datetime.fromtimestamp(at // 1000, zone_of(zone))
+    seconds, where = at // 1000, zone_of(zone)
     try:
-        for when in CronSim(words, start):
+        ticks = CronSim(words, datetime.fromtimestamp(seconds, where))
+        if where is not UTC and ticks.fixup_tz is None:
+            found = _every(words, where, seconds)
+            return None if found is None else found * 1000
+        for when in ticks:
             moment = round(when.timestamp()) * 1000
             # Of two times in the gap, both come right after it; from within the hour that comes
             # twice, those of its first pass are found again.
@@ -122,3 +127,44 @@ def _after(expression: str, zone: str, at: int) -> int | None:
     except (OverflowError, ValueError):
         return None
     return None
+
+
+def _every(words: str, zone: tzinfo, at: int) -> int | None:
+    """The first tick after `at` (unix seconds) of what is meant for every minute or hour.
+
+    From one change of the clocks to the next, local time is a count like any other. Cronsim's own
+    way over a change is by whole hours, which not all changes are.
+    """
+    local, offset = _local(at, zone)
+    while True:
+        found = next(CronSim(words, local), None)
+        if found is None:
+            return None
+        moment = round((found - offset).replace(tzinfo=UTC).timestamp())
+        if _local(moment, zone)[1] == offset:
+            return moment
+        # The clocks change before that: go on from there, by the new time.
+        at = _change(at, zone)
+        local, offset = _local(at, zone)
+        local -= timedelta(seconds=1)
+
+
+def _local(at: int, zone: tzinfo) -> tuple[datetime, timedelta]:
+    """What the clocks show, and how far before UTC they are."""
+    local = datetime.fromtimestamp(at, zone)
+    return local.replace(tzinfo=None, fold=0), local.utcoffset() or timedelta()
+
+
+def _change(at: int, zone: tzinfo) -> int:
+    """The first second after `at` at which the clocks change."""
+    before = _local(at, zone)[1]
+    later = at
+    while _local(later, zone)[1] == before:
+        at, later = later, later + _DAY
+    while later - at > 1:
+        middle = (at + later) // 2
+        if _local(middle, zone)[1] == before:
+            at = middle
+        else:
+            later = middle
+    return later

@@ -19,6 +19,9 @@ CHANGES = {
     "America/New_York": [1772953200, 1793512800],
     "America/Havana": [1772946000, 1793509200],
     "Asia/Beirut": [1774735200, 1792875600],
+    # By half an hour, and at a quarter to three.
+    "Australia/Lord_Howe": [1775314800, 1791041400],
+    "Pacific/Chatham": [1775311200, 1790431200],
 }
 
 
