@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.acceptance.conftest import User, interrupt
@@ -54,9 +55,12 @@ def cli(user: User, dev: Dev) -> Cli:
 
 
 def test_a_schedule_from_its_making_to_its_end(cli: Cli, eventually: Callable[..., None]) -> None:
+    def seen(path: str) -> Any:
+        return httpx.get(cli.url + path).json()
+
     made = cli.run("schedule", "create", "often", "report", "name=Ada", "--every", "1s")
     assert "often is active: every 1s, next" in made.stderr
-    eventually(lambda: cli.json("show", "often")["runs"] >= 2, "two ticks", 30)
+    eventually(lambda: seen("/schedules/often")["runs"] >= 2, "two ticks", 30)
     paused = cli.run("schedule", "pause", "often", "--note", "enough")
     assert "often is paused: enough" in paused.stderr
     text = cli.run("schedule", "show", "often").stdout
@@ -69,8 +73,8 @@ def test_a_schedule_from_its_making_to_its_end(cli: Cli, eventually: Callable[..
         "backfill", "often", "--from", "2026-01-01T00:00Z", "--to", "2026-01-01T00:00:01Z"
     )
     assert filled["ticks"] == 2
-    result = cli.run("exec", "result", "often:2026-01-01T00:00:00Z", "--wait", "20").stdout
-    assert result == "Ada 2026-01-01 00:00\n"
+    first = "/executions/often:2026-01-01T00:00:00Z/result"
+    eventually(lambda: seen(first).get("result") == "Ada 2026-01-01 00:00", "its result", 30)
 
     changed = cli.json(
         "create",
@@ -90,10 +94,12 @@ def test_a_schedule_from_its_making_to_its_end(cli: Cli, eventually: Callable[..
     assert "0 3 * * * Europe/Paris" in listed
     assert "@hourly; 30 9 * * mon" in listed
     assert cli.json("delete", "often")["deleted"] is True
-    assert [one["id"] for one in cli.json("list")["items"]] == ["nightly"]
+    assert [one["id"] for one in seen("/schedules")["items"]] == ["nightly"]
 
 
-def test_what_cannot_be_is_said_with_what_to_do(cli: Cli) -> None:
+def test_what_cannot_be_is_refused_and_a_change_of_the_code_is_taken_over(
+    cli: Cli, user: User, dev: Dev
+) -> None:
     bad = cli.json("create", "s", "report", "--cron", "61 * * * *", code=1)["error"]
     assert bad["message"] == "'61 * * * *' is no cron expression: bad minute"
     assert "five fields" in bad["hint"]
@@ -104,8 +110,6 @@ def test_what_cannot_be_is_said_with_what_to_do(cli: Cli) -> None:
     wrong = cli.run("schedule", "create", "s", "report", "--every", "soon", code=2)
     assert "no duration" in wrong.stderr
 
-
-def test_a_declaration_is_taken_over_when_the_code_changes(cli: Cli, user: User, dev: Dev) -> None:
     cli.run("schedule", "pause", "nightly", "--note", "audit")
     lines = len(dev.lines)
     (user.folder / "app.py").write_text(APP.replace("0 3 * * *", "15 4 * * *"))
