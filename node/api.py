@@ -34,6 +34,7 @@ from node.api_control import ControlApi
 from node.api_log import LogApi
 from node.api_messages import MessagesApi
 from node.api_metrics import MetricsApi
+from node.api_schedules import SchedulesApi
 from node.api_streams import StreamsApi
 from node.api_webhooks import WebhooksApi
 from node.engine.engine import Engine
@@ -171,6 +172,7 @@ class _Api:
             *MessagesApi(self.engine, self.answers).routes(),
             *ControlApi(self.engine, self.answers).routes(),
             *StreamsApi(self.engine, self.answers).routes(),
+            *SchedulesApi(self.engine, self.answers).routes(),
             *self.webhooks.routes(),
         ]
 

@@ -34,6 +34,7 @@ from node.engine.payload import limit_to
 from node.engine.queue_control import QueueControl
 from node.engine.queues import asked
 from node.engine.reading import Reading
+from node.engine.schedule_control import ScheduleControl
 from node.engine.schema import connect
 from node.engine.store import Store
 from node.engine.unwritable import advice
@@ -156,6 +157,7 @@ class Engine(Reading):
             stand_in=self._stand_in,
             observer=self._observer,
             on_chunk=self._readers.wake,
+            schedules_on=config.schedules,
         )
         self._mail = Mail(
             application=self._application,
@@ -165,6 +167,7 @@ class Engine(Reading):
         )
         self.control = Control(executor=self._executor, store=store, commits=self._commits)
         self.queues = QueueControl(self, self._executor.queues)
+        self.schedules = ScheduleControl(config.application, self._executor, store, self._commits)
         for code, count in store.counts().items():
             self._counts[STATUS_CODES[code]] = count
         self._opened = True
@@ -223,7 +226,7 @@ class Engine(Reading):
     @property
     def next_wake(self) -> float | None:
         """When time alone makes something happen next, in unix seconds: a timer, the next
-        attempt of an activity or the rate of a queue. None when there is no such thing."""
+        attempt of an activity, the rate of a queue or a schedule. None when nothing will."""
         wake = self._executor.next_wake
         return None if wake is None else wake / 1000
 
@@ -319,7 +322,7 @@ class Engine(Reading):
             raise UnknownWorkflow(f"no workflow {workflow!r}; there are: {known}")
         payload = definition.codec.start(input)
         key = new_id(self._now(), self._random) if id is None else id
-        check_id(key)
+        check_id(key, system=system)
         ticket = asked(definition.queue, queue, priority=priority, dedup=dedup, partition=partition)
         if ticket is not None:
             ticket = self._executor.queues.admit(ticket)

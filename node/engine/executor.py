@@ -40,6 +40,8 @@ from node.engine.observer import Observer
 from node.engine.queue_ticket import Ticket, Turn
 from node.engine.queues import KEEPER, Queues, keeper_of
 from node.engine.run import Run
+from node.engine.schedule_state import SCHEDULE
+from node.engine.schedules import Schedules
 from node.engine.steering import Steering
 from node.engine.steps import Command, Pending, Step
 from node.engine.store import Stored
@@ -86,6 +88,7 @@ class Executor(Steering):
         stand_in: StandIn | None,
         observer: Observer | None,
         on_chunk: Callable[[str, int], None],
+        schedules_on: bool,
     ) -> None:
         super().__init__(commits=commits, proofs=proofs, on_started=on_started)
         self._application = application
@@ -104,6 +107,18 @@ class Executor(Steering):
             at=lambda: self._commits.coming,
             let_go=self._let_go,
             is_paused=self._is_queue_paused,
+        )
+        self.schedules = Schedules(
+            self,
+            application.schedules,
+            loop=self._loop,
+            now=now,
+            at=lambda: self._commits.coming,
+            find=find,
+            history=history,
+            lineage=lineage,
+            on=schedules_on,
+            on_broken=on_broken,
         )
         self._on_closed = on_closed
         self._on_broken = on_broken
@@ -147,25 +162,27 @@ class Executor(Steering):
         return (
             self._commits.at_rest
             and self._activities.running <= hanging
-            and not (self._proofs.asking or self._later or self.queues.busy)
+            and not (self._proofs.asking or self._later or self.queues.busy or self.schedules.busy)
         )
 
     @property
     def next_wake(self) -> int | None:
         """When time alone makes something happen next, unix milliseconds."""
-        wakes = (self._timers.next(), self.queues.timers.next())
+        wakes = (self._timers.next(), self.queues.timers.next(), self.schedules.timers.next())
         return min((at for at in wakes if at is not None), default=None)
 
     def look_at_clock(self) -> None:
         """The clock may have jumped."""
         self._timers.look()
         self.queues.timers.look()
+        self.schedules.timers.look()
 
     def stop(self) -> None:
         """Stop every effect and let nobody wait in vain. What is committed stays."""
         self._stopped = True
         self._timers.close()
         self.queues.stop()
+        self.schedules.stop()
         self._activities.stop()
         for live in self.live.values():
             live.drop()
@@ -176,6 +193,10 @@ class Executor(Steering):
     def knows(self, workflow: str) -> bool:
         """Whether the application has a workflow of this name."""
         return workflow in self._application.workflows
+
+    def definition(self, workflow: str) -> Workflow[..., Any] | None:
+        """The workflow of this name, if the application has it."""
+        return self._application.workflows.get(workflow)
 
     def ticket(self, workflow: str, chosen: Ticket | None) -> Ticket | None:
         """Where an execution of this workflow waits for its turn: in the queue that was chosen,
@@ -245,7 +266,8 @@ class Executor(Steering):
             self._go_on(live)
             return
         early, live.early = live.early, []
-        live.run = self._run(live.key, self._application.workflows[live.workflow], beginning)
+        definition = self._application.workflows[live.workflow]
+        live.run = self._run(live.key, definition, beginning, live.origin)
         self._turn(live, lambda: live.code.begin(at, early))
 
     def _introduce(self, live: Live) -> None:
@@ -281,7 +303,7 @@ class Executor(Steering):
                 self._observer.execution_continued(live.watched)
             # Those with the writer are back, and the others were withdrawn.
             live.in_transaction = 0
-            live.run = self._run(live.key, live.code.workflow, beginning)
+            live.run = self._run(live.key, live.code.workflow, beginning, live.origin)
             if live.history is not None:
                 live.history.clear()
             live.remember(Kind.CONTINUED, live.workflow, 1, payload, at)
@@ -311,6 +333,8 @@ class Executor(Steering):
         live.paused = _is_paused(beginning, history) if Kind.PAUSED in seen else beginning.paused
         live.cancelled = Kind.CANCEL in seen and Kind.CANCEL in {event.kind for event in history}
         live.committed.set_result(None)
+        if stored.workflow == SCHEDULE:
+            self.schedules.kept(live, history)
         if turn is not None and (turn.since is None or self.knows(stored.workflow)):
             since = live.reopened_at if turn.begun is not None else live.started_at
             self.queues.restored(live, turn, since)
@@ -354,11 +378,13 @@ class Executor(Steering):
     def recover(self, begun: Iterable[tuple[str, str | None, int]]) -> None:
         """Every open execution is restored: settle what a crash has left between them. `begun`
         as for `Queues.recover`."""
+        self.schedules.restored()
         self._depth -= 1
         self._drain()
         self._families.recover()
         self._drain()
         self.queues.recover(self._commits.sequence, begun)
+        self.schedules.recover()
 
     def rehearse(self, stored: Stored, whole: Sequence[Event]) -> Run:
         """The code of an execution as the log has it, beside the one that runs, to be looked at
@@ -367,11 +393,14 @@ class Executor(Steering):
         if definition is None:
             raise UnknownWorkflow(f"no workflow {stored.workflow!r}")
         history = standing(whole)
-        run = self._run(stored.id, definition, Beginning.of(history[0]))
+        origin = Origin.of(history)
+        run = self._run(stored.id, definition, Beginning.of(history[0]), origin)
         run.replay(history, strict=_strict(effective(self._floor, definition.durability)))
         return run
 
-    def _run(self, key: str, definition: Workflow[..., Any], beginning: Beginning) -> Run:
+    def _run(
+        self, key: str, definition: Workflow[..., Any], beginning: Beginning, origin: Origin
+    ) -> Run:
         return Run(
             key=key,
             workflow=definition,
@@ -379,6 +408,7 @@ class Executor(Steering):
             tenant=self._tenant,
             lineage=self._lineage,
             secret=self.secret_of(key),
+            schedule=origin.schedule,
         )
 
     def secret_of(self, key: str) -> bytes:
@@ -400,7 +430,7 @@ class Executor(Steering):
         # In a queue there is no code: it costs memory, and many may be waiting.
         waits = origin.ticket is not None and not begun
         if definition is not None and not waits:
-            run = self._run(key, definition, beginning)
+            run = self._run(key, definition, beginning, origin)
         live = Live(
             key=key,
             rowid=rowid,
@@ -414,6 +444,8 @@ class Executor(Steering):
             history=[] if self._forced_replay else None,
         )
         self.live[key] = live
+        if origin.schedule is not None:
+            self.schedules.began(live)
         return live
 
     # The code's commands ------------------------------------------------------------------------

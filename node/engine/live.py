@@ -53,6 +53,8 @@ class Origin:
     """The `traceparent` that the start came with."""
     ticket: Ticket | None = None
     """The queue that it was started on, if any."""
+    schedule: tuple[str, int] | None = None
+    """The schedule that started it, and the time that it is for, unix milliseconds."""
 
     @staticmethod
     def of(history: Iterable[Event]) -> Origin:
@@ -68,6 +70,7 @@ class Origin:
                     body.get("version"),
                     body.get("trace"),
                     Ticket.of(body),
+                    scheduled(body),
                 )
         return Origin()
 
@@ -83,7 +86,19 @@ class Origin:
             body["trace"] = self.trace
         if self.ticket is not None:
             body |= self.ticket.body()
+        if self.schedule is not None:
+            body["schedule"] = list(self.schedule)
         return compact(body) if body else None
+
+
+def scheduled(body: dict[str, Any]) -> tuple[str, int] | None:
+    """What an ORIGIN event's payload says about a schedule, if anything. Raises ValueError."""
+    said = body.get("schedule")
+    if said is None:
+        return None
+    if not (isinstance(said, list) and [type(one) for one in said] == [str, int]):
+        raise ValueError("it does not say which schedule, and for which time")
+    return said[0], said[1]
 
 
 @dataclass(slots=True, eq=False)

@@ -20,7 +20,7 @@ from node.engine.errors import (
     UnknownHandler,
     UpdateFailed,
 )
-from node.engine.events import UPDATE_ENDS, Event, Kind, letter
+from node.engine.events import RESERVED, UPDATE_ENDS, Event, Kind, letter
 from node.engine.executor import Executor
 from node.engine.external import addressed, check_token
 from node.engine.live import Answered, Live
@@ -182,6 +182,8 @@ class Mail:
         if key is not None and not (0 < len(key) <= 200 and key.isprintable()):
             raise PayloadError("an idempotency key has 1 to 200 printable characters")
         live = self._executor.live.get(id)
+        if live is not None and live.workflow.startswith(RESERVED):
+            raise UnknownHandler(f"execution {id!r} is the engine's own and takes no messages")
         if live is not None:
             return live
         stored = self._stored(id)

@@ -11,6 +11,7 @@ import asyncio
 import contextvars
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from random import Random
 from typing import Any, Final, cast
@@ -62,13 +63,16 @@ class Run:
         tenant: str,
         lineage: str,
         secret: bytes = bytes(32),
+        schedule: tuple[str, int] | None = None,
     ) -> None:
+        """`schedule` is what started it and for when (unix ms), if a schedule did."""
         self.key = key
         self.workflow = workflow
         self.beginning = beginning
         self.tenant = tenant
         self.lineage = lineage
         self.secret = secret
+        self.schedule = schedule
         self.pending: dict[Step, Pending] = {}
         self.finished = False
         self.untold: Sequence[Event] = ()
@@ -414,7 +418,12 @@ class Run:
 
     def info(self) -> WorkflowInfo:
         started_at = datetime.fromtimestamp(self._started_at / 1000, UTC)
-        return WorkflowInfo(self.key, self.workflow.name, started_at, self.tenant, self.lineage)
+        info = WorkflowInfo(self.key, self.workflow.name, started_at, self.tenant, self.lineage)
+        if self.schedule is None:
+            return info
+        schedule, at = self.schedule
+        when = datetime.fromtimestamp(at / 1000, UTC)
+        return replace(info, schedule=schedule, scheduled_at=when)
 
     @property
     def random(self) -> Random:
