@@ -17,9 +17,9 @@ from node.engine.steps import Pending
 class Wait:
     """One thing that an execution waits for.
 
-    `kind` is queue, activity, timer, child, external, signal, condition, pause, code or nothing;
-    `name` and `occurrence` say which. `since` and `until` are unix seconds; `until` is there when
-    time alone will wake it. `wakes` says in words what will.
+    `kind` is queue, activity, timer, child, external, signal, condition, pause, version, code or
+    nothing; `name` and `occurrence` say which. `since` and `until` are unix seconds; `until` is
+    there when time alone will wake it. `wakes` says in words what will.
     """
 
     kind: str
@@ -35,7 +35,11 @@ def waits_of(live: Live, executions: Mapping[str, Live], queues: Queues, now: in
     """Everything an open execution waits for, in the order in which its code asked. `now` in
     unix milliseconds."""
     if live.trouble is not None:
-        detail = {"error": live.trouble}
+        detail: dict[str, Any] = {"error": live.trouble}
+        if live.parked:
+            version = str(live.origin.pin)
+            words = f"version {version} of the application"
+            return [Wait("version", version, None, None, None, words, detail)]
         return [Wait("code", live.workflow, None, None, None, live.trouble["hint"], detail)]
     found: list[Wait] = []
     if live.paused:
