@@ -57,13 +57,21 @@ class Executions(AbstractContextManager["Executions"]):
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
-    def start(self, workflow: str, input: Mapping[str, Any], id: str | None, reuse: str) -> Answer:
+    def start(
+        self,
+        workflow: str,
+        input: Mapping[str, Any],
+        id: str | None,
+        reuse: str,
+        pinned: bool | None = None,
+    ) -> Answer:
         """Start an execution, or get the one that has this id, workflow and input."""
         body = {
             "workflow": workflow,
             "input": dict(input),
             "id": id or uuid4().hex[:16],
             "reuse": reuse,
+            **({} if pinned is None else {"pinned": pinned}),
         }
         return self._post("/executions", body)
 
@@ -113,8 +121,16 @@ class Executions(AbstractContextManager["Executions"]):
         return self._post(f"{_one(id)}/queries/{quote(name, safe='')}", {"input": dict(input)})
 
     def control(self, id: str, action: str, reason: str | None = None) -> Answer:
-        """`cancel`, `terminate`, `pause`, `resume` or `retry` it."""
+        """`cancel`, `terminate`, `pause`, `resume`, `retry` or `unpin` it."""
         return self._post(f"{_one(id)}/{action}", {} if reason is None else {"reason": reason})
+
+    def pin(self, id: str, version: str | None) -> Answer:
+        """Keep it to the version that it runs with, or one that is stopped to this version."""
+        return self._post(f"{_one(id)}/pin", {} if version is None else {"version": version})
+
+    def versions(self) -> Answer:
+        """The versions of the application, and how many open executions need each."""
+        return self._get("/versions")
 
     def _pages(self, path: str, query: Mapping[str, Any], size: int) -> Iterator[Answer]:
         after: str | None = None

@@ -14,7 +14,9 @@ Durability = Literal["async", "before_effects", "every_commit"]
 TenantState = Literal[
     "pending", "restoring", "active", "draining", "released", "damaged", "lost", "deleted"
 ]
-ExecutionStatus = Literal["running", "completed", "failed", "cancelled", "terminated", "diverged"]
+ExecutionStatus = Literal[
+    "running", "completed", "failed", "cancelled", "terminated", "queued", "diverged", "parked"
+]
 HostState = Literal["live", "suspect", "fenced"]
 
 

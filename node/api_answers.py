@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from node.engine.durability import Outcome
 from node.engine.engine import Engine
 from node.engine.errors import (
+    Divergence,
     DuplicateRefused,
     DurabilityUnavailable,
     EngineError,
@@ -32,6 +33,7 @@ from node.engine.errors import (
     UnknownWorkflow,
     UpdateFailed,
     UpdateRefused,
+    VersionMissing,
     WebhookRefused,
     WebhookSecretMissing,
     WebhookTooLarge,
@@ -50,6 +52,8 @@ _STATUS: Final[dict[type[EngineError], int]] = {
     ExecutionConflict: 409,
     ExecutionClosed: 409,
     ExecutionDiverged: 409,
+    VersionMissing: 409,
+    Divergence: 409,
     DuplicateRefused: 409,
     PayloadTooLarge: 413,
     PayloadError: 422,

@@ -13,7 +13,7 @@ import uvicorn
 
 from node.api import create_api
 from node.authority import AuthorityView
-from node.engine.application import load_app
+from node.engine.application import load_app, load_kept
 from node.engine.durability import Durability
 from node.engine.engine import Engine, EngineConfig
 from node.engine.errors import EngineError
@@ -39,12 +39,14 @@ async def _serve(order: EngineOrder) -> None:
     asked_to_stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, asked_to_stop.set)
     application = load_app(order.app)
+    kept = tuple(load_kept(older, order.app) for older in order.kept)
     client = await Client.connect(order.supervisor_socket)
     link = SupervisorLink(client, lambda: engine.counts)
     engine = Engine(
         EngineConfig(
             path=order.database,
             application=application,
+            kept=kept,
             tenant=order.tenant,
             lineage=order.lineage,
             epoch=order.epoch,

@@ -23,10 +23,11 @@ from backup.litestream.sidecar import Sidecar, SidecarFailed
 from backup.ownership import OwnerRecord
 from backup.store import ObjectStore, S3Store
 from node.authority import AuthorityFile
+from node.checks import Checks
 from node.cradle import Cradle
 from node.engine_process import EngineProcess
 from node.log import adopt_tail, check_restored, create_log
-from node.order import ENDED, EngineOrder, NodeOrder, NodeState, NodeStatus
+from node.order import ENDED, CheckOrder, EngineOrder, NodeOrder, NodeState, NodeStatus
 from node.proofs import Proofs, Replication
 from node.restarts import Restarts
 from node.takeover import FAILURES, Claim, Superseded, Takeover, transition
@@ -76,11 +77,18 @@ class Supervisor:
         self._proofs: Proofs | None = None
         self._engine: EngineProcess | None = None
         self._serving: Server | None = None
+        self._replacing: asyncio.Task[None] | None = None
+        """The end of an engine that is to be started again with other code."""
+        self.checks = Checks(
+            self._check_order, folder / "check.log", self._streaming, self._is_streaming
+        )
         self.status = NodeStatus(
             tenant=order.tenant,
             host=order.host,
             incarnation=order.incarnation,
             app=order.app,
+            kept=order.kept,
+            release=order.release,
             durability=order.durability,
             api_socket=str(sockets / "engine.sock"),
             database=str(self._database),
@@ -103,6 +111,19 @@ class Supervisor:
     def drain(self) -> None:
         """Begin a planned stop; the end is the state ``released``."""
         self._drain.set()
+
+    def upgrade(self, app: str, kept: tuple[str, ...], release: int) -> None:
+        """Restart the engine in place with other code, in its epoch. A release that this node has
+        already changes nothing."""
+        if release <= self._order.release:
+            return
+        code: dict[str, Any] = {"app": app, "kept": kept, "release": release}
+        self._order = self._order.model_copy(update=code)
+        self._set(**code, serving=False)
+        if self._engine is not None and self._claim is not None:
+            self._engine.use(self._engine_order(self._claim.record))
+            if self._engine.pid is not None:
+                self._replacing = asyncio.create_task(self._engine.stop())
 
     def look(self) -> NodeStatus:
         """The status as of now, lag included."""
@@ -283,6 +304,7 @@ class Supervisor:
             lineage=record.lineage,
             epoch=record.epoch,
             app=self._order.app,
+            kept=self._order.kept,
             durability=self._order.durability,
             env=self._order.env,
             database=self._database,
@@ -321,16 +343,44 @@ class Supervisor:
             began = time.monotonic()
             status = await self._engine.ended()
             self._replication.ended()
+            # Like the sidecar, a check has the file open.
+            await self.checks.cut_off()
             self._sidecar.kill()
-            pause = restarts.pause_after(time.monotonic() - began)
-            words = self._engine.last_words()
-            self._incident(f"the engine ended with {status}: {words}; restarted after {pause} s")
-            self._set(engine_restarts=self.status.engine_restarts + 1, serving=False)
-            await asyncio.sleep(pause)
+            if self._replacing is not None:
+                self._replacing = None
+                restarts = Restarts()
+                self._set(serving=False)
+            else:
+                pause = restarts.pause_after(time.monotonic() - began)
+                words = self._engine.last_words()
+                self._incident(
+                    f"the engine ended with {status}: {words}; restarted after {pause} s"
+                )
+                self._set(engine_restarts=self.status.engine_restarts + 1, serving=False)
+                await asyncio.sleep(pause)
             await self._replication.streaming()
             if not self._authority.alive():
                 return
             await self._start_engine(self._engine)
+
+    def _check_order(self) -> CheckOrder:
+        order = self._order
+        return CheckOrder(
+            app=order.app,
+            kept=order.kept,
+            durability=order.durability,
+            env=order.env,
+            database=self._database,
+        )
+
+    async def _streaming(self) -> None:
+        """Wait until the log is there and its sidecar has it open."""
+        while self._engine is None or self._replication is None:
+            await asyncio.sleep(0.05)
+        await self._replication.streaming()
+
+    def _is_streaming(self) -> bool:
+        return self._replication is not None and self._replication.is_streaming
 
     async def _for_engine(self, op: str, message: Message) -> Message:
         """What an engine may ask: a proof, and to be heard about its commits."""
@@ -394,6 +444,7 @@ class Supervisor:
             await asyncio.sleep(0.1)
 
     async def _stop_everything(self) -> None:
+        await self.checks.close()
         if self._engine is not None:
             await self._engine.destroy()
         await self._kill_sidecar()

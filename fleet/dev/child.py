@@ -25,12 +25,13 @@ from pydantic import BaseModel
 from fleet.application import trace_of
 from fleet.dev.reporter import Reporter
 from node.api import create_api
-from node.engine.application import Application, find_app
+from node.engine.application import Application, find_app, load_kept
 from node.engine.config import EngineConfig
 from node.engine.durability import Outcome, Proof
 from node.engine.engine import Engine
 from node.engine.errors import EngineError
 from node.engine.inspection import owner_of
+from node.engine.releases import Releases
 
 #: Exit status of a life that could not begin; why was said in a line `refused`.
 REFUSED: Final = 3
@@ -40,6 +41,7 @@ class Orders(BaseModel):
     """What to run. The last three are numbers of open files that the process inherits."""
 
     app: str
+    kept: tuple[str, ...] = ()
     database: Path
     practice: bool = False
     listener: int
@@ -70,6 +72,8 @@ def main(orders: Orders) -> int:
     lines = _Lines(orders.events)
     try:
         application = find_app(orders.app)
+        kept = tuple(load_kept(one, orders.app) for one in orders.kept)
+        Releases(application, kept)
     except Exception as error:
         lines.send({"event": "refused", "at": time.time(), **_refusal(error)})
         return REFUSED
@@ -77,14 +81,16 @@ def main(orders: Orders) -> int:
     if os.read(orders.control, 1) == b"":
         return 0
     try:
-        asyncio.run(_serve(orders, application, lines))
+        asyncio.run(_serve(orders, application, kept, lines))
     except EngineError as error:
         lines.send({"event": "refused", "at": time.time(), **_refusal(error)})
         return REFUSED
     return 0
 
 
-async def _serve(orders: Orders, application: Application, lines: _Lines) -> None:
+async def _serve(
+    orders: Orders, application: Application, kept: tuple[Application, ...], lines: _Lines
+) -> None:
     path, create = orders.database, not orders.database.exists()
     if create:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,7 +109,12 @@ async def _serve(orders: Orders, application: Application, lines: _Lines) -> Non
 
     engine = Engine(
         EngineConfig(
-            path=path, application=application, tenant=tenant, lineage=lineage, create=create
+            path=path,
+            application=application,
+            kept=kept,
+            tenant=tenant,
+            lineage=lineage,
+            create=create,
         ),
         barrier=Practice() if orders.practice else None,
         on_failed=failed,

@@ -6,7 +6,7 @@ the WAL would grow. That the parts fit together is because a log is only ever ad
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +90,7 @@ def _old(db: apsw.Connection, version: int, owner: Owner) -> Snapshot:
     return Snapshot(owner, last, len(still), iter(still))
 
 
-def since_begun(events: Iterator[Event]) -> list[list[Event]]:
+def since_begun(events: Iterable[Event]) -> list[list[Event]]:
     """The events of each execution since it last began."""
     histories: dict[str, list[Event]] = {}
     for event in events:

@@ -182,6 +182,35 @@ class UpgradeCheck:
             use.new += new
             use.old += not new
 
+    def add_log(
+        self,
+        log: Path | str,
+        *,
+        floor: Durability = Durability.ASYNC,
+        progress: Callable[[int, int], None] = lambda done, of: None,
+    ) -> None:
+        """Replay what is open in a log, as `check_upgrade` does."""
+        with snapshot(log) as found:
+            self.report.sequence = found.sequence
+            owner, done, more = found.owner, 0, True
+            progress(0, found.count)
+            while more:
+                more = False
+                with collection.paused():
+                    for history in found.histories:
+                        self.add(
+                            history,
+                            tenant=owner.tenant,
+                            lineage=owner.lineage,
+                            secret=execution_secret(owner.secret, history[0].execution),
+                            floor=floor,
+                        )
+                        done += 1
+                        if done % STEP == 0:
+                            more = True
+                            break
+                progress(done, found.count)
+
     def _find(self, count: WorkflowCounts, finding: Finding) -> None:
         self.report.ok = False
         self.report.findings.append(finding)
@@ -210,25 +239,5 @@ def check_upgrade(
     Raises DefinitionError, LogMissing, LogRefused, LogDamaged.
     """
     check = UpgradeCheck(application, tuple(kept))
-    with snapshot(log) as found:
-        check.report.sequence = found.sequence
-        owner, done = found.owner, 0
-        progress(0, found.count)
-        more = True
-        while more:
-            more = False
-            with collection.paused():
-                for history in found.histories:
-                    check.add(
-                        history,
-                        tenant=owner.tenant,
-                        lineage=owner.lineage,
-                        secret=execution_secret(owner.secret, history[0].execution),
-                        floor=floor,
-                    )
-                    done += 1
-                    if done % STEP == 0:
-                        more = True
-                        break
-            progress(done, found.count)
+    check.add_log(log, floor=floor, progress=progress)
     return check.report

@@ -1,0 +1,194 @@
+"""Checks of other code for a tenant that runs, each in a process of its own.
+
+Such a process is started anew and is told no secret, like an engine. It has the log open, so it
+is ended before the sidecar is: see `Supervisor._keep_engine`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel
+
+from node.engine.upgrade import UpgradeReport
+from node.order import CheckOrder
+from node.processes import kill_group
+
+TIMEOUT = 600.0
+"""Seconds that one check may take."""
+TRIES = 5
+"""How often a check that was cut off by the end of the engine is begun again."""
+
+
+class CheckProblem(BaseModel):
+    """Why there is no report; ``trace`` is what the application's code raised."""
+
+    type: str
+    message: str
+    hint: str | None = None
+    trace: str = ""
+
+
+class CheckStatus(BaseModel):
+    """A check: how many of how many executions are done, and what came of it.
+
+    The report has the first findings only; ``left_out`` counts the others. ``to_pin`` are all
+    executions that would go on if they were pinned to the version that runs them now.
+    """
+
+    id: str
+    app: str
+    kept: tuple[str, ...] = ()
+    state: Literal["running", "done", "failed"] = "running"
+    done: int = 0
+    of: int = 0
+    report: UpgradeReport | None = None
+    left_out: int = 0
+    to_pin: list[str] = []
+    problem: CheckProblem | None = None
+
+
+class CheckRunning(Exception):
+    """There is one already."""
+
+
+class Checks:
+    """The checks of one node, one at a time."""
+
+    def __init__(
+        self,
+        order: Callable[[], CheckOrder],
+        log: Path,
+        streaming: Callable[[], Awaitable[None]],
+        is_streaming: Callable[[], bool],
+    ) -> None:
+        """
+        Args:
+            order: what runs now, and where.
+            log: a file for what the tenant's code prints.
+            streaming: returns once the sidecar has the log open.
+        """
+        self._order = order
+        self._log = log
+        self._streaming = streaming
+        self._is_streaming = is_streaming
+        self._process: asyncio.subprocess.Process | None = None
+        self._spawning = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+        self._status: CheckStatus | None = None
+
+    async def begin(self, app: str, kept: tuple[str, ...]) -> CheckStatus:
+        """Check this code. Raises `CheckRunning`."""
+        if self._task is not None and not self._task.done():
+            raise CheckRunning("a check is running already; wait until it is done")
+        self._status = CheckStatus(id=secrets.token_hex(4), app=app, kept=kept)
+        order = self._order().model_copy(update={"app": app, "kept": kept})
+        self._task = asyncio.create_task(self._run(order))
+        return self._status
+
+    async def look(self, wait: float) -> CheckStatus | None:
+        """The newest check, once it is over or after ``wait`` seconds; None when there is none."""
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=wait)
+        return self._status
+
+    async def cut_off(self) -> None:
+        """End the process of a check, if there is one; it is begun again later."""
+        async with self._spawning:
+            process = self._process
+            if process is not None:
+                kill_group(process.pid)
+                await process.wait()
+
+    async def close(self) -> None:
+        """End everything."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self.cut_off()
+
+    async def _run(self, order: CheckOrder) -> None:
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                for _ in range(TRIES):
+                    if await self._try(order):
+                        return
+            why = "the engine ended again and again meanwhile"
+        except TimeoutError:
+            why = f"it was not done within {TIMEOUT:.0f} s"
+        finally:
+            await asyncio.shield(self.cut_off())
+        hint = "Look at the engine's log; an upgrade with --force is made without a check."
+        self._end(
+            CheckProblem(type="check_failed", message=f"There is no result: {why}", hint=hint)
+        )
+
+    async def _try(self, order: CheckOrder) -> bool:
+        """Whether it came to its end."""
+        answers, out = os.pipe()
+        try:
+            process = await self._spawn(order, out)
+        finally:
+            os.close(out)
+        reader = asyncio.StreamReader(limit=2**28)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(answers, "rb")
+        )
+        try:
+            while line := await reader.readline():
+                self._take(line)
+        finally:
+            transport.close()
+        status = await process.wait()
+        self._process = None
+        assert self._status is not None
+        if self._status.state == "running" and status >= 0:
+            words = f"The process of the check ended with status {status}."
+            hint = f"What it printed is in {self._log}."
+            self._end(CheckProblem(type="check_failed", message=words, hint=hint))
+        return self._status.state != "running"
+
+    async def _spawn(self, order: CheckOrder, out: int) -> asyncio.subprocess.Process:
+        while True:
+            await self._streaming()
+            async with self._spawning:
+                if not self._is_streaming():
+                    continue
+                with self._log.open("ab") as log:
+                    process = await asyncio.create_subprocess_exec(
+                        sys.executable,
+                        "-m",
+                        "node.check",
+                        str(out),
+                        str(os.getpid()),
+                        pass_fds=(out,),
+                        stdin=asyncio.subprocess.PIPE,
+                        stdout=log,
+                        stderr=log,
+                        process_group=0,
+                    )
+                self._process = process
+                break
+        assert process.stdin is not None
+        with contextlib.suppress(ConnectionError):
+            process.stdin.write(order.model_dump_json().encode() + b"\n")
+            await process.stdin.drain()
+        process.stdin.close()
+        return process
+
+    def _take(self, line: bytes) -> None:
+        assert self._status is not None
+        said = CheckStatus.model_validate_json(line)
+        fields = said.model_fields_set - {"id", "app", "kept"}
+        self._status = self._status.model_copy(update={f: getattr(said, f) for f in fields})
+
+    def _end(self, problem: CheckProblem) -> None:
+        assert self._status is not None
+        self._status = self._status.model_copy(update={"state": "failed", "problem": problem})
