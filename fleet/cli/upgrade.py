@@ -86,8 +86,10 @@ def upgrade(
         raise typer.Exit(1)
 
 
-def show_report(report: UpgradeReport) -> None:
-    """Each workflow's executions in a table, then what stands in the way, then the patches."""
+def show_report(report: UpgradeReport, left_out: int = 0) -> None:
+    """Each workflow's executions in a table, then what stands in the way, then the patches.
+    `left_out` findings are not in the report."""
+    stopped = len(report.findings) + left_out
     columns = ("follow", "pinned", "diverge", "unknown", "parked")
     rows = table("workflow", *columns, right=columns)
     for name, count in sorted(report.workflows.items()):
@@ -103,22 +105,22 @@ def show_report(report: UpgradeReport) -> None:
         console.show(rows)
     for finding in report.findings[:SHOWN]:
         console.say(_words(finding))
-    if len(report.findings) > SHOWN:
-        console.say(f"… and {len(report.findings) - SHOWN} more; --json has all")
+    if stopped > SHOWN:
+        console.say(f"… and {stopped - SHOWN} more; --json has more of them")
     for name, use in report.patches.items():
         if use.old_path_is_unused:
             console.say(f"patch {name}: no open execution has the old path; it may be removed")
         else:
             console.say(f"patch {name}: {use.old} open executions have the old path")
-    console.say(_summary(report))
+    console.say(_summary(report, stopped))
 
 
-def _summary(report: UpgradeReport) -> str:
+def _summary(report: UpgradeReport, stopped: int) -> str:
     version = "without a version" if report.version is None else f"version {report.version}"
     what = f"{report.executions} open, {report.events} events, {report.application} {version}: "
     if report.ok:
         return what + "all go on"
-    return what + f"{len(report.findings)} would not go on"
+    return what + f"{stopped} would not go on"
 
 
 def _words(finding: Finding) -> str:
