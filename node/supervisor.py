@@ -77,6 +77,8 @@ class Supervisor:
         self._proofs: Proofs | None = None
         self._engine: EngineProcess | None = None
         self._serving: Server | None = None
+        self._sidecar_told = False
+        """It was ended for an engine's sake, and not by itself."""
         self._replacing: asyncio.Task[None] | None = None
         """The end of an engine that is to be started again with other code."""
         self.checks = Checks(
@@ -345,6 +347,7 @@ class Supervisor:
             self._replication.ended()
             # Like the sidecar, a check has the file open.
             await self.checks.cut_off()
+            self._sidecar_told = self._sidecar.pid is not None
             self._sidecar.kill()
             if self._replacing is not None:
                 self._replacing = None
@@ -410,10 +413,12 @@ class Supervisor:
             began = time.monotonic()
             status = await self._sidecar.wait()
             self._replication.ended()
-            pause = restarts.pause_after(time.monotonic() - began)
-            self._incident(f"litestream ended with {status}; restarted after {pause} s")
+            told, self._sidecar_told = self._sidecar_told, False
+            if not told:
+                pause = restarts.pause_after(time.monotonic() - began)
+                self._incident(f"litestream ended with {status}; restarted after {pause} s")
+                await asyncio.sleep(pause)
             self._set(sidecar_restarts=self.status.sidecar_restarts + 1)
-            await asyncio.sleep(pause)
             if not self._authority.alive():
                 return
             await self._sidecar.start()

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 
@@ -114,7 +115,7 @@ def test_a_check_of_files_is_for_ci(user: User) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_a_tenant_is_upgraded_and_comes_back(
+def test_a_tenant_is_upgraded_by_command(
     user: User, saying: Callable[[str], None], eventually: Callable[..., None]
 ) -> None:
     for name, version, first in (("v1", "1", "one"), ("v2", "2", "one"), ("v3", "3", "three")):
@@ -122,128 +123,156 @@ def test_a_tenant_is_upgraded_and_comes_back(
     release(user.folder / "broken", "4", app="import nothing_like_this\n")
     process = user.start("up", "--hosts", "1")
     saying("the fleet is up")
-    to = ("--tenant", "acme")
-
-    def upgrade(*arguments: str, code: int = 0) -> dict[str, Any]:
-        return run(user, "tenant", "upgrade", "acme", *arguments, code=code)
-
-    def start(id: str, *arguments: str) -> None:
-        run(user, "exec", "start", "order", "--id", id, *arguments, *to)
-        eventually(
-            lambda: run(user, "exec", "waiting", id, *to)["items"][0]["kind"] == "signal",
-            "it waiting for a signal",
-        )
-
     run(user, "tenant", "create", "acme", "--app", "v1:shop")
-    start("a")
-    start("b", "--pinned")
+    for id, pinned in (("a", "--not-pinned"), ("b", "--pinned")):
+        run(user, "exec", "start", "order", "--id", id, pinned, "--tenant", "acme")
     before = run(user, "tenant", "show", "acme")
 
     # Refused, and nothing is changed: what cannot be imported, and what would diverge.
-    broken = upgrade("--app", "broken:shop", code=1)
+    broken = run(user, "tenant", "upgrade", "acme", "--app", "broken:shop", code=1)
     assert (broken["state"], broken["problem"]["type"]) == ("refused", "DefinitionError")
     assert "nothing_like_this" in broken["problem"]["message"]
-    refused = upgrade("--app", "v3:shop", code=1)
-    assert (refused["state"], refused["would_stop"]) == ("refused", 2)
-    only = upgrade("--app", "v3:shop", "--check", code=1)
+    refused = user.run("tenant", "upgrade", "acme", "--app", "v3:shop")
+    assert refused.returncode == 1
+    assert 'the code did   step say #1 {"text":"three"}' in refused.stdout
+    assert "2 open executions of acme would not go on; nothing was changed" in refused.stderr
+    assert "--pin-diverging" in refused.stderr
+    only = run(user, "tenant", "upgrade", "acme", "--app", "v3:shop", "--check", code=1)
     assert {f["execution"]: f["verdict"] for f in only["report"]["findings"]} == {
         "a": "diverges",
         "b": "parked",
     }
-    same = run(user, "tenant", "show", "acme")
-    assert (same["app"], same["release"]) == ("v1:shop", 0)
 
     # What follows moves, what is pinned stays; same epoch, same host.
-    done = upgrade("--app", "v2:shop", "--keep", "v1")
-    assert (done["state"], done["release"], done["kept"]) == ("done", 1, ["v1:shop"])
-    assert [(one["version"], one["open"]) for one in done["versions"]] == [("2", 1), ("1", 1)]
+    done = user.run("tenant", "upgrade", "acme", "--app", "v2:shop", "--keep", "v1")
+    assert done.returncode == 0, done.stderr
+    assert "acme runs v2:shop, release 1" in done.stderr
     after = run(user, "tenant", "show", "acme")
     assert (after["epoch"], after["host"]) == (before["epoch"], before["host"])
     assert (after["app"], after["kept"], after["release"]) == ("v2:shop", ["v1:shop"], 1)
-    shown = run(user, "exec", "show", "a", *to)
+    shown = run(user, "exec", "show", "a", "--tenant", "acme")
     assert (shown["version"], shown["runs_on"]) == ("1", "2")
-
-    # What would diverge is pinned, and what runs it now is kept.
-    pinned = upgrade("--app", "v3:shop", "--pin-diverging")
-    assert (pinned["state"], pinned["pinned"], pinned["stopped"]) == ("done", 1, 0)
-    assert pinned["kept"] == ["v1:shop", "v2:shop"]
-    words = user.run("exec", "versions", *to)
-    assert "kept" in words.stdout
-    for id, version in (("a", "2"), ("b", "1")):
-        run(user, "exec", "signal", id, "go", *to)
-        assert run(user, "exec", "result", id, "--wait", "20", *to)["result"] == version
-
-    # Back is the same command; to keep nothing is safe now.
-    back = user.run("tenant", "upgrade", "acme", "--app", "v1:shop", "--keep-none")
-    assert back.returncode == 0, back.stderr
-    assert "acme runs v1:shop, release 3" in back.stderr
-    start("c")
-    forced = upgrade("--app", "v3:shop", "--force")
-    assert (forced["state"], forced["stopped"]) == ("done", 1)
-    # What stands still already stops no upgrade.
-    again = upgrade("--app", "v3:shop")
-    assert (again["state"], again["stopped_before"], again["would_stop"]) == ("done", 1, 0)
-    assert upgrade("--app", "v1:shop")["stopped"] == 0
-    assert run(user, "exec", "show", "c", *to)["status"] == "running"
     missing = run(user, "tenant", "upgrade", "nobody", "--app", "v1:shop", code=1)
     assert missing["error"]["type"] == "not_found"
     assert interrupt(process) == 0
     user.assert_nothing_left()
 
 
-async def settled(client: AsyncClient) -> UpgradeView:
-    view = await client.upgrade("acme")
-    while not view.over:
-        await asyncio.sleep(0.02)
-        view = await client.upgrade("acme")
-    return view
+class Acme:
+    """A tenant of a fleet of one host, with three versions of its application beside each other."""
+
+    def __init__(self, fleet: LocalFleet, client: AsyncClient, folder: Path) -> None:
+        self.client = client
+        self.gate = folder / "go"
+        self.seen = Observed(fleet, client, folder / "marks")
+        self._http = httpx.AsyncClient(
+            base_url=f"{fleet.address}/acme", headers={"authorization": f"Bearer {fleet.token}"}
+        )
+
+    async def upgrade(self, app: str, **more: Any) -> UpgradeView:
+        await self.client.upgrade_tenant("acme", UpgradeWanted(app=app, **more))
+        return await self.upgraded()
+
+    async def upgraded(self) -> UpgradeView:
+        view = await self.client.upgrade("acme")
+        while not view.over:
+            await asyncio.sleep(0.02)
+            view = await self.client.upgrade("acme")
+        return view
+
+    async def status(self, id: str) -> str:
+        return str((await self._http.get(f"/executions/{id}")).json()["status"])
+
+    async def finish(self, id: str) -> object:
+        """Its result after its signal, which may be answered by nobody for a moment."""
+        found: object = None
+
+        async def done() -> bool:
+            nonlocal found
+            try:
+                await self._http.post(f"/executions/{id}/signals/go", json={"key": "go"})
+                outcome = await self.client.result("acme", id, wait=5.0)
+            except (FleetError, httpx.HTTPError):
+                return False
+            found = outcome.result
+            return outcome.status == "completed"
+
+        assert await until(done, 60.0)
+        return found
+
+
+async def choices(acme: Acme) -> None:
+    """What becomes of executions that would diverge is the operator's choice."""
+    await acme.client.start("acme", "order", "a", {})
+    pinned = await acme.upgrade("v3:shop", stopped="pin")
+    assert (pinned.state, pinned.pinned, pinned.stopped) == ("done", 1, 0)
+    assert pinned.kept == ["v1:shop"]
+    refused = await acme.upgrade("v2:shop", keep=[])
+    assert (refused.state, refused.would_stop) == ("refused", 1)
+    refused = await acme.upgrade("v2:shop", keep=[], stopped="pin")
+    assert refused.state == "refused"
+    assert refused.problem is not None
+    assert "not kept" in refused.problem.message
+    assert await acme.finish("a") == "1"
+    # Back is the same; nobody needs anything else any more.
+    back = await acme.upgrade("v1:shop", keep=[])
+    assert (back.state, back.kept) == ("done", [])
+    await acme.client.start("acme", "order", "c", {})
+    forced = await acme.upgrade("v3:shop", stopped="force")
+    assert (forced.state, forced.stopped, await acme.status("c")) == ("done", 1, "diverged")
+    # What stands still already stops no upgrade, and goes on when its code is back.
+    again = await acme.upgrade("v3:shop")
+    assert (again.state, again.stopped_before, again.would_stop) == ("done", 1, 0)
+    assert (await acme.upgrade("v1:shop")).stopped == 0
+    assert await acme.status("c") == "running"
+
+
+async def dies_while(acme: Acme, state: str) -> None:
+    """The supervisor is killed in the middle: the tenant serves with one of the two versions."""
+    await acme.client.start("acme", "order", state, {})
+    before, node = await acme.client.tenant("acme"), await acme.seen.node()
+    wanted = UpgradeWanted(app="slow:shop")
+    acme.gate.unlink(missing_ok=True)
+    await acme.client.upgrade_tenant("acme", wanted)
+    if state == "checking":
+        with pytest.raises(FleetConflict, match="already"):
+            await acme.client.upgrade_tenant("acme", wanted)
+    else:
+        acme.gate.touch()
+    while (await acme.client.upgrade("acme")).state != state:
+        await asyncio.sleep(0.005)
+    os.kill(node.pids["supervisor"], signal.SIGKILL)
+    acme.gate.touch()
+    view = await acme.upgraded()
+    after = await acme.seen.serving(epoch=before.epoch + 1)
+    if state == "checking":
+        assert (view.state, after.app, after.release) == ("refused", "v1:shop", before.release)
+    else:
+        assert (after.app, after.release) == ("slow:shop", before.release + 1)
+    assert await acme.finish(state) == ("1" if state == "checking" else "5")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("when", ["checking", "restarting"])
-def test_a_supervisor_that_dies_in_the_middle_leaves_one_of_the_two_versions(
-    monkeypatch: pytest.MonkeyPatch, when: str
-) -> None:
+def test_upgrades_of_a_fleet(monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Path(tempfile.mkdtemp(prefix="litefleet-test-"))
     monkeypatch.setenv("PYTHONPATH", str(folder))
-    release(folder / "v1", "1")
-    release(folder / "v2", "2")
-    gate = folder / "go"
-    slow = (
-        f"import pathlib, time\nwhile not pathlib.Path({str(gate)!r}).exists(): time.sleep(0.01)\n"
-    )
-    if when == "checking":
-        texts = folder / "v2" / "texts.py"
-        texts.write_text(slow + texts.read_text())
+    for name, version, first in (("v1", "1", "one"), ("v2", "2", "one"), ("v3", "3", "three")):
+        release(folder / name, version, first)
+    release(folder / "slow", "5")
+    with (folder / "slow" / "texts.py").open("a") as texts:
+        texts.write("import pathlib, time\n")
+        texts.write(f"while not pathlib.Path({str(folder / 'go')!r}).exists(): time.sleep(0.01)\n")
 
     async def whole() -> None:
         settings = LocalSettings(name="test", folder=folder / "fleet", hosts=1)
         async with LocalFleet(settings) as fleet, fleet.client() as client:
             await client.create_tenant("acme", "v1:shop")
-            seen = Observed(fleet, client, folder / "marks")
-            await seen.serving()
-            await client.start("acme", "order", "a", {})
-            node = await seen.node()
-            await client.upgrade_tenant("acme", UpgradeWanted(app="v2:shop"))
-            if when == "checking":
-                with pytest.raises(FleetConflict, match="already"):
-                    await client.upgrade_tenant("acme", UpgradeWanted(app="v2:shop"))
-            while (await client.upgrade("acme")).state != when:
-                await asyncio.sleep(0.005)
-            os.kill(node.pids["supervisor"], signal.SIGKILL)
-            gate.touch()
-            view = await settled(client)
-            after = await seen.serving(epoch=2)
-            if when == "checking":
-                assert (view.state, after.app, after.release) == ("refused", "v1:shop", 0)
-            else:
-                assert (after.app, after.release) == ("v2:shop", 1)
-            result = await finished(client)
-            assert result == ("1" if when == "checking" else "2")
-            # And it can be given again.
-            await client.upgrade_tenant("acme", UpgradeWanted(app="v2:shop"))
-            assert (await settled(client)).state == "done"
+            acme = Acme(fleet, client, folder)
+            await acme.seen.serving()
+            await choices(acme)
+            await dies_while(acme, "checking")
+            await dies_while(acme, "restarting")
 
     try:
         asyncio.run(whole())
@@ -254,23 +283,3 @@ def test_a_supervisor_that_dies_in_the_middle_leaves_one_of_the_two_versions(
         ]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-async def finished(client: AsyncClient) -> object:
-    """The result of execution `a`, whose signal may be answered by nobody for a moment."""
-    import httpx
-
-    found: object = None
-
-    async def done() -> bool:
-        nonlocal found
-        try:
-            await client._http.post("/acme/executions/a/signals/go", json={"key": "go"})
-            outcome = await client.result("acme", "a", wait=5.0)
-        except (FleetError, httpx.HTTPError):
-            return False
-        found = outcome.result
-        return outcome.status == "completed"
-
-    assert await until(done, 60.0)
-    return found
