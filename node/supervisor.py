@@ -281,6 +281,7 @@ class Supervisor:
         self._claim = await transition(
             self._store, self._claim, lambda now: ownership.drain(now, owner, epoch)
         )
+        await self.checks.close()
         await self._engine.stop()
         self._set(serving=False)
         final = await self._proofs.final()
@@ -449,9 +450,9 @@ class Supervisor:
             await asyncio.sleep(0.1)
 
     async def _stop_everything(self) -> None:
-        await self.checks.close()
         if self._engine is not None:
             await self._engine.destroy()
+        await self.checks.close()
         await self._kill_sidecar()
         if self._proofs is not None:
             await self._proofs.close()

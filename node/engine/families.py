@@ -48,7 +48,9 @@ class Families:
         body = json.loads(str(payload))
         key, detached = body["id"], "detached" in body
         # What calls and what is called are of one version.
-        origin = Origin(parent.key, step, detached, pin=parent.pin and parent.origin.pin)
+        pinned = parent.pin or parent.origin.pin
+        pin = self._executor.releases.runs_on(parent) if pinned else None
+        origin = Origin(parent.key, step, detached, pin=pin)
         try:
             check_id(key)
             ticket = self._executor.ticket(step[0], origin, Ticket.of(body))

@@ -83,11 +83,13 @@ def committed_at(path: Path | str, sequence: int) -> float | None:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[apsw.Connection]:
-    """A connection for reading to a log, whatever its version. Raises like `inspect_log`."""
+def opened(path: Path, *, in_use: bool = False) -> Iterator[apsw.Connection]:
+    """A connection for reading to a log, whatever its version. What changes while it is read may
+    only be read from one that is opened as `in_use`. Raises like `inspect_log`."""
     schema.check_header(path)
     try:
-        with closing(schema.connect_copy(path)) as db:
+        connect = schema.connect(path, read_only=True) if in_use else schema.connect_copy(path)
+        with closing(connect) as db:
             schema.version_of(db, path)
             yield db
     except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError) as error:

@@ -41,7 +41,9 @@ def snapshot(path: Path | str) -> Iterator[Snapshot]:
     LogDamaged."""
     path = Path(path)
     owner = owner_of(path)
-    with opened(path) as db:
+    # Whoever has it open has these files, too, even if they are empty for now.
+    in_use = any(path.with_name(path.name + end).exists() for end in ("-wal", "-shm"))
+    with opened(path, in_use=in_use) as db:
         if schema.version_of(db, path) < schema.VERSION:
             yield _old(db, schema.version_of(db, path), owner)
             return

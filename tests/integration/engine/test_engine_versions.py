@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import apsw
@@ -23,6 +24,7 @@ from node.engine.errors import (
 from node.engine.events import Kind, Reuse, Status
 from node.engine.inspection import events_of, inspect_log
 from node.engine.releases import VersionView
+from node.engine.schema import connect
 from node.engine.snapshot import snapshot
 from node.engine.upgrade import Verdict, check_upgrade
 from tests.integration.engine.harness import engine, go, until
@@ -328,11 +330,21 @@ def test_a_snapshot_is_of_one_moment_though_the_log_goes_on(tmp_path: Path) -> N
     async def test() -> None:
         await begin(tmp_path)
         async with engine(tmp_path, V1) as it:
-            with snapshot(tmp_path / "log.db") as found:
+            db = apsw.Connection(str(tmp_path / "log.db"))
+            with closing(db), snapshot(tmp_path / "log.db") as found:
+                histories = {"pinned": next(found.histories)}
+                # Nothing is held: a sidecar could checkpoint, and begin the WAL anew.
+                checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)"
+                assert db.execute(checkpoint).fetchall() == [(0, 0, 0)]
+                with closing(connect(tmp_path / "log.db", read_only=True)) as holds:
+                    reading = holds.execute("SELECT * FROM litefleet_event")
+                    next(reading)
+                    await it.start("moving", {}, id="another")
+                    assert db.execute(checkpoint).fetchall()[0][0] == 1
                 await it.signal("moves", "go", "go")
                 await it.result("moves", wait=10)
                 await it.start("moving", {}, id="later")
-                histories = {history[0].execution: history for history in found.histories}
+                histories |= {history[0].execution: history for history in found.histories}
             assert histories.keys() == {"pinned", "loose", "moves", "kept"}
             assert max(h[-1].sequence for h in histories.values()) <= found.sequence
             assert all(e.kind is not Kind.SIGNAL for e in histories["moves"])

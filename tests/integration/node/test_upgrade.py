@@ -168,6 +168,35 @@ def test_a_check_holds_no_secret_and_ends_with_what_it_looks_at(on_host: OnHost)
     on_host(scenario)
 
 
+def test_code_that_cannot_serve_is_replaced(on_host: OnHost) -> None:
+    """An engine that ends again and again, before and after there is something in the log."""
+
+    async def scenario(host: TestHost) -> None:
+        broken = release(host.data / "broken", "1", "one")
+        (host.data / "broken" / "words.py").write_text("1 / 0\n")
+        v1 = release(host.data / "v1", "1", "one")
+        node = await host.start(app=broken)
+        await node.until(lambda s: s.engine_restarts > 1, "ended again and again")
+        found = await checked(node, v1)
+        assert (found.state, found.to_pin) == ("done", []), found
+        await upgraded(node, v1, (), 1)
+        await begin(node, "a")
+        await upgraded_blindly(node, broken, 2)
+        await node.until(lambda s: s.engine_restarts > 4, "ended again and again")
+        found = await checked(node, v1)
+        assert found.report is not None, found
+        assert (found.report.executions, found.report.ok) == (1, True)
+        await upgraded(node, v1, (), 3)
+        assert await finish(node, "a") == "1"
+
+    on_host(scenario)
+
+
+async def upgraded_blindly(node: TestNode, app: str, number: int) -> None:
+    await node.remote.upgrade(app, (), number)
+    await node.until(lambda s: s.release == number, "told")
+
+
 async def check_of(supervisor: int) -> int:
     """The process of a check, once there is one."""
     async with asyncio.timeout(20):
