@@ -99,13 +99,15 @@ class Checks:
             await asyncio.wait([self._task], timeout=wait)
         return self._status
 
-    async def cut_off(self) -> None:
-        """End the process of a check, if there is one; it is begun again later."""
+    async def cut_off(self) -> bool:
+        """End the process of a check, which is begun again later; whether there was one."""
         async with self._spawning:
             process = self._process
-            if process is not None:
-                kill_group(process.pid)
-                await process.wait()
+            if process is None or process.returncode is not None:
+                return False
+            kill_group(process.pid)
+            await process.wait()
+            return True
 
     async def close(self) -> None:
         """End everything."""
@@ -125,7 +127,7 @@ class Checks:
             why = f"it was not done within {TIMEOUT:.0f} s"
         finally:
             await asyncio.shield(self.cut_off())
-        hint = "Look at the engine's log; an upgrade with --force is made without a check."
+        hint = "Try again; with --force an upgrade is made without a result."
         self._end(
             CheckProblem(type="check_failed", message=f"There is no result: {why}", hint=hint)
         )

@@ -37,6 +37,8 @@ from restore.errors import Damaged
 from restore.plan import list_epoch
 
 MAX_INCIDENTS = 20
+CHECK_PATIENCE = 30.0
+"""Seconds for which an engine that has not served waits for a check of other code."""
 
 
 class Supervisor:
@@ -339,17 +341,16 @@ class Supervisor:
         a whole, that commit included.
         """
         assert self._engine is not None
-        assert self._sidecar is not None
         assert self._replication is not None
         restarts = Restarts()
         while True:
             began = time.monotonic()
             status = await self._engine.ended()
-            self._replication.ended()
-            # Like the sidecar, a check has the file open.
-            await self.checks.cut_off()
-            self._sidecar_told = self._sidecar.pid is not None
-            self._sidecar.kill()
+            served = self.status.serving or self._replacing is not None
+            self._restart_sidecar()
+            if await self.checks.cut_off():
+                # It had the file open, and so the sidecar may not have been the first.
+                self._restart_sidecar()
             if self._replacing is not None:
                 self._replacing = None
                 restarts = Restarts()
@@ -363,6 +364,9 @@ class Supervisor:
                 self._set(engine_restarts=self.status.engine_restarts + 1, serving=False)
                 await asyncio.sleep(pause)
             await self._replication.streaming()
+            if not served:
+                # It ends again and again, and would take a check of what might mend it along.
+                await self.checks.look(CHECK_PATIENCE)
             if not self._authority.alive():
                 return
             await self._start_engine(self._engine)
@@ -430,6 +434,12 @@ class Supervisor:
                 await self._kill_sidecar()
             else:
                 self._replication.started()
+
+    def _restart_sidecar(self) -> None:
+        assert self._sidecar is not None
+        assert self._replication is not None
+        self._sidecar_told = self._sidecar.pid is not None
+        self._replication.restart()
 
     async def _kill_sidecar(self) -> None:
         if self._sidecar is not None and self._sidecar.pid is not None:
