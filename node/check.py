@@ -14,7 +14,7 @@ from typing import Any
 
 from backup.parent import die_with_parent
 from node.checks import CheckProblem, CheckStatus
-from node.engine.application import load_app, load_kept
+from node.engine.application import Application, load_app, load_kept
 from node.engine.durability import Durability
 from node.engine.errors import EngineError
 from node.engine.upgrade import UpgradeReport, Verdict, check_upgrade
@@ -35,19 +35,23 @@ def main(out: int, parent: int) -> None:
     os.environ.clear()
     os.environ.update(order.env)
     lines = _Lines(out)
+    loaded = False
     try:
-        report = _check(order, lines)
+        application = load_app(order.app)
+        kept = [load_kept(older, order.app) for older in order.kept]
+        loaded = True
+        report = _check(order, application, kept, lines)
     except EngineError as error:
         problem = CheckProblem(type=type(error).__name__, message=str(error), hint=error.hint)
         lines.say(state="failed", problem=problem)
     except Exception as error:
-        # Whatever the tenant's code raises when it is imported.
-        words = "".join(traceback.format_exception(error)).rstrip()
+        # Whatever the tenant's code raises when it is imported; after that, a mistake of ours.
+        what = "the check failed" if loaded else f"{order.app} cannot be loaded"
         problem = CheckProblem(
-            type="application_failed",
-            message=f"{order.app} cannot be loaded: {type(error).__name__}: {error}",
+            type="check_failed" if loaded else "application_failed",
+            message=f"{what}: {type(error).__name__}: {error}",
             hint="Mend it, then try again. Nothing was changed.",
-            trace=words[-8000:],
+            trace="".join(traceback.format_exception(error)).rstrip()[-8000:],
         )
         lines.say(state="failed", problem=problem)
     else:
@@ -61,9 +65,9 @@ def main(out: int, parent: int) -> None:
         lines.say(state="done", report=report, left_out=left_out, to_pin=to_pin)
 
 
-def _check(order: CheckOrder, lines: _Lines) -> UpgradeReport:
-    application = load_app(order.app)
-    kept = [load_kept(older, order.app) for older in order.kept]
+def _check(
+    order: CheckOrder, application: Application, kept: list[Application], lines: _Lines
+) -> UpgradeReport:
     said = 0.0
 
     def progress(done: int, of: int) -> None:

@@ -21,8 +21,8 @@ from node.engine.upgrade import UpgradeReport
 from node.order import CheckOrder
 from node.processes import kill_group
 
-TIMEOUT = 600.0
-"""Seconds that one check may take."""
+STALLS_AFTER = 120.0
+"""Seconds without progress after which a check is given up, such as of code that never ends."""
 TRIES = 5
 """How often a check that was cut off by the end of the engine is begun again."""
 
@@ -118,13 +118,12 @@ class Checks:
 
     async def _run(self, order: CheckOrder) -> None:
         try:
-            async with asyncio.timeout(TIMEOUT):
-                for _ in range(TRIES):
-                    if await self._try(order):
-                        return
+            for _ in range(TRIES):
+                if await self._try(order):
+                    return
             why = "the engine ended again and again meanwhile"
         except TimeoutError:
-            why = f"it was not done within {TIMEOUT:.0f} s"
+            why = f"nothing came of it for {STALLS_AFTER:.0f} s"
         finally:
             await asyncio.shield(self.cut_off())
         hint = "Try again; with --force an upgrade is made without a result."
@@ -144,7 +143,7 @@ class Checks:
             lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(answers, "rb")
         )
         try:
-            while line := await reader.readline():
+            while line := await asyncio.wait_for(reader.readline(), STALLS_AFTER):
                 self._take(line)
         finally:
             transport.close()

@@ -7,6 +7,7 @@ was wanted before, or the one that is wanted now: `decide` sees to it that a nod
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ import httpx
 from pydantic import BaseModel
 
 from backup import keys, records
-from backup.errors import Precondition, StoreError
+from backup.errors import Precondition
 from backup.ownership import TenantRecord
 from backup.store import ObjectStore
 from fleet.agent.nodes import CodeRequest
@@ -102,7 +103,7 @@ class Upgrades:
             view.state = "done"
         except _Stop as stop:
             view.state, view.problem = stop.state, stop.problem  # type: ignore[assignment]
-        except (httpx.HTTPError, StoreError) as error:
+        except Exception as error:  # whatever it is, somebody waits for the end
             view.state = "failed"
             view.problem = ErrorBody(
                 type="upgrade_failed",
@@ -238,13 +239,15 @@ class Upgrades:
         while time.monotonic() < until:
             node = self._fleet.tenants[name].node
             if node is not None and node.release >= view.release and node.serving:
-                status = await self._ask_engine(name, "GET", "status")
-                versions = await self._ask_engine(name, "GET", "versions")
-                if status.is_success and versions.is_success:
-                    counts = status.json()["executions"]
-                    view.stopped = counts["diverged"] + counts["parked"]
-                    view.versions = versions.json()["items"]
-                    return
+                # It may just be lost again.
+                with contextlib.suppress(_Stop, httpx.HTTPError):
+                    status = await self._ask_engine(name, "GET", "status")
+                    versions = await self._ask_engine(name, "GET", "versions")
+                    if status.is_success and versions.is_success:
+                        counts = status.json()["executions"]
+                        view.stopped = counts["diverged"] + counts["parked"]
+                        view.versions = versions.json()["items"]
+                        return
             await asyncio.sleep(0.1)
         node = self._fleet.tenants[name].node
         words = node.incidents[-1].partition(" ")[2] if node and node.incidents else "no word of it"

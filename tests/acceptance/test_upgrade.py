@@ -248,6 +248,7 @@ async def dies_while(acme: Acme, state: str) -> None:
     if state == "checking":
         assert (view.state, after.app, after.release) == ("refused", "v1:shop", before.release)
     else:
+        assert view.state == "done"
         assert (after.app, after.release) == ("slow:shop", before.release + 1)
     assert await acme.finish(state) == ("1" if state == "checking" else "5")
 

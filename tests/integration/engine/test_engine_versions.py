@@ -8,9 +8,11 @@ from contextlib import closing
 from pathlib import Path
 
 import apsw
+import httpx
 import pytest
 
 from node import Queue, workflow
+from node.api import create_api
 from node.engine.application import Application, collect, load_app, load_kept
 from node.engine.engine import Engine
 from node.engine.errors import (
@@ -27,7 +29,7 @@ from node.engine.releases import VersionView
 from node.engine.schema import connect
 from node.engine.snapshot import snapshot
 from node.engine.upgrade import Verdict, check_upgrade
-from tests.integration.engine.harness import engine, go, until
+from tests.integration.engine.harness import Proves, engine, go, until
 from tests.integration.engine.versions_scenario import V1, V2
 
 
@@ -348,6 +350,43 @@ def test_a_snapshot_is_of_one_moment_though_the_log_goes_on(tmp_path: Path) -> N
             assert histories.keys() == {"pinned", "loose", "moves", "kept"}
             assert max(h[-1].sequence for h in histories.values()) <= found.sequence
             assert all(e.kind is not Kind.SIGNAL for e in histories["moves"])
+
+    go(test())
+
+
+def test_over_http(tmp_path: Path) -> None:
+    async def test() -> None:
+        await begin(tmp_path)
+        async with engine(tmp_path, V2, kept=(V1,), barrier=Proves()) as it:
+            transport = httpx.ASGITransport(create_api(it))
+            async with httpx.AsyncClient(transport=transport, base_url="http://node") as client:
+                items = (await client.get("/versions")).json()["items"]
+                assert items[1] == {
+                    "version": "1",
+                    "current": False,
+                    "loaded": True,
+                    "open": 2,
+                    "pinned": 2,
+                }
+                body = {"workflow": "moving", "id": "new", "pinned": True}
+                assert (await client.post("/executions", json=body)).status_code == 201
+                shown = (await client.get("/executions/new")).json()
+                assert (shown["version"], shown["runs_on"], shown["pinned"]) == ("2", "2", True)
+                again = (await client.post("/executions/new/pin")).json()
+                assert (again["changed"], again["pinned"], again["durable"]) == (False, True, True)
+                loose = (await client.post("/executions/kept/unpin")).json()
+                assert (loose["changed"], loose["pinned"]) == (True, False)
+                for path, given, status, type in (
+                    ("/executions/pinned/unpin", {}, 409, "divergence"),
+                    ("/executions/loose/pin", {}, 409, "execution_diverged"),
+                    ("/executions/moves/pin", {"version": "9"}, 422, "payload_error"),
+                    ("/executions/nobody/pin", {}, 404, "unknown_execution"),
+                ):
+                    answer = await client.post(path, json=given)
+                    assert (answer.status_code, answer.json()["error"]["type"]) == (status, type)
+                assert (await client.post("/executions/loose/pin", json={"version": "1"})).json()[
+                    "changed"
+                ]
 
     go(test())
 
