@@ -80,13 +80,14 @@ class Checks:
         self._streaming = streaming
         self._is_streaming = is_streaming
         self._process: asyncio.subprocess.Process | None = None
+        self._was_cut_off = False
         self._spawning = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._status: CheckStatus | None = None
 
-    async def begin(self, app: str, kept: tuple[str, ...]) -> CheckStatus:
+    def begin(self, app: str, kept: tuple[str, ...]) -> CheckStatus:
         """Check this code. Raises `CheckRunning`."""
-        if self._task is not None and not self._task.done():
+        if self._status is not None and self._status.state == "running":
             raise CheckRunning("a check is running already; wait until it is done")
         self._status = CheckStatus(id=secrets.token_hex(4), app=app, kept=kept)
         order = self._order().model_copy(update={"app": app, "kept": kept})
@@ -105,6 +106,7 @@ class Checks:
             process = self._process
             if process is None or process.returncode is not None:
                 return False
+            self._was_cut_off = True
             kill_group(process.pid)
             await process.wait()
             return True
@@ -118,21 +120,26 @@ class Checks:
 
     async def _run(self, order: CheckOrder) -> None:
         try:
+            end = await self._tried(order)
+        finally:
+            # Its end is told of once its process is gone.
+            await asyncio.shield(self.cut_off())
+        self._tell(end)
+
+    async def _tried(self, order: CheckOrder) -> CheckStatus:
+        """How it ended."""
+        why = "the engine ended again and again meanwhile"
+        try:
             for _ in range(TRIES):
-                if await self._try(order):
-                    return
-            why = "the engine ended again and again meanwhile"
+                if (end := await self._try(order)) is not None:
+                    return end
         except TimeoutError:
             why = f"nothing came of it for {STALLS_AFTER:.0f} s"
-        finally:
-            await asyncio.shield(self.cut_off())
         hint = "Try again; with --force an upgrade is made without a result."
-        self._end(
-            CheckProblem(type="check_failed", message=f"There is no result: {why}", hint=hint)
-        )
+        return _failed(f"There is no result: {why}", hint)
 
-    async def _try(self, order: CheckOrder) -> bool:
-        """Whether it came to its end."""
+    async def _try(self, order: CheckOrder) -> CheckStatus | None:
+        """How it ended; None when it was cut off."""
         answers, out = os.pipe()
         try:
             process = await self._spawn(order, out)
@@ -144,17 +151,17 @@ class Checks:
         )
         try:
             while line := await asyncio.wait_for(reader.readline(), STALLS_AFTER):
-                self._take(line)
+                said = CheckStatus.model_validate_json(line)
+                if said.state != "running":
+                    return said
+                self._tell(said)
         finally:
             transport.close()
         status = await process.wait()
-        self._process = None
-        assert self._status is not None
-        if self._status.state == "running" and status >= 0:
-            words = f"The process of the check ended with status {status}."
-            hint = f"What it printed is in {self._log}."
-            self._end(CheckProblem(type="check_failed", message=words, hint=hint))
-        return self._status.state != "running"
+        if self._was_cut_off:
+            return None
+        words = f"The process of the check ended with status {status}."
+        return _failed(words, f"What it printed is in {self._log}.")
 
     async def _spawn(self, order: CheckOrder, out: int) -> asyncio.subprocess.Process:
         while True:
@@ -175,7 +182,7 @@ class Checks:
                         stderr=log,
                         process_group=0,
                     )
-                self._process = process
+                self._process, self._was_cut_off = process, False
                 break
         assert process.stdin is not None
         with contextlib.suppress(ConnectionError):
@@ -184,12 +191,13 @@ class Checks:
         process.stdin.close()
         return process
 
-    def _take(self, line: bytes) -> None:
+    def _tell(self, said: CheckStatus) -> None:
+        """Show what was said, which is a part of it."""
         assert self._status is not None
-        said = CheckStatus.model_validate_json(line)
         fields = said.model_fields_set - {"id", "app", "kept"}
         self._status = self._status.model_copy(update={f: getattr(said, f) for f in fields})
 
-    def _end(self, problem: CheckProblem) -> None:
-        assert self._status is not None
-        self._status = self._status.model_copy(update={"state": "failed", "problem": problem})
+
+def _failed(message: str, hint: str) -> CheckStatus:
+    problem = CheckProblem(type="check_failed", message=message, hint=hint)
+    return CheckStatus(id="", app="", state="failed", problem=problem)

@@ -74,7 +74,7 @@ class _Life:
             )
             return status.model_dump()
         if op == "check":
-            check = await supervisor.checks.begin(str(message["app"]), tuple(message["kept"]))
+            check = supervisor.checks.begin(str(message["app"]), tuple(message["kept"]))
             return check.model_dump(mode="json")
         if op == "check_status":
             found = await supervisor.checks.look(float(message.get("wait", 0.0)))
