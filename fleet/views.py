@@ -10,8 +10,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from node.engine.upgrade import UpgradeReport
-
 Durability = Literal["async", "before_effects", "every_commit"]
 TenantState = Literal[
     "pending", "restoring", "active", "draining", "released", "damaged", "lost", "deleted"
@@ -182,7 +180,9 @@ class UpgradeView(View):
     check: bool = False
     done: int = Field(default=0, description="executions that were replayed")
     of: int = Field(default=0, description="executions that were open")
-    report: UpgradeReport | None = None
+    report: dict[str, Any] | None = Field(
+        default=None, description="as `node.engine.upgrade.UpgradeReport` has it"
+    )
     left_out: int = Field(default=0, description="findings that the report leaves out")
     would_stop: int = Field(default=0, description="executions that go on now and would not")
     stopped_before: int = Field(default=0, description="those that stand still already")

@@ -109,9 +109,11 @@ def show_report(report: UpgradeReport, left_out: int = 0) -> None:
         console.say(f"… and {stopped - SHOWN} more; --json has more of them")
     for name, use in report.patches.items():
         if use.old_path_is_unused:
-            console.say(f"patch {name}: no open execution has the old path; it may be removed")
+            console.say(
+                f"patch {name}: no open execution has taken its old path, which may be removed"
+            )
         else:
-            console.say(f"patch {name}: {use.old} open executions have the old path")
+            console.say(f"patch {name}: {use.old} open executions have taken its old path")
     console.say(_summary(report, stopped))
 
 

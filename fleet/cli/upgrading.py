@@ -76,7 +76,9 @@ def tenant_upgrade(
     if as_json:
         console.print_json(view)
     elif view.report is not None:
-        show_report(view.report, view.left_out)
+        from node.engine.upgrade import UpgradeReport
+
+        show_report(UpgradeReport.model_validate(view.report), view.left_out)
         if view.stopped_before:
             console.say(f"{view.stopped_before} of them stand still with the present code already")
     if view.problem is not None and not as_json:

@@ -91,12 +91,12 @@ class Upgrades:
 
     async def _run(self, view: UpgradeView, asked: UpgradeWanted, wanted: TenantRecord) -> None:
         try:
-            to_pin = await self._check(view, asked)
-            await self._count(view, to_pin)
+            check = await self._check(view, asked)
+            await self._count(view, check)
             if asked.check:
                 view.state = "done"
                 return
-            await self._settle(view, asked, wanted, to_pin)
+            await self._settle(view, asked, wanted, check)
             view.release = await self._want(view, wanted)
             view.state = "restarting"
             await self._await_serving(view, wanted)
@@ -112,9 +112,8 @@ class Upgrades:
                 " can be given again.",
             )
 
-    async def _check(self, view: UpgradeView, asked: UpgradeWanted) -> list[str]:
-        """Have the new code follow the log, where the log is; the executions that would go on if
-        they were pinned."""
+    async def _check(self, view: UpgradeView, asked: UpgradeWanted) -> CheckStatus:
+        """Have the new code follow the log, where the log is."""
         name = view.tenant
         code = CodeRequest(app=view.app, kept=tuple(view.kept))
         try:
@@ -128,24 +127,26 @@ class Upgrades:
             words = _words(error.response)
             hint = f"Nothing was changed. `litefleet tenant show {name}` tells how it stands."
             raise _Stop("no_check", f"The check was not made: {words}", hint) from error
-        view.report, view.left_out = check.report, check.left_out
+        if check.report is not None:
+            view.report, view.left_out = check.report.model_dump(mode="json"), check.left_out
         problem = check.problem
         if problem is None or (asked.stopped == "force" and problem.type == "check_failed"):
-            return check.to_pin
+            return check
         trace = f"\n{problem.trace}" if problem.trace else ""
         raise _Stop(problem.type, f"{problem.message}{trace}", problem.hint or _MEND)
 
-    async def _count(self, view: UpgradeView, to_pin: list[str]) -> None:
-        """How many would be stopped of those that go on now; takes the others out of `to_pin`."""
-        if view.report is None:
+    async def _count(self, view: UpgradeView, check: CheckStatus) -> None:
+        """How many would be stopped of those that go on now; takes the others out of those to be
+        pinned."""
+        if check.report is None:
             return
-        found = {finding.execution for finding in view.report.findings} | set(to_pin)
+        found = {finding.execution for finding in check.report.findings} | set(check.to_pin)
         if not found:
             return
         stands = found & await self._standing_still(view.tenant)
         view.stopped_before = len(stands)
-        view.would_stop = len(view.report.findings) + view.left_out - len(stands)
-        to_pin[:] = [id for id in to_pin if id not in stands]
+        view.would_stop = len(check.report.findings) + view.left_out - len(stands)
+        check.to_pin = [id for id in check.to_pin if id not in stands]
 
     async def _standing_still(self, name: str) -> set[str]:
         """The executions that do not go on with the code that runs now."""
@@ -162,10 +163,10 @@ class Upgrades:
         return found
 
     async def _settle(
-        self, view: UpgradeView, asked: UpgradeWanted, wanted: TenantRecord, to_pin: list[str]
+        self, view: UpgradeView, asked: UpgradeWanted, wanted: TenantRecord, check: CheckStatus
     ) -> None:
         """Go on only if nothing would be stopped, or somebody has chosen that."""
-        if view.report is None or not view.would_stop or asked.stopped == "force":
+        if check.report is None or not view.would_stop or asked.stopped == "force":
             return
         if asked.stopped == "refuse":
             raise _Stop(
@@ -175,14 +176,14 @@ class Upgrades:
                 "Make the new code follow them, keep what they are pinned to with --keep, or choose"
                 " --pin-diverging or --force.",
             )
-        if len(to_pin) < view.would_stop:
+        if len(check.to_pin) < view.would_stop:
             raise _Stop(
                 "would_stop",
-                f"{view.would_stop - len(to_pin)} executions are pinned to versions that are not"
+                f"{view.would_stop - len(check.to_pin)} executions are pinned to versions that are not"
                 " kept, or do not follow them any more; nothing was changed.",
                 "Keep those versions, as they were, with --keep.",
             )
-        await self._pin(view, view.report, wanted, to_pin)
+        await self._pin(view, check.report, wanted, check.to_pin)
 
     async def _pin(
         self, view: UpgradeView, report: UpgradeReport, wanted: TenantRecord, ids: list[str]

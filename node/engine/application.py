@@ -112,7 +112,7 @@ def load_app(source: str) -> Application:
     return _collected(source, loaded)
 
 
-def load_kept(source: str, beside: str) -> Application:
+def load_kept(source: str, beside: str = "") -> Application:
     """An older version of the application `beside`, next to it in one process: that of
     `FOLDER:package.module`, or of `FOLDER` where the module is called the same. Raises
     DefinitionError, and whatever its code raises."""
@@ -120,6 +120,10 @@ def load_kept(source: str, beside: str) -> Application:
     if not folder:
         folder = source
         module = Path(beside).stem if beside.endswith(".py") else beside.rpartition(":")[2]
+    if not module:
+        raise DefinitionError(
+            f"{source!r} names no module", hint="Say which: FOLDER:package.module."
+        )
     return _collected(source, import_beside(_folder(folder), module))
 
 

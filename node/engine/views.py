@@ -32,7 +32,7 @@ class ExecutionView:
     rowid: int
     paused: bool = False
     version: str | None = None
-    """What the application called its version when this history of it began."""
+    """What the application that started it called its version."""
     pinned: bool = False
     """It does not move to another version."""
     runs_on: str | None = None

@@ -86,7 +86,7 @@ def test_a_check_of_files_is_for_ci(user: User) -> None:
     assert 'the log holds  step say #1 {"text":"one"}' in words.stdout
     assert 'the code did   step say #1 {"text":"three"}' in words.stdout
     assert "waits for version 1 of the application" in words.stdout
-    assert "the old path; it may be removed" in words.stdout
+    assert "its old path, which may be removed" in words.stdout
     assert "2 would not go on" in words.stdout
 
     (user.folder / "v3" / "texts.py").write_text("1 / 0")

@@ -461,6 +461,8 @@ def test_two_versions_of_one_module_do_not_mix(shops: tuple[Path, Path], tmp_pat
 
 def test_what_cannot_be_kept_is_refused_with_a_reason(shops: tuple[Path, Path]) -> None:
     one, _ = shops
+    with pytest.raises(DefinitionError, match="names no module"):
+        load_kept(str(one))
     with pytest.raises(DefinitionError, match="there is no folder"):
         load_kept("nowhere", "shop")
     with pytest.raises(DefinitionError, match="no module 'shopping'"):
@@ -484,3 +486,13 @@ def test_a_module_that_is_hidden_is_refused(shops: tuple[Path, Path]) -> None:
     load_app(f"{shops[0]}:shop")
     with pytest.raises(DefinitionError, match="is hidden by"):
         load_app(f"{shops[1]}:shop")
+
+
+def test_the_view_of_executions_has_the_version(tmp_path: Path) -> None:
+    async def test() -> None:
+        await begin(tmp_path)
+
+    go(test())
+    with closing(connect(tmp_path / "log.db", read_only=True)) as db:
+        found = db.execute("SELECT DISTINCT version FROM executions").fetchall()
+    assert found == [("1",)]
