@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from backup.guards import Alert, GuardSettings
 from backup.lag import Lag
 from backup.ownership import Durability
 from backup.settings import Credentials, StoreSettings
@@ -87,6 +88,7 @@ class NodeOrder(BaseModel):
     blob_limit: int = BLOB_LIMIT
     kept: tuple[str, ...] = ()
     release: int = 0
+    guards: GuardSettings = GuardSettings()
 
 
 class NodeState(StrEnum):
@@ -153,4 +155,5 @@ class NodeStatus(BaseModel):
     engine_restarts: int = 0
     sidecar_restarts: int = 0
     incidents: list[str] = Field(default_factory=list)
+    alerts: list[Alert] = Field(default_factory=list)
     pids: dict[str, int] = Field(default_factory=dict)

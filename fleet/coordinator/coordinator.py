@@ -27,6 +27,7 @@ from fleet.coordinator.decide import (
     Upgrade,
     decide,
 )
+from fleet.coordinator.drills import Drills
 from fleet.coordinator.observe import Observer
 from fleet.coordinator.timeline import TimelineLog
 from fleet.coordinator.upgrades import Upgrades
@@ -56,7 +57,13 @@ class Coordinator:
         issuer: CredentialIssuer,
         token: str,
         http: httpx.AsyncClient,
+        drill_every: float = 0.0,
     ):
+        """
+        Args:
+            drill_every: seconds within which each tenant's backup is verified by a restore; 0 for
+                never.
+        """
         self._store = store
         self._issuer = issuer
         self._http = http
@@ -74,6 +81,16 @@ class Coordinator:
         self.braked_hosts: tuple[str, ...] = ()
         self.observer = Observer(store, http, token, on_change=self._wake.set)
         self.upgrades = Upgrades(self, store, http, token)
+        self.drills = Drills(
+            store,
+            issuer,
+            self.observer,
+            self.tenants,
+            self.timeline,
+            http,
+            token,
+            every=drill_every,
+        )
 
     # -- what callers of the API ask ------------------------------------------------------------
 
@@ -119,6 +136,8 @@ class Coordinator:
 
     async def run(self) -> None:
         """Look, decide and act until cancelled. A store that does not answer is waited for."""
+        drilling = asyncio.create_task(self.drills.run())
+        self._acting.add(drilling)
         try:
             while True:
                 try:

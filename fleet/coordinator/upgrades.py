@@ -179,8 +179,8 @@ class Upgrades:
         if len(check.to_pin) < view.would_stop:
             raise _Stop(
                 "would_stop",
-                f"{view.would_stop - len(check.to_pin)} executions are pinned to versions that are not"
-                " kept, or do not follow them any more; nothing was changed.",
+                f"{view.would_stop - len(check.to_pin)} executions are pinned to versions that are"
+                " not kept, or do not follow them any more; nothing was changed.",
                 "Keep those versions, as they were, with --keep.",
             )
         await self._pin(view, check.report, wanted, check.to_pin)
