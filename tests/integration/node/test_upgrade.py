@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Callable
@@ -202,8 +203,10 @@ async def check_of(supervisor: int) -> int:
     async with asyncio.timeout(20):
         while True:
             for child in psutil.Process(supervisor).children():
-                if "node.check" in child.cmdline():
-                    return child.pid
+                # Others come and go meanwhile.
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if "node.check" in child.cmdline():
+                        return child.pid
             await asyncio.sleep(0.01)
 
 
