@@ -18,7 +18,7 @@ PATIENCE: Final = 60.0
 #: Seconds for which the engine may hold a request for a result at once.
 HOLD: Final = 10.0
 #: How an execution can stand once nothing more will happen to it by itself.
-OVER: Final = frozenset({"completed", "failed", "cancelled", "terminated", "diverged"})
+OVER: Final = frozenset({"completed", "failed", "cancelled", "terminated", "diverged", "parked"})
 Answer = dict[str, Any]
 Ack = Literal["durable", "async"]
 
