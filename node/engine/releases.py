@@ -88,8 +88,11 @@ class Releases:
 
     # Beginning --------------------------------------------------------------------------------
 
-    def asked(self, pinned: bool | None, ticket: Ticket | None) -> Origin:
-        """Where an execution comes from that is started from outside. Raises PayloadError."""
+    def asked(self, pinned: bool | None, ticket: Ticket | None) -> Origin | None:
+        """Where an execution comes from that is started from outside; None where that says
+        nothing. Raises PayloadError."""
+        if pinned is None and ticket is None:
+            return None
         if pinned and self.current.version is None:
             raise PayloadError(
                 f"{self.current.name} has no version that an execution could be pinned to",
@@ -98,14 +101,16 @@ class Releases:
         pin = self.current.version if pinned else None
         return Origin(ticket=ticket, pin=pin, loose=pinned is False)
 
-    def begun(self, workflow: str, origin: Origin) -> Origin:
+    def begun(self, workflow: str, origin: Origin | None) -> Origin:
         """The same, with the version that it begins with."""
-        if origin.pin is not None:
-            return replace(origin, version=origin.pin)
         version = self.current.version
         definition = self.current.workflows.get(workflow)
-        pins = definition is not None and definition.pinned and not origin.loose
-        return replace(origin, version=version, pin=version if pins else None)
+        pins = definition is not None and definition.pinned
+        if origin is None:
+            return Origin(version=version, pin=version if pins else None)
+        if origin.pin is not None:
+            return replace(origin, version=origin.pin)
+        return replace(origin, version=version, pin=version if pins and not origin.loose else None)
 
     def continued(
         self, definition: Workflow[..., Any], origin: Origin, pin: str | None, input: str
