@@ -426,7 +426,11 @@ class Supervisor:
                 self._incident(
                     f"the engine ended with {status}: {words}; restarted after {pause} s"
                 )
-                self._set(engine_restarts=self.status.engine_restarts + 1, serving=False)
+                self._set(
+                    engine_restarts=self.status.engine_restarts + 1,
+                    sidecar_restarts=self.status.sidecar_restarts + 1,
+                    serving=False,
+                )
                 await asyncio.sleep(pause)
             await self._replication.streaming()
             if not served:
