@@ -12,19 +12,27 @@ from fleet.engine_link import Answer, EngineLink
 #: Seconds for which the engine may hold a request for a result at once.
 HOLD: Final = 10.0
 #: How an execution can stand once nothing more will happen to it by itself.
-OVER: Final = frozenset({"completed", "failed", "cancelled", "terminated", "diverged"})
+OVER: Final = frozenset({"completed", "failed", "cancelled", "terminated", "diverged", "parked"})
 
 
 class Executions(EngineLink):
     """What can be done with the executions of one engine. Every method raises FleetError."""
 
-    def start(self, workflow: str, input: Mapping[str, Any], id: str | None, reuse: str) -> Answer:
+    def start(
+        self,
+        workflow: str,
+        input: Mapping[str, Any],
+        id: str | None,
+        reuse: str,
+        pinned: bool | None = None,
+    ) -> Answer:
         """Start an execution, or get the one that has this id, workflow and input."""
         body = {
             "workflow": workflow,
             "input": dict(input),
             "id": id or uuid4().hex[:16],
             "reuse": reuse,
+            **({} if pinned is None else {"pinned": pinned}),
         }
         return self._post("/executions", body)
 
@@ -95,8 +103,16 @@ class Executions(EngineLink):
         return self._post(f"{_one(id)}/queries/{quote(name, safe='')}", {"input": dict(input)})
 
     def control(self, id: str, action: str, reason: str | None = None) -> Answer:
-        """`cancel`, `terminate`, `pause`, `resume` or `retry` it."""
+        """`cancel`, `terminate`, `pause`, `resume`, `retry` or `unpin` it."""
         return self._post(f"{_one(id)}/{action}", {} if reason is None else {"reason": reason})
+
+    def pin(self, id: str, version: str | None) -> Answer:
+        """Keep it to the version that it runs with, or one that is stopped to this version."""
+        return self._post(f"{_one(id)}/pin", {} if version is None else {"version": version})
+
+    def versions(self) -> Answer:
+        """The versions of the application, and how many open executions need each."""
+        return self._get("/versions")
 
     def _pages(self, path: str, query: Mapping[str, Any], size: int) -> Iterator[Answer]:
         after: str | None = None

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from node.engine.durability import Outcome
 from node.engine.engine import Engine
 from node.engine.errors import (
+    Divergence,
     DuplicateRefused,
     DurabilityUnavailable,
     EngineError,
@@ -35,6 +36,7 @@ from node.engine.errors import (
     UnknownWorkflow,
     UpdateFailed,
     UpdateRefused,
+    VersionMissing,
     WebhookRefused,
     WebhookSecretMissing,
     WebhookTooLarge,
@@ -54,6 +56,8 @@ _STATUS: Final[dict[type[EngineError], int]] = {
     ExecutionConflict: 409,
     ExecutionClosed: 409,
     ExecutionDiverged: 409,
+    VersionMissing: 409,
+    Divergence: 409,
     DuplicateRefused: 409,
     ScheduleConflict: 409,
     PayloadTooLarge: 413,

@@ -29,6 +29,7 @@ from fleet.cli import (
     schedules,
     tenants,
     up,
+    upgrade,
     verify,
 )
 from fleet.cli.problems import problem_of
@@ -45,6 +46,7 @@ app.command()(demo.demo)
 app.command()(dev.dev)
 app.command()(replay.replay)
 app.command()(up.up)
+app.command()(upgrade.upgrade)
 app.add_typer(tenants.app, name="tenant")
 app.add_typer(hosts.app, name="host")
 app.add_typer(executions.app, name="exec")

@@ -24,7 +24,8 @@ class EngineConfig:
     """What an engine runs, and on which file.
 
     `create` starts an empty log and is for a tenant's genesis only. `durability` is the
-    tenant's floor. `threads` bounds the plain activities that run at once. `forced_replay` is
+    tenant's floor. `threads` bounds the plain activities that run at once. `kept` are older
+    versions of the application, for the executions that are pinned to them. `forced_replay` is
     a mode for tests: the coroutine is dropped at every await and replayed for the next event.
 
     A payload of more than `inline_limit` bytes of JSON is kept beside its event, once for all
@@ -42,6 +43,7 @@ class EngineConfig:
     create: bool = False
     durability: Durability = Durability.ASYNC
     threads: int = 16
+    kept: tuple[Application, ...] = ()
     forced_replay: bool = False
     inline_limit: int = INLINE_LIMIT
     blob_limit: int = BLOB_LIMIT

@@ -27,13 +27,14 @@ from node.engine.errors import (
 from node.engine.events import CLOSED_STATUS, RESERVED, STATUS_CODES, Kind, Payload, Reuse, Status
 from node.engine.executor import Executor
 from node.engine.families import check_id
-from node.engine.live import Live, Origin
+from node.engine.live import Live
 from node.engine.mail import Answer, Mail, Sent
 from node.engine.observer import Observer, Observers
 from node.engine.payload import limit_to
 from node.engine.queue_control import QueueControl
 from node.engine.queues import asked
 from node.engine.reading import Reading
+from node.engine.releases import Releases
 from node.engine.schedule_control import ScheduleControl
 from node.engine.schema import connect
 from node.engine.store import Store
@@ -135,7 +136,7 @@ class Engine(Reading):
         )
         self._application = extended(config.application, self)
         self._executor = Executor(
-            application=self._application,
+            releases=Releases(self._application, config.kept),
             tenant=config.tenant,
             lineage=config.lineage,
             floor=config.durability,
@@ -159,12 +160,7 @@ class Engine(Reading):
             on_chunk=self._readers.wake,
             schedules_on=config.schedules,
         )
-        self._mail = Mail(
-            application=self._application,
-            executor=self._executor,
-            store=store,
-            commits=self._commits,
-        )
+        self._mail = Mail(executor=self._executor, store=store, commits=self._commits)
         self.control = Control(executor=self._executor, store=store, commits=self._commits)
         self.queues = QueueControl(self, self._executor.queues)
         self.schedules = ScheduleControl(config.application, self._executor, store, self._commits)
@@ -180,19 +176,20 @@ class Engine(Reading):
 
     def _begun(self) -> list[tuple[str, str | None, int]]:
         """The turns that executions got, as far back as any queue's rate counts."""
-        queues = self._application.queues.values()
+        queues = self._executor.releases.queues.values()
         per = max((max(q.limits.per, q.partition_limits.per) for q in queues), default=0)
         return self._store.dequeued(since=self._now() - per) if per else []
 
     def _refuse_unprovable(self) -> None:
         if self._barrier is not None:
             return
-        floor, application = self.config.durability, self.config.application
+        floor = self.config.durability
         levels = {"the engine's floor": floor}
-        for name, workflow in application.workflows.items():
-            levels[f"workflow {name}"] = effective(floor, workflow.durability)
-        for name, activity in application.activities.items():
-            levels[f"activity {name}"] = effective(floor, None, activity.durability)
+        for application in (self.config.application, *self.config.kept):
+            for name, workflow in application.workflows.items():
+                levels[f"workflow {name}"] = effective(floor, workflow.durability)
+            for name, activity in application.activities.items():
+                levels[f"activity {name}"] = effective(floor, None, activity.durability)
         for what, level in levels.items():
             if level is not Durability.ASYNC:
                 raise DurabilityUnavailable(
@@ -298,10 +295,12 @@ class Engine(Reading):
         dedup: str | None = None,
         partition: str | None = None,
         trace: str | None = None,
+        pinned: bool | None = None,
         system: bool = False,
     ) -> Started:
         """Start an execution; committed when this returns. `system` is for a workflow of the
-        engine's own.
+        engine's own. `pinned` says whether it stays with this version of the application; if
+        that is not said, its workflow does.
 
         The same id with the same workflow and input gives the existing execution, unless `reuse`
         says otherwise; its steps then go on being counted, so that none has the idempotency key
@@ -326,7 +325,7 @@ class Engine(Reading):
         ticket = asked(definition.queue, queue, priority=priority, dedup=dedup, partition=partition)
         if ticket is not None:
             ticket = self._executor.queues.admit(ticket)
-        origin = None if ticket is None and trace is None else Origin(trace=trace, ticket=ticket)
+        origin = self._executor.releases.asked(pinned, ticket, trace)
         live = self._executor.live.get(key)
         unknown = live is not None or self._commits.lacks(key)
         stored = None if unknown else self._store.find(key)

@@ -101,6 +101,12 @@ class UnknownWorkflow(EngineError):
     hint = "Check the name, or load the application that declares it."
 
 
+class VersionMissing(EngineError):
+    """The execution is pinned to a version of the application that is not loaded."""
+
+    hint = "Start the engine with that version beside the current one (--keep), or unpin it."
+
+
 class UnknownQueue(EngineError):
     """The application declares no queue of this name."""
 

@@ -11,7 +11,6 @@ from time import perf_counter
 from typing import Any, Final, cast
 
 from node.engine.activities import Activities, StandIn
-from node.engine.application import Application
 from node.engine.beginning import KEYS, Beginning, Post, standing
 from node.engine.commits import Commits
 from node.engine.definition import Workflow
@@ -20,7 +19,6 @@ from node.engine.errors import (
     Divergence,
     EngineError,
     ExecutionClosed,
-    UnknownWorkflow,
     describe,
 )
 from node.engine.events import (
@@ -39,6 +37,7 @@ from node.engine.live import Answered, Ending, Live, Origin
 from node.engine.observer import Observer
 from node.engine.queue_ticket import Ticket, Turn
 from node.engine.queues import KEEPER, Queues, keeper_of
+from node.engine.releases import Releases, with_pin
 from node.engine.run import Run
 from node.engine.schedule_state import SCHEDULE
 from node.engine.schedules import Schedules
@@ -66,7 +65,7 @@ class Executor(Steering):
     def __init__(
         self,
         *,
-        application: Application,
+        releases: Releases,
         tenant: str,
         lineage: str,
         floor: Durability,
@@ -91,7 +90,7 @@ class Executor(Steering):
         schedules_on: bool,
     ) -> None:
         super().__init__(commits=commits, proofs=proofs, on_started=on_started)
-        self._application = application
+        self.releases = releases
         self._tenant = tenant
         self._lineage = lineage
         self._floor = floor
@@ -101,7 +100,7 @@ class Executor(Steering):
         self._secret = secret
         self._families = Families(self, find, history)
         self.queues = Queues(
-            application.queues,
+            releases.queues,
             loop=self._loop,
             now=now,
             at=lambda: self._commits.coming,
@@ -110,7 +109,7 @@ class Executor(Steering):
         )
         self.schedules = Schedules(
             self,
-            application.schedules,
+            releases.current.schedules,
             loop=self._loop,
             now=now,
             at=lambda: self._commits.coming,
@@ -190,18 +189,18 @@ class Executor(Steering):
 
     # Beginning --------------------------------------------------------------------------------
 
-    def knows(self, workflow: str) -> bool:
-        """Whether the application has a workflow of this name."""
-        return workflow in self._application.workflows
+    def knows(self, workflow: str, origin: Origin) -> bool:
+        """Whether the version that an execution of this origin runs with has the workflow."""
+        return self.releases.definition(workflow, origin) is not None
 
     def definition(self, workflow: str) -> Workflow[..., Any] | None:
-        """The workflow of this name, if the application has it."""
-        return self._application.workflows.get(workflow)
+        """The workflow of this name, if the current version of the application has it."""
+        return self.releases.definition(workflow, Origin())
 
-    def ticket(self, workflow: str, chosen: Ticket | None) -> Ticket | None:
+    def ticket(self, workflow: str, origin: Origin, chosen: Ticket | None) -> Ticket | None:
         """Where an execution of this workflow waits for its turn: in the queue that was chosen,
         or in the workflow's own. Raises UnknownQueue, PayloadError."""
-        definition = self._application.workflows.get(workflow)
+        definition = self.releases.definition(workflow, origin)
         if chosen is None and definition is not None and definition.queue is not None:
             chosen = Ticket(definition.queue.name)
         return None if chosen is None else self.queues.admit(chosen)
@@ -209,7 +208,7 @@ class Executor(Steering):
     def begin(self, key: str, workflow: str, payload: str, origin: Origin | None = None) -> Live:
         """Start a new execution. Its `committed` is done once the log has it."""
         self._rowid += 1
-        origin = self._versioned(origin)
+        origin = self.releases.begun(workflow, origin)
         live = self._admit(key, self._rowid, workflow, payload, Beginning(payload), origin)
         self._on_started(workflow, None)
         self._begin(live, Kind.STARTED, payload)
@@ -219,7 +218,7 @@ class Executor(Steering):
         self, stored: Stored, beginning: Beginning, origin: Origin | None = None
     ) -> Live:
         """Use a closed execution's id once more."""
-        origin = self._versioned(origin)
+        origin = self.releases.begun(stored.workflow, origin)
         live = self._admit(
             stored.id, stored.rowid, stored.workflow, beginning.input, beginning, origin
         )
@@ -227,10 +226,6 @@ class Executor(Steering):
         self._on_started(stored.workflow, stored.status)
         self._begin(live, Kind.RESTARTED, beginning.payload(), stored.closed or 0)
         return live
-
-    def _versioned(self, origin: Origin | None) -> Origin:
-        version = self._application.version
-        return Origin(version=version) if origin is None else replace(origin, version=version)
 
     def _begin(self, live: Live, kind: Kind, payload: str, head: int = 0) -> None:
         def committed(sequence: int) -> None:
@@ -266,7 +261,8 @@ class Executor(Steering):
             self._go_on(live)
             return
         early, live.early = live.early, []
-        definition = self._application.workflows[live.workflow]
+        definition = self.releases.definition(live.workflow, live.origin)
+        assert definition is not None
         live.run = self._run(live.key, definition, beginning, live.origin)
         self._turn(live, lambda: live.code.begin(at, early))
 
@@ -289,7 +285,10 @@ class Executor(Steering):
             keys=tuple(live.post.keys)[-KEYS:],
             paused=live.paused,
         )
-        live.continuing = True
+        definition, live.origin = self.releases.continued(
+            live.code.workflow, live.origin, live.pin, beginning.input
+        )
+        live.pin, live.continuing = live.origin.pin, True
         live.untold.clear()
         self._refuse_answers(live, "went on with a new input")
         self._later.append(partial(self._families.ended, live, Kind.CONTINUED, None))
@@ -303,7 +302,8 @@ class Executor(Steering):
                 self._observer.execution_continued(live.watched)
             # Those with the writer are back, and the others were withdrawn.
             live.in_transaction = 0
-            live.run = self._run(live.key, live.code.workflow, beginning, live.origin)
+            live.run = self._run(live.key, definition, beginning, live.origin)
+            live.durability = effective(self._floor, definition.durability)
             if live.history is not None:
                 live.history.clear()
             live.remember(Kind.CONTINUED, live.workflow, 1, payload, at)
@@ -323,9 +323,11 @@ class Executor(Steering):
         given = str(stored.input)
         turn = Turn.of(whole)
         begun = turn is None or turn.begun is not None
+        origin = with_pin(Origin.of(history), whole)
         live = self._admit(
-            stored.id, stored.rowid, stored.workflow, given, beginning, Origin.of(history), begun
+            stored.id, stored.rowid, stored.workflow, given, beginning, origin, begun
         )
+        live.post = Post.of(history)
         live.started, live.started_at = stored.started, stored.started_at
         seen = {event.kind for event in whole}
         if Kind.REOPENED in seen:
@@ -335,15 +337,12 @@ class Executor(Steering):
         live.committed.set_result(None)
         if stored.workflow == SCHEDULE:
             self.schedules.kept(live, history)
-        if turn is not None and (turn.since is None or self.knows(stored.workflow)):
+        known = self.knows(stored.workflow, origin)
+        if turn is not None and (turn.since is None or known):
             since = live.reopened_at if turn.begun is not None else live.started_at
             self.queues.restored(live, turn, since)
-        if not self.knows(stored.workflow):
-            missing = UnknownWorkflow(
-                f"the application {self._application.name} has no workflow {stored.workflow!r},"
-                " which this execution runs"
-            )
-            self._give_up(live, missing)
+        if not known:
+            self._give_up(live, self.releases.missing(stored.workflow, origin))
             return live
         if live.history is not None:
             live.history.clear()
@@ -386,14 +385,15 @@ class Executor(Steering):
         self.queues.recover(self._commits.sequence, begun)
         self.schedules.recover()
 
-    def rehearse(self, stored: Stored, whole: Sequence[Event]) -> Run:
+    def rehearse(self, stored: Stored, whole: Sequence[Event], *, unpinned: bool = False) -> Run:
         """The code of an execution as the log has it, beside the one that runs, to be looked at
-        and dropped. Raises UnknownWorkflow, Divergence, DeterminismError."""
-        definition = self._application.workflows.get(stored.workflow)
-        if definition is None:
-            raise UnknownWorkflow(f"no workflow {stored.workflow!r}")
+        and dropped; `unpinned`, that of the current version. Raises UnknownWorkflow,
+        VersionMissing, Divergence, DeterminismError."""
         history = standing(whole)
-        origin = Origin.of(history)
+        origin = Origin() if unpinned else with_pin(Origin.of(history), whole)
+        definition = self.releases.definition(stored.workflow, origin)
+        if definition is None:
+            raise self.releases.missing(stored.workflow, origin)
         run = self._run(stored.id, definition, Beginning.of(history[0]), origin)
         run.replay(history, strict=_strict(effective(self._floor, definition.durability)))
         return run
@@ -425,7 +425,7 @@ class Executor(Steering):
         origin: Origin,
         begun: bool = False,
     ) -> Live:
-        definition = self._application.workflows.get(workflow)
+        definition = self.releases.definition(workflow, origin)
         run: Run | None = None
         # In a queue there is no code: it costs memory, and many may be waiting.
         waits = origin.ticket is not None and not begun
@@ -440,6 +440,7 @@ class Executor(Steering):
             run=run,
             committed=self._loop.create_future(),
             origin=origin,
+            pin=origin.pin,
             beginning=beginning if waits else None,
             history=[] if self._forced_replay else None,
         )

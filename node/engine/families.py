@@ -47,15 +47,19 @@ class Families:
         """Start the child that a CHILD event asks for."""
         body = json.loads(str(payload))
         key, detached = body["id"], "detached" in body
-        origin = Origin(parent.key, step, detached)
+        # What calls and what is called are of one version.
+        pinned = parent.pin or parent.origin.pin
+        pin = self._executor.releases.runs_on(parent) if pinned else None
+        origin = Origin(parent.key, step, detached, pin=pin)
         try:
             check_id(key)
-            origin = replace(origin, ticket=self._executor.ticket(step[0], Ticket.of(body)))
+            ticket = self._executor.ticket(step[0], origin, Ticket.of(body))
+            origin = replace(origin, ticket=ticket)
             if self._had_before(parent, key, origin, body["input"]):
                 return
             if key in self._executor.live or self._find(key) is not None:
                 raise ExecutionConflict(f"execution {key!r} exists")
-            if not self._executor.knows(step[0]):
+            if not self._executor.knows(step[0], origin):
                 raise UnknownWorkflow(f"no workflow {step[0]!r}")
             if origin.ticket is not None:
                 other = self._executor.queues.duplicate(origin.ticket)

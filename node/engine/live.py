@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from node.engine.beginning import Beginning, Post, compact
 from node.engine.durability import Durability
+from node.engine.errors import VersionMissing
 from node.engine.events import Event, Kind, Payload
 from node.engine.observer import Watched
 from node.engine.queue_ticket import Ticket
@@ -55,6 +56,10 @@ class Origin:
     """The queue that it was started on, if any."""
     schedule: tuple[str, int] | None = None
     """The schedule that started it, and the time that it is for, unix milliseconds."""
+    pin: str | None = None
+    """The version of the application that it is pinned to, if any."""
+    loose: bool = False
+    """It is not to be pinned, though its workflow is declared so. Not in the log."""
 
     @staticmethod
     def of(history: Iterable[Event]) -> Origin:
@@ -71,6 +76,7 @@ class Origin:
                     body.get("trace"),
                     Ticket.of(body),
                     scheduled(body),
+                    body.get("version") if "pinned" in body else None,
                 )
         return Origin()
 
@@ -82,6 +88,8 @@ class Origin:
             body |= {"detached": True} if self.detached else {}
         if self.version is not None:
             body["version"] = self.version
+        if self.pin is not None:
+            body["pinned"] = True
         if self.trace is not None:
             body["trace"] = self.trace
         if self.ticket is not None:
@@ -138,6 +146,10 @@ class Live:
     post: Post = field(default_factory=Post)
     """The messages it was sent."""
     origin: Origin = Origin()
+    """Its `pin` is the version whose code it has; see `pin`."""
+    pin: str | None = None
+    """The version that it is pinned to, as the log has it now; its code is chosen by that when
+    an engine opens the log, and when it goes on with a new input."""
     children: set[str] = field(default_factory=set)
     """The ids of its attached children that are open."""
     cancelled: bool = False
@@ -194,6 +206,11 @@ class Live:
         )
 
     @property
+    def parked(self) -> bool:
+        """It waits for the version of the application that it is pinned to."""
+        return self.trouble is not None and self.trouble["type"] == VersionMissing.__name__
+
+    @property
     def busy(self) -> bool:
         """Something comes first in the log; what may wait is deferred."""
         return self.in_transaction > 0 or self.continuing
@@ -222,7 +239,8 @@ class Live:
     def remember(self, kind: Kind, name: str, occurrence: int, payload: Payload, at: int) -> None:
         """Keep an event for forced replay."""
         if self.history is not None:
-            number = len(self.history) + 1
+            # After those that the log gave it when it was opened.
+            number = self.history[-1].sequence + 1 if self.history else 1
             self.history.append(
                 Event(number, self.key, kind, name, occurrence, payload, at, number)
             )

@@ -263,6 +263,11 @@ class Run:
 
     # Looking ----------------------------------------------------------------------------------
 
+    @property
+    def patches(self) -> Mapping[str, bool]:
+        """The patches that the code has asked for, and whether it takes their new path."""
+        return self._patches
+
     def query(self, name: str, values: Mapping[str, Any], *, isolated: bool = False) -> str | None:
         """The JSON of a query's answer; see `Messages.query` for what it raises."""
         return self.messages.query(name, values, isolated=isolated)

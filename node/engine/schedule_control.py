@@ -20,6 +20,7 @@ from node.engine.errors import (
 )
 from node.engine.executor import Executor
 from node.engine.families import check_id
+from node.engine.live import Origin
 from node.engine.namespace import workflow
 from node.engine.schedule import Overlap, ScheduleSpec, fitting
 from node.engine.schedule_state import (
@@ -289,7 +290,7 @@ class ScheduleControl:
         if definition is None:
             known = ", ".join(sorted(self._application.workflows))
             raise UnknownWorkflow(f"no workflow {spec.workflow!r}; there are: {known}")
-        self._executor.ticket(spec.workflow, ticket_of(spec))
+        self._executor.ticket(spec.workflow, Origin(), ticket_of(spec))
         return fitting(spec, definition).body()
 
     def _view(self, held: Held, next: int = COMING, recent: int = RECENT) -> ScheduleView:

@@ -351,7 +351,7 @@ class Schedules:
         definition = self._executor.definition(spec.workflow)
         if definition is None:
             raise UnknownWorkflow(f"no workflow {spec.workflow!r}")
-        ticket = self._executor.ticket(spec.workflow, ticket_of(spec))
+        ticket = self._executor.ticket(spec.workflow, Origin(), ticket_of(spec))
         payload = definition.codec.start(spec.input)
         id = execution_of(held.id, at, key)
         check_id(id)

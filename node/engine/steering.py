@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from node.engine.beginning import standing
+from node.engine.beginning import compact, standing
 from node.engine.commits import Commits
 from node.engine.durability import Proofs
 from node.engine.events import MESSAGES, Event, Kind, Payload, Status, opened
@@ -139,6 +139,14 @@ class Steering(Telling):
                 self._go_on(live)
             if live.workflow == KEEPER:
                 self.queues.look(live.key.removeprefix(keeper_of("")))
+
+    def pin(self, live: Live, version: str | None) -> None:
+        """Pin it to a version, or to none. The code that it has stays with it for now."""
+        live.pin = version
+        kind, payload = (
+            (Kind.UNPINNED, None) if version is None else (Kind.PINNED, compact(version))
+        )
+        self._commits.append(live.entry(kind, live.workflow, 1, payload))
 
     def _go_on(self, live: Live) -> None:
         held, live.held = live.held, []

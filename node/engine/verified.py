@@ -44,6 +44,8 @@ _WITHOUT_CODE = frozenset(
         Kind.CANCEL,
         Kind.PAUSED,
         Kind.RESUMED,
+        Kind.PINNED,
+        Kind.UNPINNED,
         Kind.CANCELLED,
         Kind.TERMINATED,
     }
@@ -143,6 +145,8 @@ class Verified:
             if not isinstance(body, dict):
                 raise ValueError("it does not say where its execution comes from")
             check_execution(event.execution, body)
+            if "pinned" in body and not isinstance(body.get("version"), str):
+                raise ValueError("it is pinned to no version")
             ticket = Ticket.of(body)
             if ticket is not None:
                 self._queue = ticket.queue
@@ -155,6 +159,12 @@ class Verified:
             if json.loads(str(event.payload))["queue"] != self._queue:
                 raise ValueError("it has its turn in another queue")
             self._queued, self._code = False, True
+        elif kind is Kind.PINNED:
+            if not isinstance(json.loads(str(event.payload)), str):
+                raise ValueError("it is pinned to no version")
+        elif kind is Kind.UNPINNED:
+            if event.payload is not None:
+                raise ValueError("it says to what it is not pinned any more")
         elif kind is Kind.PATCH:
             if event.name in self._patches or event.occurrence != 1:
                 raise ValueError("it was taken before")

@@ -1,4 +1,4 @@
-"""`litefleet exec list`, `show`, `log`, `waiting` and `export`."""
+"""`litefleet exec list`, `show`, `log`, `waiting`, `versions` and `export`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -37,7 +37,9 @@ class StatusChoice(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     TERMINATED = "terminated"
+    QUEUED = "queued"
     DIVERGED = "diverged"
+    PARKED = "parked"
 
 
 @app.command("list")
@@ -58,11 +60,12 @@ def list_(
     if as_json:
         console.print_json({"items": items})
         return
-    rows = table("id", "workflow", "status", "started", "took", right=("took",))
+    rows = table("id", "workflow", "status", "version", "started", "took", right=("took",))
     for one in items:
         standing = one["status"] + (", paused" if one.get("paused") else "")
         took = "" if one["closed_at"] is None else console.age(one["closed_at"] - one["started_at"])
-        rows.add_row(one["id"], one["workflow"], standing, clock(one["started_at"]), took)
+        begun = clock(one["started_at"])
+        rows.add_row(one["id"], one["workflow"], standing, _version(one), begun, took)
     console.show(rows)
     if len(items) == limit:
         console.note(f"the first {limit}; more with --limit")
@@ -90,7 +93,8 @@ def show(
         "status": one["status"] + (", paused" if one.get("paused") else ""),
         "started": clock(one["started_at"]),
         "closed": clock(one["closed_at"]),
-        "version": str(one.get("version") or ""),
+        "version": _version(one),
+        "began with": str(one.get("version") or ""),
         "input": words(one["input"], 2000),
         "durable": "yes" if one["durable"] else "not proven",
         "bookmark": one["bookmark"],
@@ -102,6 +106,36 @@ def show(
     console.show(details({key: value for key, value in rows.items() if value}))
     if waits:
         console.show(tree_of({"id": "waits for"}, waits, time.time()))
+
+
+def _version(one: dict[str, Any]) -> str:
+    """The version that an open execution runs on; that with which a closed one began."""
+    open_ = one["closed_at"] is None
+    words = str((one.get("runs_on") if open_ else one.get("version")) or "")
+    return f"{words}, pinned" if one.get("pinned") else words
+
+
+@app.command()
+def versions(
+    tenant: Tenant = None,
+    url: Url = None,
+    name: Name = DEFAULT_NAME,
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Show the versions of the application, and how many open executions need each."""
+    with Target.of(tenant, url, name, address, None).open() as executions:
+        answer = executions.versions()
+    if as_json:
+        console.print_json(answer)
+        return
+    rows = table("version", "", "open", "pinned", right=("open", "pinned"))
+    for one in answer["items"]:
+        standing = "current" if one["current"] else "kept" if one["loaded"] else "waited for"
+        if standing == "kept" and not one["open"]:
+            standing = "kept, needed by none"
+        rows.add_row(one["version"] or "(none)", standing, str(one["open"]), str(one["pinned"]))
+    console.show(rows)
 
 
 @app.command()
