@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from node.api_answers import Ack, Answers, body_of
+from node.api_answers import Ack, Answers, body_of, query_of
 from node.engine.engine import Engine
+from node.engine.waiting import Waiting
 
 
 class ControlRequest(BaseModel):
-    """What POST /executions/{id}/cancel, terminate, pause, resume and retry take. `reason` is
-    for the first two."""
+    """What POST /executions/{id}/cancel, terminate, pause, resume, retry and unpin take. `reason`
+    is for the first three."""
 
     model_config = ConfigDict(extra="forbid")
 
     reason: str = ""
+    ack: Ack = "durable"
+
+
+class PinRequest(BaseModel):
+    """What POST /executions/{id}/pin takes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: str | None = None
     ack: Ack = "durable"
 
 
@@ -31,6 +41,18 @@ class CompleteRequest(BaseModel):
 
     value: Any = None
     ack: Ack = "durable"
+
+
+class WaitingQuery(BaseModel):
+    """What GET /waiting takes. `longer_than` in seconds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: str | None = None
+    workflow: str | None = None
+    longer_than: Annotated[float, Field(ge=0)] = 0
+    limit: Annotated[int, Field(ge=1, le=500)] = 100
+    after: Annotated[int, Field(ge=0)] = 0
 
 
 class ControlApi:
@@ -49,8 +71,11 @@ class ControlApi:
             Route(one + "/pause", self.pause, methods=["POST"]),
             Route(one + "/resume", self.resume, methods=["POST"]),
             Route(one + "/retry", self.retry, methods=["POST"]),
+            Route(one + "/pin", self.pin, methods=["POST"]),
+            Route(one + "/unpin", self.unpin, methods=["POST"]),
             Route(one + "/waiting", self.waiting, methods=["GET"]),
             Route(one + "/archive", self.archive, methods=["GET"]),
+            Route("/waiting", self.all_waiting, methods=["GET"]),
             Route("/external/{token}", self.complete, methods=["POST"]),
         ]
 
@@ -68,7 +93,7 @@ class ControlApi:
     async def pause(self, request: Request) -> Response:
         """Let it start nothing more for now."""
         body, id = await self._admit(request)
-        return await self._done(id, await self.engine.control.pause(id), body.ack)
+        return await self._done(id, await self.engine.control.pause(id, body.reason), body.ack)
 
     async def resume(self, request: Request) -> Response:
         """Let it go on."""
@@ -81,12 +106,39 @@ class ControlApi:
         await self.engine.control.retry(id)
         return await self._done(id, True, body.ack)
 
+    async def pin(self, request: Request) -> Response:
+        """Keep it to the version that it runs with."""
+        body, id = await body_of(PinRequest, request), request.path_params["id"]
+        self.answers.admit(body.ack, "a pin")
+        return await self._done(id, await self.engine.control.pin(id, body.version), body.ack)
+
+    async def unpin(self, request: Request) -> Response:
+        """Let it move to the current version."""
+        body, id = await self._admit(request)
+        return await self._done(id, await self.engine.control.unpin(id), body.ack)
+
     async def waiting(self, request: Request) -> Response:
         """What it waits for, since when, and what will wake it."""
         id = request.path_params["id"]
         items = [asdict(wait) for wait in self.engine.waiting(id)]
+        stack = [asdict(one) for one in self.engine.stack(id)]
         standing = self.answers.standing(self.engine.sequence)
-        return JSONResponse({"id": id, "items": items, **standing})
+        return JSONResponse({"id": id, "items": items, "stack": stack, **standing})
+
+    async def all_waiting(self, request: Request) -> Response:
+        """All open executions with what they wait for."""
+        query = query_of(WaitingQuery, request)
+        found = self.engine.all_waiting(
+            kind=query.kind,
+            workflow=query.workflow,
+            longer_than=query.longer_than,
+            after=query.after,
+            limit=query.limit,
+        )
+        following = str(found[-1].rowid) if len(found) == query.limit else None
+        items = [_waiting(one) for one in found]
+        standing = self.answers.standing(self.engine.sequence)
+        return JSONResponse({"items": items, "next": following, **standing})
 
     async def archive(self, request: Request) -> Response:
         """The execution as a file that `replay` takes."""
@@ -109,5 +161,10 @@ class ControlApi:
     async def _done(self, id: str, changed: bool, ack: Ack) -> Response:
         view = self.engine.execution(id)
         standing = await self.answers.proven(self.engine.sequence, ack)
-        body = {"id": id, "status": view.status, "paused": view.paused, "changed": changed}
-        return JSONResponse({**body, **standing})
+        body = {"id": id, "status": view.status, "paused": view.paused, "pinned": view.pinned}
+        return JSONResponse({**body, "changed": changed, **standing})
+
+
+def _waiting(one: Waiting) -> dict[str, Any]:
+    about = {"id": one.id, "workflow": one.workflow, "status": one.status, "since": one.since}
+    return {**about, "waits": [asdict(wait) for wait in one.waits]}
