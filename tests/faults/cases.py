@@ -149,7 +149,7 @@ async def restore_interrupted(lab: Lab, moments: random.Random) -> Verdict:
     await lab.status()
     for _ in range(5):
         await lab.lose_the_machine()
-        await lab.host.start(lives_for=300.0, floor_txid=lab.ledger.proven)
+        await lab.host.start(lives_for=300.0, floor_txid=lab.proven)
         await asyncio.sleep(moments.uniform(0.0, 0.9))
     return await lab.judge()
 

@@ -19,6 +19,7 @@ from typing import cast
 import httpx
 
 from backup import keys
+from backup.ownership import OwnerState
 from backup.settings import StoreSettings
 from backup.store import S3Store
 from node.engine.inspection import committed_at, inspect_log
@@ -47,8 +48,8 @@ class Ledger:
     """Starts that were answered with anything else than durable."""
     committed: int = 0
     """The newest event that a node told of before its end."""
-    proven: int = 0
-    """The newest position that a node told was proven: what its host's lease would have."""
+    proven: dict[int, int] = field(default_factory=dict)
+    """The newest position of each epoch that a node told was proven: what leases would have."""
 
 
 @dataclass
@@ -94,6 +95,17 @@ class Lab:
     def node(self) -> TestNode:
         return self.host.nodes[-1]
 
+    @property
+    def proven(self) -> int:
+        """What is known to be proven of the epoch that the next take-over restores."""
+        owner = self.host.owner()
+        if owner is None:
+            return 0
+        parent = owner.record.parent
+        restoring = owner.record.state is OwnerState.RESTORING
+        epoch = (parent.epoch if parent else 0) if restoring else owner.record.epoch
+        return self.ledger.proven.get(epoch, 0)
+
     async def start(self) -> None:
         """A node that serves, and clients that keep it busy."""
         await self.host.start(lives_for=900.0)
@@ -118,7 +130,8 @@ class Lab:
     async def status(self) -> NodeStatus:
         status = await self.node.status()
         self.ledger.committed = max(self.ledger.committed, status.lag.sequence)
-        self.ledger.proven = max(self.ledger.proven, status.lag.replicated_txid)
+        proven = self.ledger.proven
+        proven[status.epoch] = max(proven.get(status.epoch, 0), status.lag.replicated_txid)
         return status
 
     async def _write(self) -> None:
@@ -179,7 +192,7 @@ class Lab:
         await self.lose_the_machine()
         self.proxy.policy = meanwhile
         lost_at = time.monotonic()
-        await self.host.start(lives_for=300.0, floor_txid=self.ledger.proven if floor else 0)
+        await self.host.start(lives_for=300.0, floor_txid=self.proven if floor else 0)
         status = await self.node.until(
             lambda status: status.serving or status.state in ENDED, "served or ended", 90.0
         )
