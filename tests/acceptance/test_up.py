@@ -107,7 +107,8 @@ def test_a_fleet_for_an_afternoon(
 
     (made,) = _json(user, "copy", "make")["items"]
     assert made["bookmark"] == done["bookmark"]
-    assert _json(user, "copy", "list", "first")["items"] == [made]
+    # The coordinator may have made one of its own accord before.
+    assert _json(user, "copy", "list", "first")["items"][-1] == made
     to = user.folder / "copy.db"
     assert _json(user, "copy", "fetch", "first", "--to", str(to))["items"] == [made]
     assert hashlib.sha256(to.read_bytes()).hexdigest() == made["sha256"]
