@@ -90,7 +90,7 @@ class ControlApi:
 
     async def archive(self, request: Request) -> Response:
         """The execution as a file that `replay` takes."""
-        archive = self.engine.archive(request.path_params["id"])
+        archive = self.engine.export(request.path_params["id"])
         return Response(archive.model_dump_json(), media_type="application/json")
 
     async def complete(self, request: Request) -> Response:

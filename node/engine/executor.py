@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from node.engine.activities import Activities, StandIn
 from node.engine.application import Application
-from node.engine.beginning import KEYS, Beginning, Post, standing
+from node.engine.beginning import KEYS, Beginning, Post, compact, standing
 from node.engine.commits import Commits
 from node.engine.definition import Workflow
 from node.engine.durability import Durability, Proofs, effective
@@ -33,6 +33,8 @@ from node.engine.events import (
 )
 from node.engine.external import execution_secret
 from node.engine.families import Families
+from node.engine.forked import Kept, Supply
+from node.engine.forking import Fork
 from node.engine.live import Answered, Ending, Live, Origin
 from node.engine.observer import Observer
 from node.engine.queue_ticket import Ticket, Turn
@@ -271,6 +273,51 @@ class Executor(Steering):
         payload, at = beginning.payload(), self._commits.at
         return payload, begin
 
+    def fork(self, key: str, fork: Fork, load: Callable[[], tuple[Stored, list[Event]]]) -> Live:
+        """Begin a new execution with what another one had. `load` reads it once it is in the
+        log; until then it takes no message, and it may not be looked at."""
+        self._rowid += 1
+        origin = Origin(version=self._application.version, ticket=fork.ticket)
+        live = self._admit(
+            key, self._rowid, fork.workflow, fork.beginning.input, fork.beginning, origin
+        )
+        live.run, live.beginning, live.continuing = None, None, True
+        live.paused = fork.beginning.paused
+        live.forked_from = compact(fork.forked.source.body())
+        self._on_started(fork.workflow, None)
+        for kind, name, occurrence, payload in fork.rows(origin.payload()):
+            last = live.entry(kind, name, occurrence, payload)
+            live.started_at = self._commits.append(last)
+
+        def committed(_: int) -> None:
+            stored, whole = load()
+            if stored.closed is not None:
+                self._close(live, Ending(last.kind, last.payload, live.started_at, stored.closed))
+            else:
+                self._take_over(live, stored, whole)
+
+        last.after = committed
+        return live
+
+    def _take_over(self, live: Live, stored: Stored, whole: list[Event]) -> None:
+        """The log has all that a fork begins with: its code goes on from there."""
+        if self._stopped:
+            return
+        live.continuing = False
+        history = standing(whole)
+        turn = Turn.of(whole)
+        if turn is not None and turn.begun is None:
+            live.beginning = Beginning.of(history[0])
+        elif self.knows(live.workflow):
+            definition = self._application.workflows[live.workflow]
+            live.run = self._run(live.key, definition, Beginning.of(history[0]))
+        if self._observer is not None:
+            self._observer.execution_started(live.watched)
+        self._go_on_from(live, stored, whole, history, turn)
+        self._families.begun(live)
+        while live.deferred and not live.busy:
+            live.deferred.pop(0)()
+
     def restore(self, stored: Stored, whole: Sequence[Event]) -> Live:
         """Go on with an execution that the log has open."""
         history = standing(whole)
@@ -281,15 +328,29 @@ class Executor(Steering):
         live = self._admit(
             stored.id, stored.rowid, stored.workflow, given, beginning, Origin.of(history), begun
         )
+        live.paused = _is_paused(beginning, history)
+        self._go_on_from(live, stored, whole, history, turn)
+        return live
+
+    def _go_on_from(
+        self,
+        live: Live,
+        stored: Stored,
+        whole: Sequence[Event],
+        history: list[Event],
+        turn: Turn | None,
+    ) -> None:
+        beginning = Beginning.of(history[0])
         live.started, live.started_at = stored.started, stored.started_at
+        live.forked_from = stored.forked_from
         live.reopened_at = max(
             (event.at for event in whole if event.kind is Kind.REOPENED), default=0
         )
-        live.paused = _is_paused(beginning, history)
         live.cancelled = any(event.kind is Kind.CANCEL for event in history)
-        live.committed.set_result(None)
+        if not live.committed.done():
+            live.committed.set_result(None)
         if turn is not None and (turn.since is None or self.knows(stored.workflow)):
-            since = live.reopened_at if turn.begun is not None else live.started_at
+            since = (turn.begun is not None and live.reopened_at) or live.started_at
             self.queues.restored(live, turn, since)
         if not self.knows(stored.workflow):
             missing = UnknownWorkflow(
@@ -297,29 +358,51 @@ class Executor(Steering):
                 " which this execution runs"
             )
             self._give_up(live, missing)
-            return live
+            return
         if live.history is not None:
             live.history = [event for event in history if event.kind not in NOTES]
         live.post = Post.of(history)
         if live.run is None:
             signals = (event for event in history if event.kind is Kind.SIGNAL)
             live.early = [(event.name, event.payload) for event in signals]
-            return live
+        kept = Kept.of(history) if beginning.forked is not None else None
+        if kept is not None:
+            live.kept = kept
+            live.supply = Supply(kept.results, history) if kept.results else None
+        if live.run is None:
+            return
         try:
             commands = live.run.replay(history, strict=_strict(live.durability))
         except EngineError as error:
             self._give_up(live, error)
-            return live
+            return
         fresh = {id(command.pending) for command in commands}
         waiting = [pending for pending in live.run.pending.values() if id(pending) not in fresh]
         self._carry_out(live, commands)
+        if kept is not None:
+            self._hand_over(live, kept, whole)
+            waiting = [pending for pending in waiting if not live.keeps(pending.step)]
         for pending in waiting:
             if pending.kind is Kind.TIMER:
                 self._timers.add(cast(int, pending.payload), (live, pending.step))
             elif pending.kind is Kind.STEP:
                 crashes = self._crashes(pending.progress.sign)
                 self._activities.launch_again(live, pending, crashes)
-        return live
+
+    def _hand_over(self, live: Live, kept: Kept, whole: Sequence[Event]) -> None:
+        """What a fork was given to go on with, as far as it has not had it."""
+        for kind, name, number, payload, version in kept.outcomes:
+            pending = live.code.pending.get((name, number))
+            if pending is not None:
+                give = partial(self._activities.reused, live, kind, pending, payload, version)
+                if live.still:
+                    live.held.append(give)
+                else:
+                    give()
+        had = {(event.kind, event.name, event.occurrence) for event in whole}
+        for letter in kept.letters:
+            if letter[:3] not in had:
+                self._post_again(live, letter.kind, letter.name, letter.payload)
 
     def recover(self, begun: Iterable[tuple[str, str | None, int]]) -> None:
         """Every open execution is restored: settle what a crash has left between them. `begun`
@@ -350,6 +433,10 @@ class Executor(Steering):
             lineage=self._lineage,
             secret=self.secret_of(key),
         )
+
+    def durability(self, definition: Workflow[..., Any]) -> Durability:
+        """That of a workflow's executions."""
+        return effective(self._floor, definition.durability)
 
     def secret_of(self, key: str) -> bytes:
         """What an execution's tokens are made with."""
@@ -433,6 +520,8 @@ class Executor(Steering):
             raise AssertionError(f"{command.kind.name} is about no step")
         elif command.kind is Kind.STEP:
             transactional = pending.activity is not None and pending.activity.transactional
+            # A fork may have its result already, and that is told after the commit.
+            transactional = transactional and live.supply is None
             if not transactional:
                 after = partial(self._activities.committed, live, pending)
         elif command.kind is Kind.TIMER:
@@ -451,11 +540,14 @@ class Executor(Steering):
             self._activities.call(live, pending)
 
     def _closed(self, live: Live, kind: Kind, payload: Payload, at: int, sequence: int) -> None:
-        del self.live[live.key]
-        live.ended = Ending(kind, payload, at, sequence)
         if self._observer is not None:
             self._observer.execution_closed(live.watched, kind, payload, at)
-        self._on_closed(live, kind)
+        self._close(live, Ending(kind, payload, at, sequence))
+
+    def _close(self, live: Live, ending: Ending) -> None:
+        del self.live[live.key]
+        live.ended = ending
+        self._on_closed(live, ending.kind)
         live.closed.set()
         self._refuse_answers(live, "ended")
         # They find the execution closed. Calls that were withdrawn never come back.

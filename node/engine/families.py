@@ -140,10 +140,14 @@ class Families:
             if origin.parent is not None and not origin.detached:
                 self._recover_child(live, origin)
         for live in list(self._executor.live.values()):
-            if not live.over:
-                for pending in list(live.code.pending.values()):
-                    if pending.kind is Kind.CHILD:
-                        self._recover_parent(live, pending)
+            self.begun(live)
+
+    def begun(self, live: Live) -> None:
+        """The code waits for children that may not have been started, or have ended."""
+        if not live.over:
+            for pending in list(live.code.pending.values()):
+                if pending.kind is Kind.CHILD:
+                    self._recover_parent(live, pending)
 
     def _recover_child(self, live: Live, origin: Origin) -> None:
         parent = self._executor.live.get(str(origin.parent))
@@ -165,7 +169,7 @@ class Families:
 
     def _recover_parent(self, live: Live, pending: Pending) -> None:
         key = json.loads(str(pending.payload))["id"]
-        if key in self._executor.live:
+        if key in self._executor.live or live.keeps(pending.step):
             return
         stored = self._find(key)
         if stored is None:

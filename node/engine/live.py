@@ -11,6 +11,7 @@ from typing import Any
 from node.engine.beginning import Beginning, Post, compact
 from node.engine.durability import Durability
 from node.engine.events import Event, Kind, Payload
+from node.engine.forked import Kept, Supply
 from node.engine.observer import Watched
 from node.engine.queue_ticket import Ticket
 from node.engine.run import Run
@@ -142,6 +143,12 @@ class Live:
     """What waits for it to be resumed."""
     answers: dict[Step, asyncio.Future[Answered]] = field(default_factory=dict)
     """Who waits for the end of which update."""
+    forked_from: str | None = None
+    """The JSON of the execution that it was made from."""
+    kept: Kept | None = None
+    """What it takes from the execution that it was forked from."""
+    supply: Supply | None = None
+    """The results of that which it has not used, if it may use any."""
     history: list[Event] | None = None
     """What forced replay is made from, in the order the code saw it; None without it."""
 
@@ -169,6 +176,11 @@ class Live:
         """No attempt starts and no timer wakes the code."""
         return self.paused or self.queued
 
+    def keeps(self, step: Step) -> bool:
+        """Whether the outcome of a step is kept from the execution that it was forked from."""
+        kept = self.kept
+        return kept is not None and any(step == (name, n) for _, name, n, *_ in kept.outcomes)
+
     @property
     def over(self) -> bool:
         """Nothing more can be told to the code."""
@@ -188,7 +200,7 @@ class Live:
     def remember(self, kind: Kind, name: str, occurrence: int, payload: Payload, at: int) -> None:
         """Keep an event for forced replay."""
         if self.history is not None:
-            number = len(self.history) + 1
+            number = self.history[-1].sequence + 1 if self.history else 1
             self.history.append(
                 Event(number, self.key, kind, name, occurrence, payload, at, number)
             )

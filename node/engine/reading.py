@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 from node.engine.archive import Archive
@@ -9,7 +10,7 @@ from node.engine.commits import Commits
 from node.engine.config import EngineConfig
 from node.engine.durability import Proofs
 from node.engine.errors import EngineStopped, UnknownExecution
-from node.engine.events import RESERVED, STATUS_CODES, Event, Status
+from node.engine.events import RESERVED, STATUS_CODES, Event, Kind, Status
 from node.engine.executor import Executor
 from node.engine.store import Store, Stored
 from node.engine.stream_readers import Readers, StreamReader, StreamView, streams_of
@@ -139,11 +140,24 @@ class Reading:
             else waits_of(live, self._executor.live, self._executor.queues, self._now())
         )
 
-    def archive(self, id: str) -> Archive:
-        """An execution as a file that can be replayed elsewhere. Raises UnknownExecution."""
+    def export(self, id: str, *, with_children: bool = False) -> Archive:
+        """An execution as a file that can be replayed and imported elsewhere, with those that it
+        started if they are asked for. Raises UnknownExecution."""
+        return self._export(id, with_children, {id})
+
+    def _export(self, id: str, with_children: bool, seen: set[str]) -> Archive:
         config = self.config
+        events = self.events(id)
+        children: list[Archive] = []
+        for event in events if with_children else ():
+            child = json.loads(str(event.payload))["id"] if event.kind is Kind.CHILD else None
+            # One with an id of its own may be in the log more than once, or not at all.
+            if child is not None and child not in seen and self._reading().find(child) is not None:
+                seen.add(child)
+                children.append(self._export(child, with_children, seen))
         return Archive.of(
-            self.events(id),
+            events,
+            children=children,
             tenant=config.tenant,
             lineage=config.lineage,
             durability=config.durability,

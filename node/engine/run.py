@@ -32,6 +32,7 @@ from node.engine.errors import (
 from node.engine.events import DONE, MESSAGES, TIMER_STEP, Event, Kind, Payload, letter
 from node.engine.external import token_for
 from node.engine.following import Follower
+from node.engine.forked import Identity
 from node.engine.loop import WorkflowLoop
 from node.engine.messages import Messages
 from node.engine.payload import Shape
@@ -62,15 +63,14 @@ class Run:
         self.key = key
         self.workflow = workflow
         self.beginning = beginning
-        self.tenant = tenant
-        self.lineage = lineage
-        self.secret = secret
+        self._own = Identity(key, tenant, lineage, beginning.run, secret)
         self.pending: dict[Step, Pending] = {}
         self.finished = False
         self._reset()
 
     def _reset(self) -> None:
         self._random: Random | None = None
+        self._identity = self._own
         self._loop = WorkflowLoop(self, self.key)  # type: ignore[abstract]
         self._messages: Messages | None = None
         self._main: asyncio.Task[Any] | None = None
@@ -88,6 +88,8 @@ class Run:
         """Start the code at the time of its first event. `early` are the signals that came
         before that: name and letter. Raises PayloadError."""
         self._loop.milliseconds = self._started_at = at
+        if self.beginning.forked is not None:
+            self._become()
         bound = self.workflow.codec.arguments(self.beginning.input)
         coroutine = self.workflow.function(*bound.args, **bound.kwargs)
         for name, value in self.beginning.signals:
@@ -105,6 +107,8 @@ class Run:
         """
         loop = self._loop
         loop.milliseconds = max(loop.milliseconds, at)
+        if self.beginning.forked is not None:
+            self._become()
         if kind in MESSAGES or kind is Kind.CANCEL:
             return self._message(kind, step, payload)
         pending = self.pending.pop(step, None)
@@ -254,7 +258,8 @@ class Run:
             return shape.read("null" if payload is None else payload)
 
         pending = self._pending(name, None, Kind.EXTERNAL, read)
-        return token_for(self.secret, self.key, pending.step), self._wait(pending)
+        who = self._author()
+        return token_for(who.secret, who.execution, pending.step), self._wait(pending)
 
     def patched(self, name: str) -> bool:
         """Whether the code is to take the new path called `name`: always the same answer in one
@@ -263,7 +268,7 @@ class Run:
         known = self._patches.get(name)
         if known is None:
             follower = self._follower
-            issued = sum(command.kind is not Kind.PATCH for command in self._commands)
+            issued = self._issued()
             # A history that goes on without it was written by the old path.
             known = follower is None or name in follower.patches or not follower.ahead(issued)
             self._patches[name] = known
@@ -319,7 +324,9 @@ class Run:
         """Start another execution; its id, and its outcome for one that is not detached."""
         self._refuse_when_reading()
         number = self._counts.get(workflow.name, 0) + 1
-        key = child_id(self.key, workflow.name, number) if id is None else id
+        key = child_id(self._author().execution, workflow.name, number) if id is None else id
+        if self.beginning.forked is not None:
+            key = self.beginning.forked.children.get((workflow.name, number), key)
         flag = ',"detached":true' if detached else ""
         if ticket is not None:
             flag += f",{compact(ticket.body())[1:-1]}"
@@ -366,15 +373,37 @@ class Run:
 
     def info(self) -> WorkflowInfo:
         started_at = datetime.fromtimestamp(self._started_at / 1000, UTC)
-        return WorkflowInfo(self.key, self.workflow.name, started_at, self.tenant, self.lineage)
+        who = self._identity
+        return WorkflowInfo(who.execution, self.workflow.name, started_at, who.tenant, who.lineage)
 
     @property
     def random(self) -> Random:
         """The execution's own random numbers."""
         self._refuse_when_reading()
         if self._random is None:
-            self._random = Random(seed(self.lineage, self.key, self.beginning.run))
+            self._random = Random(_seed(self._identity))
         return self._random
+
+    def _become(self) -> None:
+        """While a fork's code is told what another one was told, it is that one."""
+        forked, follower, before = self.beginning.forked, self._follower, self._identity
+        found = forked and follower and forked.identity(follower.at.commit)
+        self._identity = found or self._own
+        if self._random is not None and self._identity != before:
+            # In place, since the code may have kept it.
+            self._random.seed(_seed(self._identity))
+
+    def _author(self) -> Identity:
+        """Who the code is, or was, at its next command."""
+        forked, follower = self.beginning.forked, self._follower
+        if forked is None or follower is None:
+            return self._own
+        logged = follower.coming(self._issued())
+        return (None if logged is None else forked.identity(logged.commit)) or self._own
+
+    def _issued(self) -> int:
+        """How many of its commands were not compared with the log yet."""
+        return sum(command.kind is not Kind.PATCH for command in self._commands)
 
     def issued(self, step: Step) -> bool:
         """Whether the code has called this step by now."""
@@ -384,6 +413,10 @@ class Run:
         count = self._counts.get(name, 0) + 1
         self._counts[name] = count
         return count
+
+
+def _seed(who: Identity) -> int:
+    return seed(who.lineage, who.execution, who.run)
 
 
 def _determinism_error(error: BaseException | None) -> DeterminismError | None:

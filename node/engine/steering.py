@@ -147,7 +147,7 @@ class Steering(Telling):
         live = self.restore(stored, [*whole, event])
         for lost in history:
             if lost.sequence >= cut and lost.kind in MESSAGES:
-                self._post_again(live, lost)
+                self._post_again(live, lost.kind, lost.name, str(lost.payload))
         return live
 
     def children_to_retry(self, live: Live) -> list[str]:
@@ -157,19 +157,19 @@ class Steering(Telling):
         self._drain()
         return failed
 
-    def _post_again(self, live: Live, lost: Event) -> None:
+    def _post_again(self, live: Live, kind: Kind, name: str, payload: str) -> None:
         if live.busy:
-            live.deferred.append(partial(self._post_again, live, lost))
+            live.deferred.append(partial(self._post_again, live, kind, name, payload))
             return
         unbegun = live.queued and live.run is None
         if unbegun:
-            lost_for_good = lost.kind is Kind.UPDATE
+            lost_for_good = kind is Kind.UPDATE
         else:
             lost_for_good = live.over or (
-                lost.kind is Kind.UPDATE and lost.name not in live.code.messages.updates
+                kind is Kind.UPDATE and name not in live.code.messages.updates
             )
         if lost_for_good:
-            logger.warning("%s %s of %s is dropped", lost.kind.name, lost.name, live.key)
+            logger.warning("%s %s of %s is dropped", kind.name, name, live.key)
             return
-        number = live.post.add(lost.kind, lost.name, opened(lost.payload)[1])
-        self._log_and_tell(live, lost.kind, (lost.name, number), lost.payload)
+        number = live.post.add(kind, name, opened(payload)[1])
+        self._log_and_tell(live, kind, (name, number), payload)

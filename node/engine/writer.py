@@ -47,7 +47,7 @@ _INSERT_SEALED: Final = {
 }
 _COLUMNS: Final = 7
 # Plain numbers, which are quicker to compare than the kinds themselves.
-_STARTED: Final = int(Kind.STARTED)
+_NEW: Final = frozenset({int(Kind.STARTED), int(Kind.FORKED)})
 _RESTARTED: Final = int(Kind.RESTARTED)
 _OPENED_AGAIN: Final = frozenset({int(Kind.RESTARTED), int(Kind.REOPENED)})
 _CLOSED_AS: Final = {int(kind): status for kind, status in CLOSED_AS.items()}
@@ -260,7 +260,7 @@ class Writer:
                     payload = shelf.keep(payload)
                 values += (sequence, execution, back, kind, number, nth, payload)
                 digests.append(chain.digest(sequence, key, kind, name, nth, payload))
-                if kind == _STARTED:
+                if kind in _NEW:
                     started.append((execution, key, number, sequence))
                 elif kind in _OPENED_AGAIN:
                     reopened.append((sequence if kind == _RESTARTED else None, execution))

@@ -183,7 +183,7 @@ def test_an_archive_replays_elsewhere_and_says_where_code_diverges(tmp_path: Pat
         async with engine(tmp_path, app) as it:
             await it.start("job", {"n": 4}, id="a")
             await it.result("a", wait=10)
-            archive = Archive.read(it.archive("a").model_dump_json())
+            archive = Archive.read(it.export("a").model_dump_json())
         done = replay_archive(archive, app)
         assert (done.ok, done.execution, done.events) == (True, "a", len(archive.rows))
         other = replay_archive(archive, application(double, changed)).divergence

@@ -304,7 +304,7 @@ def test_logs_and_archives_are_followed_by_other_code(tmp_path: Path) -> None:
     @in_lab(remind, job, path=path)
     async def test(lab: Lab) -> None:
         await lab.run(job)
-        (tmp_path / "job.json").write_text(lab.engine.archive("job-1").model_dump_json())
+        (tmp_path / "job.json").write_text(lab.engine.export("job-1").model_dump_json())
 
     test()
     same, other = Lab(remind, job).application, Lab(remind, changed).application

@@ -1,0 +1,505 @@
+"""Deciding what an execution begins with that is made from another one: no I/O."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from node.engine.beginning import Beginning, Post, compact
+from node.engine.context import child_id
+from node.engine.errors import ActivityFailed, ChildFailed, ForkRefused
+from node.engine.events import (
+    BEGINNINGS,
+    CLOSING,
+    COMMANDS,
+    DELIVERIES,
+    DONE,
+    GIVEN_UP,
+    INTENTS,
+    MESSAGES,
+    NOTES,
+    OUTCOMES,
+    TIMER_STEP,
+    Event,
+    Kind,
+    Payload,
+    opened,
+)
+from node.engine.forked import (
+    Forked,
+    ForkedFrom,
+    ForkMode,
+    Identity,
+    Kept,
+    KeptOutcome,
+    Letter,
+    Recorded,
+    Stretch,
+    forked_of,
+)
+from node.engine.queue_ticket import Ticket, queue_of, unbegun
+from node.engine.steps import Command, Step
+
+#: What an operator did to the other execution, or what is written anew.
+_LEFT_OUT: Final = frozenset(
+    {Kind.ORIGIN, Kind.KEPT, Kind.DEQUEUED, Kind.PAUSED, Kind.RESUMED} | BEGINNINGS
+)
+#: A row of a log: kind, name, occurrence and payload.
+Row = tuple[Kind, str, int, Payload]
+#: What the code does beyond what stands; raises Divergence where it does not follow that.
+Rehearse = Callable[["Fork"], Sequence[Command]]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The execution that is forked. `history` is what stands since it last began, with the times
+    at which its code was told."""
+
+    identity: Identity
+    history: Sequence[Event]
+    foreign: bool = False
+    """It is of another log."""
+    digest: str | None = None
+
+    @property
+    def first(self) -> Event:
+        """The event with which its history begins."""
+        return self.history[0]
+
+    @property
+    def workflow(self) -> str:
+        """Its workflow's name."""
+        return self.first.name
+
+    @property
+    def closed(self) -> Event | None:
+        """Its end, if it has one."""
+        return self.history[-1] if self.history[-1].kind in CLOSING else None
+
+    @property
+    def ticket(self) -> Ticket | None:
+        """Where its fork waits for a turn. Its deduplication key stays its own."""
+        ticket = queue_of(self.history)
+        return None if ticket is None else replace(ticket, dedup=None)
+
+    def origin(self, mode: ForkMode, sequence: int) -> ForkedFrom:
+        """What a fork's log says of it."""
+        who = self.identity
+        tenant, lineage = (who.tenant, who.lineage) if self.foreign else (None, None)
+        return ForkedFrom(who.execution, mode, sequence, tenant, lineage, self.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """What an execution begins with. `ran` are the steps of the other one, `again` those that
+    stand as called and are run again."""
+
+    workflow: str
+    beginning: Beginning
+    kept: Kept = field(default_factory=Kept)
+    stands: tuple[Row, ...] = ()
+    ticket: Ticket | None = None
+    again: tuple[Step, ...] = ()
+    tokens: tuple[Step, ...] = ()
+    """The external events that its code waits for."""
+    dropped: tuple[Step, ...] = ()
+    """Steps that the other one called after what stands."""
+
+    @property
+    def forked(self) -> Forked:
+        """Where it comes from."""
+        assert self.beginning.forked is not None
+        return self.beginning.forked
+
+    def rows(self, origin: str | None) -> Iterator[Row]:
+        """Its first events."""
+        yield Kind.FORKED, self.workflow, 1, self.beginning.payload()
+        yield Kind.ORIGIN, self.workflow, 1, origin or "{}"
+        yield Kind.KEPT, self.workflow, 1, self.kept.payload()
+        yield from self.stands
+
+    def history(self, key: str, origin: str | None = None, at: int = 0) -> list[Event]:
+        """Its first events as if they were in a log."""
+        return [Event(number, key, *row, at, 0) for number, row in enumerate(self.rows(origin), 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Where the past ends: everything before `sequence` stands. `step` is to be run again."""
+
+    sequence: int
+    step: Step | None = None
+
+
+def exact(
+    source: Source,
+    key: str,
+    at: str | int | None,
+    *,
+    messages: bool,
+    paused: bool,
+    now: int,
+    rehearse: Rehearse,
+) -> Fork:
+    """Go on from a step of `source` as the execution `key`, at `now` (unix milliseconds). Raises
+    ForkRefused, and what `rehearse` raises."""
+    cut = cut_at(source, at)
+    stands = [event for event in source.history if event.sequence < cut.sequence]
+    begun = unbegun(stands) if stands else None
+    fork = _exact(source, key, cut, stands, begun, messages=messages, paused=paused, now=now)
+    if begun is None:
+        return fork
+    beyond = rehearse(fork)
+    after = [event for event in source.history if event.sequence >= cut.sequence]
+    missing = [event for event in after if event.kind in COMMANDS][: len(beyond)]
+    if beyond and list(map(_said, missing)) == list(map(_said, beyond)):
+        # What the code did before it was told what comes next, though the log has it after.
+        stands += missing
+        fork = _exact(source, key, cut, stands, begun, messages=messages, paused=paused, now=now)
+        rehearse(fork)
+    return fork
+
+
+def _exact(
+    source: Source,
+    key: str,
+    cut: Cut,
+    stands: Sequence[Event],
+    begun: int | None,
+    *,
+    messages: bool,
+    paused: bool,
+    now: int,
+) -> Fork:
+    if begun is None:
+        return _anew(source, stands, messages=messages, paused=paused)
+    before = Beginning.of(source.first)
+    # Signals that came before its queue let it go are there when the code begins.
+    early = [event for event in stands[1 : max(begun, 1)] if event.kind is Kind.SIGNAL]
+    began, past = stands[begun], stands[max(begun, 1) :]
+    ended = {_step(event) for event in past if event.kind in OUTCOMES | GIVEN_UP}
+    called = [event for event in past if event.kind in INTENTS and not _detached(event)]
+    waits = {_step(event): event for event in called if _step(event) not in ended}
+    outcomes = _outcomes(source.history, {step for step in waits if step != cut.step}, past)
+    again = [step for step in waits if step not in {one[1:3] for one in outcomes}]
+    inherited = [
+        event
+        for event in past
+        if event.kind not in _LEFT_OUT | CLOSING
+        and not (event.kind in NOTES and _step(event) in waits)
+    ]
+    post = _post(before, early)
+    counted, keys = dict(post.counts), tuple(post.keys)
+    for event in inherited:
+        if event.kind in MESSAGES:
+            post.add(event.kind, event.name, opened(event.payload)[1])
+    last = max(event.sequence for event in stands)
+    letters: list[Letter] = []
+    for event in source.history:
+        if messages and event.kind in MESSAGES and event.sequence >= cut.sequence:
+            number = post.add(event.kind, event.name, opened(event.payload)[1])
+            letters.append(Letter(event.kind, event.name, number, str(event.payload)))
+    children = _children(source, key, inherited, again)
+    beginning = replace(
+        before,
+        run=1,
+        posted=counted,
+        signals=(*before.signals, *_signals(early)),
+        keys=keys,
+        paused=paused,
+        forked=Forked(
+            source.origin(ForkMode.EXACT, last),
+            True,
+            *_commits(source, [began, *inherited]),
+            children,
+        ),
+    )
+    told = max((event.at for event in stands if event.kind in DELIVERIES), default=began.at)
+    # What is cut off has had its time; where nothing is, time goes on.
+    ahead = now - told if cut.sequence <= source.history[-1].sequence else 0
+    later = [event for event in source.history if event.sequence >= cut.sequence]
+    known = {event.sequence for event in stands}
+    return Fork(
+        source.workflow,
+        beginning,
+        Kept(outcomes=tuple(outcomes), letters=tuple(letters)),
+        tuple(_row(event, children, again, now, ahead) for event in inherited),
+        source.ticket,
+        tuple(step for step in again if step[0] != TIMER_STEP),
+        tuple(step for step in again if waits[step].kind is Kind.EXTERNAL),
+        tuple(
+            _step(event)
+            for event in later
+            if event.kind in INTENTS and event.name != TIMER_STEP and event.sequence not in known
+        ),
+    )
+
+
+def _anew(source: Source, stands: Sequence[Event], *, messages: bool, paused: bool) -> Fork:
+    """Nothing of it stands: its code begins."""
+    before = Beginning.of(source.first)
+    told = source.history if messages else stands
+    forked = Forked(source.origin(ForkMode.EXACT, stands[-1].sequence if stands else 0))
+    signals = (*before.signals, *_signals(told))
+    beginning = replace(before, run=1, signals=signals, paused=paused, forked=forked)
+    dropped = [event for event in source.history if event.kind in INTENTS]
+    return Fork(
+        source.workflow,
+        beginning,
+        ticket=source.ticket,
+        dropped=tuple(_step(event) for event in dropped if event.name != TIMER_STEP),
+    )
+
+
+def _post(before: Beginning, early: Iterable[Event]) -> Post:
+    post = Post(dict(before.posted), dict.fromkeys(before.keys, 0))
+    for event in early:
+        post.add(event.kind, event.name, opened(event.payload)[1])
+    return post
+
+
+def _signals(events: Iterable[Event]) -> list[tuple[str, str]]:
+    return [(one.name, opened(one.payload)[0]) for one in events if one.kind is Kind.SIGNAL]
+
+
+def record(source: Source) -> Fork:
+    """All of `source`, closed: as it ended, or terminated if it had not."""
+    begun = unbegun(source.history)
+    before = Beginning.of(source.first)
+    began, past = source.history[begun or 0], source.history[max(begun or 0, 1) :]
+    early = [one for one in source.history[1 : max(begun or 0, 1)] if one.kind is Kind.SIGNAL]
+    inherited = [event for event in past if event.kind not in _LEFT_OUT]
+    rows: list[Row] = [(one.kind, one.name, one.occurrence, one.payload) for one in inherited]
+    if source.closed is None:
+        words = compact("it was open when it was exported; this is its record")
+        rows.append((Kind.TERMINATED, source.workflow, 1, words))
+    post = _post(before, early)
+    forked = forked_of(source.first)
+    beginning = replace(
+        before,
+        run=1,
+        posted=dict(post.counts),
+        signals=(*before.signals, *_signals(early)),
+        keys=tuple(post.keys),
+        paused=False,
+        forked=Forked(
+            source.origin(ForkMode.RECORD, source.history[-1].sequence),
+            begun is not None,
+            *_commits(source, [began, *inherited]),
+            {} if forked is None else forked.children,
+        ),
+    )
+    ticket = source.ticket if begun is None else None
+    return Fork(source.workflow, beginning, stands=tuple(rows), ticket=ticket)
+
+
+def reuse(
+    source: Source, input: str, at: str | int | None, *, messages: bool, paused: bool
+) -> Fork:
+    """Begin anew with what `source` was given and the results that it had, those of steps that
+    ended before `at` where that is given. Raises ForkRefused."""
+    before = Beginning.of(source.first)
+    history = source.history
+    if at is not None:
+        cut = cut_at(source, at)
+        history = [event for event in history if event.sequence < cut.sequence]
+    given = (*before.signals, *_signals(source.history)) if messages else ()
+    forked = Forked(source.origin(ForkMode.REUSE, source.history[-1].sequence))
+    beginning = Beginning(input, signals=given, paused=paused, forked=forked)
+    kept = Kept(results=tuple(results(history)))
+    return Fork(source.workflow, beginning, kept, ticket=source.ticket)
+
+
+def results(history: Iterable[Event]) -> list[Recorded]:
+    """What the activities of a history have returned, in the order of their calls."""
+    inputs: dict[Step, str] = {}
+    versions: dict[Step, str] = {}
+    done: dict[Step, Payload] = {}
+    for event in history:
+        if event.kind is Kind.STEP:
+            inputs[_step(event)] = str(event.payload)
+        elif event.kind is Kind.STEP_VERSION:
+            versions[_step(event)] = str(event.payload)
+        elif event.kind in (Kind.STEP_COMPLETED, Kind.STEP_REUSED):
+            done[_step(event)] = event.payload
+    return [
+        Recorded(step[0], versions.get(step), given, done[step])
+        for step, given in inputs.items()
+        if step in done
+    ]
+
+
+def cut_at(source: Source, at: str | int | None) -> Cut:
+    """Where the past ends that a fork `at` a step, an event or (None) where it stands has.
+
+    Raises ForkRefused.
+    """
+    history = source.history
+    last = history[-1]
+    if at is None:
+        if last.kind is Kind.COMPLETED:
+            raise ForkRefused(
+                f"execution {source.identity.execution!r} completed, and it is not said where"
+                " the fork goes on",
+                hint=f"Name a step: {_known(history)}; or reuse its results.",
+            )
+        if source.closed is None:
+            return Cut(last.sequence + 1)
+        sequence = failed_at(history)
+        failed = next(event for event in history if event.sequence == sequence)
+        return Cut(sequence, _step(failed) if failed.kind in OUTCOMES else None)
+    if isinstance(at, int):
+        found = [event for event in history if event.sequence == at]
+        if not found:
+            raise ForkRefused(
+                f"event {at} is not among those that stand since it last began:"
+                f" {source.first.sequence} to {last.sequence}",
+                hint="Choose one that GET /executions/{id}/events shows.",
+            )
+        event = found[0]
+        if event.kind in INTENTS | OUTCOMES | NOTES | GIVEN_UP:
+            return _cut_step(history, _step(event))
+        told = DELIVERIES | CLOSING | {Kind.DEQUEUED}
+        rest = (one.sequence for one in history if one.sequence >= at and one.kind in told)
+        return Cut(at if event is source.first else next(rest, last.sequence + 1))
+    name, _, number = at.partition("#")
+    calls = [event for event in history if event.kind in INTENTS and event.name == name]
+    if number:
+        calls = [event for event in calls if str(event.occurrence) == number]
+    if not calls:
+        raise ForkRefused(
+            f"it has no step {at!r} since it last began", hint=f"There are: {_known(history)}."
+        )
+    return _cut_step(history, _step(calls[0]))
+
+
+def _cut_step(history: Sequence[Event], step: Step) -> Cut:
+    for number, event in enumerate(history):
+        if event.kind in OUTCOMES and _step(event) == step:
+            return Cut(event.sequence, step)
+        if event.kind in GIVEN_UP and _step(event) == step:
+            told = [one for one in history[:number] if one.kind in DELIVERIES]
+            called = next(one for one in history if one.kind in INTENTS and _step(one) == step)
+            if told and told[-1].sequence > called.sequence:
+                return Cut(told[-1].sequence, step)
+            raise ForkRefused(
+                f"the code gave up on {_words(step)} in the turn that called it",
+                hint="Fork at a step before it.",
+            )
+    return Cut(history[-1].sequence + 1, step)
+
+
+def failed_at(history: Sequence[Event]) -> int:
+    """The first event that is void when an execution that did not complete is tried again."""
+    last = history[-1]
+    if last.kind is Kind.CANCELLED:
+        return next(event.sequence for event in history if event.kind is Kind.CANCEL)
+    if last.kind is Kind.FAILED:
+        failure = json.loads(str(last.payload))
+        failed = [event for event in history if event.kind in (Kind.STEP_FAILED, Kind.CHILD_FAILED)]
+        grouped = failure["type"].endswith("ExceptionGroup")
+        for event in reversed(failed):
+            if grouped or _message(event) == failure["message"]:
+                return event.sequence
+    return last.sequence
+
+
+def _message(event: Event) -> str:
+    body = json.loads(str(event.payload))
+    if event.kind is Kind.CHILD_FAILED:
+        return str(ChildFailed(workflow=event.name, **body))
+    return str(ActivityFailed(step=event.name, occurrence=event.occurrence, **body))
+
+
+def _outcomes(
+    history: Sequence[Event], steps: set[Step], past: Sequence[Event]
+) -> list[KeptOutcome]:
+    """How the steps that were called before ended well after it."""
+    known = {event.sequence for event in past}
+    versions: dict[Step, str] = {}
+    found: list[KeptOutcome] = []
+    for event in history:
+        step = _step(event)
+        if event.kind is Kind.STEP_VERSION:
+            versions[step] = str(event.payload)
+        elif event.kind in DONE and step in steps and event.sequence not in known:
+            kind = Kind.STEP_REUSED if event.kind is Kind.STEP_COMPLETED else event.kind
+            found.append(KeptOutcome(kind, *step, event.payload, versions.get(step)))
+    return found
+
+
+def _commits(
+    source: Source, events: Sequence[Event]
+) -> tuple[tuple[tuple[int, int], ...], tuple[Stretch, ...]]:
+    """When the code was told these events, the first of which began it, and who it was then."""
+    forked = forked_of(source.first)
+    tokens = any(event.kind is Kind.EXTERNAL for event in events)
+    times: list[tuple[int, int]] = []
+    past: list[Stretch] = []
+    commit: int | None = None
+    for number, event in enumerate(events):
+        if commit is None or event.commit != commit:
+            times.append((0, event.at))
+            who = (forked and forked.identity(event.commit)) or source.identity
+            if not tokens:
+                who = replace(who, secret=b"")
+            if past and past[-1].identity == who:
+                past[-1] = past[-1]._replace(commits=past[-1].commits + 1)
+            else:
+                past.append(Stretch(1, who))
+            commit = event.commit
+        if number:
+            times[-1] = (times[-1][0] + 1, times[-1][1])
+    return tuple(times), tuple(past)
+
+
+def _children(
+    source: Source, key: str, inherited: Sequence[Event], again: Iterable[Step]
+) -> dict[Step, str]:
+    """The ids of the children that are not those which the code would choose."""
+    forked = forked_of(source.first)
+    steps = {_step(event) for event in inherited if event.kind is Kind.CHILD}
+    before = {} if forked is None else forked.children
+    found = {step: id for step, id in before.items() if step in steps}
+    found.update({step: child_id(key, *step) for step in again if step in steps})
+    return found
+
+
+def _row(
+    event: Event, children: Mapping[Step, str], again: Iterable[Step], now: int, ahead: int
+) -> Row:
+    payload = event.payload
+    if _step(event) in again and event.kind is Kind.CHILD:
+        body = str(payload)
+        old = '{"id":' + json.dumps(json.loads(body)["id"])
+        assert body.startswith(old)
+        payload = '{"id":' + json.dumps(children[_step(event)]) + body[len(old) :]
+    elif _step(event) in again and event.kind is Kind.TIMER:
+        # One that is over has from now on the time that was left of it.
+        deadline = int(str(payload))
+        payload = deadline + ahead if deadline <= now else deadline
+    return event.kind, event.name, event.occurrence, payload
+
+
+def _detached(event: Event) -> bool:
+    return event.kind is Kind.CHILD and "detached" in json.loads(str(event.payload))
+
+
+def _step(event: Event) -> Step:
+    return event.name, event.occurrence
+
+
+def _said(one: Event | Command) -> Row:
+    timer = one.kind is Kind.TIMER
+    return one.kind, one.name, one.occurrence, None if timer else one.payload
+
+
+def _words(step: Step) -> str:
+    return f"{step[0]}#{step[1]}"
+
+
+def _known(history: Iterable[Event]) -> str:
+    steps = [_words(_step(event)) for event in history if event.kind in INTENTS]
+    return ", ".join(steps[:20]) + (", …" if len(steps) > 20 else "") or "none"
