@@ -205,7 +205,7 @@ def test_an_archive_replays_elsewhere_and_says_where_code_diverges(tmp_path: Pat
             secret = bytes.fromhex(archive.secret)
             part = replay(events[:length], app, tenant="acme", lineage="line", secret=secret)
             assert part.ok
-        for text in ("", "{}", archive.model_dump_json().replace('"version":1', '"version":2')):
+        for text in ("", "{}", archive.model_dump_json().replace('"version":2', '"version":3')):
             with pytest.raises(PayloadError):
                 Archive.read(text)
 
