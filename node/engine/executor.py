@@ -292,6 +292,8 @@ class Executor(Steering):
         def committed(_: int) -> None:
             stored, whole = load()
             if stored.closed is not None:
+                live.started, live.continuing = stored.started, False
+                live.committed.set_result(None)
                 self._close(live, Ending(last.kind, last.payload, live.started_at, stored.closed))
             else:
                 self._take_over(live, stored, whole)

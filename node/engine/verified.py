@@ -332,6 +332,8 @@ def verify_execution(events: Iterable[Event]) -> None:
     for event in events:
         back = event.sequence - last if last else 0
         try:
+            if event.sequence <= last:
+                raise ValueError(f"it does not follow event {last}")
             if event.kind is Kind.REOPENED:
                 cut = found.reopen(event, back)
                 kept = [one for one in kept if one[0].sequence < cut]
