@@ -90,6 +90,8 @@ class Forks:
         """See Engine.fork."""
         key = f"{self._random.getrandbits(64):016x}" if new_id is None else new_id
         check_id(key)
+        # What its code has been told is in the log then.
+        await self._commits.settled()
         source = self._source(id)
         if mode is ForkMode.RECORD:
             raise ForkRefused(

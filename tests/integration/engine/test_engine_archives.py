@@ -103,7 +103,8 @@ def test_a_record_is_the_same_history_and_closed(tmp_path: Path) -> None:
             assert [child.execution for child in archive.children] == ["one.leaf.1"]
             was, events = it.execution("one"), it.events("one")
             await it.start("work", {"large": "y"}, id="open")
-            await until(lambda: len(tokens) == 2)
+            await until(lambda: it.events("open")[-1].name == "hand_on")
+            await until(lambda: it.events("open")[-1].kind is Kind.STEP_COMPLETED)
             await it.start("queued", {}, id="running")
             await it.start("queued", {}, id="waiting")
             await it.signal("waiting", "end", "early")
@@ -171,7 +172,8 @@ def test_one_goes_on_elsewhere_with_keys_of_its_own(tmp_path: Path) -> None:
             await it.result(again.view.id, wait=10)
             assert len(keys) == len(before) + 1
             await it.start("work", {"large": "y"}, id="open")
-            await until(lambda: len(tokens) == 2)
+            await until(lambda: it.events("open")[-1].name == "hand_on")
+            await until(lambda: it.events("open")[-1].kind is Kind.STEP_COMPLETED)
             still_open = it.export("open")
         async with engine(tmp_path, "to", "other") as it:
             ran.clear()

@@ -621,6 +621,7 @@ def test_forks_and_starts_of_one_id_do_not_meet(tmp_path: Path) -> None:
                 *(it.fork("one", at="step#2", new_id="two") for _ in range(3))
             )
             assert [one.created for one in twins] == [True, False, False]
+            await it.result("two", wait=10)
             made = await asyncio.gather(
                 it.fork("one", at="step#2", new_id="three"),
                 it.start("chain", {"start": "s"}, id="three"),
@@ -636,6 +637,8 @@ def test_forks_and_starts_of_one_id_do_not_meet(tmp_path: Path) -> None:
                 return_exceptions=True,
             )
             assert isinstance(both[1], ExecutionConflict)
+            for id in ("three", "four"):
+                await it.result(id, wait=10)
             cancelled = asyncio.create_task(it.fork("one", at="book", new_id="five"))
             await asyncio.sleep(0)
             await it.control.terminate("five")
