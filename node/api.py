@@ -29,6 +29,7 @@ from node.api_answers import (
     validation_error,
 )
 from node.api_control import ControlApi
+from node.api_forks import ForksApi
 from node.api_messages import MessagesApi
 from node.api_streams import StreamsApi
 from node.api_webhooks import WebhooksApi
@@ -160,6 +161,7 @@ class _Api:
             Route("/status", self.status, methods=["GET"]),
             *MessagesApi(self.engine, self.answers).routes(),
             *ControlApi(self.engine, self.answers).routes(),
+            *ForksApi(self.engine, self.answers).routes(),
             *StreamsApi(self.engine, self.answers).routes(),
             *self.webhooks.routes(),
         ]
@@ -240,6 +242,7 @@ class _Api:
             "status": view.status,
             "paused": view.paused,
             "version": view.version,
+            "forked_from": view.forked_from,
             "started_at": view.started_at,
             "closed_at": view.closed_at,
             **self.answers.standing(view.sequence),

@@ -34,7 +34,7 @@ class CompleteRequest(BaseModel):
 
 
 class ControlApi:
-    """Routes for control, for waiting, for archives and for tokens."""
+    """Routes for control, for waiting and for tokens."""
 
     def __init__(self, engine: Engine, answers: Answers) -> None:
         self.engine = engine
@@ -50,7 +50,6 @@ class ControlApi:
             Route(one + "/resume", self.resume, methods=["POST"]),
             Route(one + "/retry", self.retry, methods=["POST"]),
             Route(one + "/waiting", self.waiting, methods=["GET"]),
-            Route(one + "/archive", self.archive, methods=["GET"]),
             Route("/external/{token}", self.complete, methods=["POST"]),
         ]
 
@@ -87,11 +86,6 @@ class ControlApi:
         items = [asdict(wait) for wait in self.engine.waiting(id)]
         standing = self.answers.standing(self.engine.sequence)
         return JSONResponse({"id": id, "items": items, **standing})
-
-    async def archive(self, request: Request) -> Response:
-        """The execution as a file that `replay` takes."""
-        archive = self.engine.export(request.path_params["id"])
-        return Response(archive.model_dump_json(), media_type="application/json")
 
     async def complete(self, request: Request) -> Response:
         """Complete an external event; `changed` is false when it was completed before."""

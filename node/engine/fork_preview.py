@@ -54,7 +54,7 @@ _KINDS: Final = {Kind.STEP: "activity", Kind.CHILD: "child", Kind.EXTERNAL: "ext
 
 
 def preview_exact(fork: Fork) -> Preview:
-    """What an exact fork would do."""
+    """What an exact fork would do, or a record."""
     again = set(fork.again)
     kept = {(one.name, one.occurrence) for one in fork.kept.outcomes}
     found: list[PlannedStep] = []
@@ -74,7 +74,9 @@ def preview_exact(fork: Fork) -> Preview:
     for name, number in fork.dropped:
         why = "it was called after what stands"
         found.append(PlannedStep(name, number, "step", "unknown", why, False))
-    return Preview(ForkMode.EXACT, found, "the code goes on from there")
+    mode = fork.forked.source.mode
+    ends = "nothing: it is a record" if mode is ForkMode.RECORD else "the code goes on from there"
+    return Preview(mode, found, ends)
 
 
 def preview_reuse(fork: Fork, source: Source, run: Run, now: int) -> Preview:

@@ -115,7 +115,7 @@ class Forks:
         # Its id would be another one; where that makes a difference, nobody can know it now.
         key = f"{known.identity.execution}'"
         fork = self._plan(known, key, at, mode, input, messages=messages, paused=False)
-        if mode is ForkMode.EXACT:
+        if mode is not ForkMode.REUSE:
             return preview_exact(fork)
         definition = self._definition(fork.workflow)
         run = self._run(key, definition, fork.beginning)

@@ -1,11 +1,9 @@
-"""`litefleet exec list`, `show`, `log`, `waiting` and `export`."""
+"""`litefleet exec list`, `show`, `log` and `waiting`."""
 
 from __future__ import annotations
 
-import json
 import time
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,11 +16,11 @@ from fleet.cli.executions.target import (
     Url,
     clock,
     error_words,
+    origin_words,
     words,
 )
 from fleet.cli.options import Address, Json, Name
 from fleet.cli.tables import details, table
-from fleet.problem import Problem
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -91,6 +89,7 @@ def show(
         "started": clock(one["started_at"]),
         "closed": clock(one["closed_at"]),
         "version": str(one.get("version") or ""),
+        "forked from": origin_words(one.get("forked_from")),
         "input": words(one["input"], 2000),
         "durable": "yes" if one["durable"] else "not proven",
         "bookmark": one["bookmark"],
@@ -153,34 +152,3 @@ def _waits(items: list[dict[str, Any]]) -> Table:
         detail = words(one["detail"]) if one["detail"] else ""
         rows.add_row(one["kind"], one["name"], clock(one["since"]), left, one["wakes"], detail)
     return rows
-
-
-@app.command()
-def export(
-    id: Id,
-    to: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where to; stdout by default.")
-    ] = None,
-    tenant: Tenant = None,
-    url: Url = None,
-    name: Name = DEFAULT_NAME,
-    address: Address = None,
-    as_json: Json = False,
-) -> None:
-    """Write one execution with its whole log to a file that `litefleet replay` takes.
-
-    The file holds what the execution's tokens are made with: treat it as its data.
-    """
-    if to is not None and to.exists():
-        raise Problem("exists", f"{to} exists.", "Name another file, or remove it first.")
-    with Target.of(tenant, url, name, address, None).open() as executions:
-        archive = executions.archive(id)
-    if to is None:
-        console.print_json(archive)
-        return
-    to.write_text(json.dumps(archive, indent=1) + "\n", encoding="utf-8")
-    about = {"file": str(to), "execution": id, "events": len(archive["rows"])}
-    if as_json:
-        console.print_json(about)
-    else:
-        console.note(f"{about['events']} events of {id} are in {to}")
