@@ -16,8 +16,8 @@ from node.engine.beginning import Beginning, standing
 from node.engine.durability import Durability, effective
 from node.engine.errors import ArchiveRefused, DeterminismError, Divergence, UnknownWorkflow
 from node.engine.events import Event, Kind
+from node.engine.fork_source import Source
 from node.engine.forked import Identity
-from node.engine.forking import Source
 from node.engine.run import Run
 from node.engine.verified import verify_execution
 
@@ -114,9 +114,9 @@ class Archive(BaseModel):
             raise ArchiveRefused(
                 f"this is no archive of an execution: {'; '.join(words)}"
             ) from None
-        return archive._whole()
+        return archive.whole()
 
-    def _whole(self) -> Archive:
+    def whole(self) -> Archive:
         """Itself, if it holds together. Raises ArchiveRefused."""
         true = self.true_digest()
         if self.version > 1 and self.digest != true:
@@ -132,7 +132,7 @@ class Archive(BaseModel):
                     raise ValueError(f"event {event.sequence} goes back in time")
         except (ValueError, KeyError) as error:
             raise ArchiveRefused(f"the archive of {self.execution!r}: {error}") from None
-        children = [child._whole() for child in self.children]
+        children = [child.whole() for child in self.children]
         return self.model_copy(update={"digest": true, "children": children})
 
     def true_digest(self) -> str:

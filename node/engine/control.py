@@ -13,7 +13,7 @@ from node.engine.errors import (
 )
 from node.engine.events import Reuse, Status
 from node.engine.executor import Executor
-from node.engine.forking import failed_at
+from node.engine.fork_source import failed_at
 from node.engine.live import Live, Origin
 from node.engine.queue_ticket import queue_of
 from node.engine.queues import refused

@@ -12,7 +12,6 @@ from typing import Any, Final, Self
 
 from node.engine import collection, guard
 from node.engine.activities import StandIn
-from node.engine.archive import Archive
 from node.engine.builtins import extended
 from node.engine.commits import Commits
 from node.engine.config import EngineConfig
@@ -27,16 +26,14 @@ from node.engine.errors import (
 from node.engine.events import CLOSED_STATUS, RESERVED, STATUS_CODES, Kind, Payload, Reuse, Status
 from node.engine.executor import Executor
 from node.engine.families import check_id
-from node.engine.fork_preview import Preview
-from node.engine.forked import ForkMode
-from node.engine.forks import ForkResult, Forks
+from node.engine.forks import Forks
 from node.engine.live import Live, Origin
 from node.engine.mail import Answer, Mail, Sent
+from node.engine.making import Making
 from node.engine.observer import Observer, Observers
 from node.engine.payload import limit_to
 from node.engine.queue_control import QueueControl
 from node.engine.queues import asked
-from node.engine.reading import Reading
 from node.engine.schema import connect
 from node.engine.store import Store
 from node.engine.views import ExecutionView, Started, stored_of
@@ -47,7 +44,7 @@ logger = logging.getLogger(__name__)
 REPLAYS_AT_ONCE: Final = 50
 
 
-class Engine(Reading):
+class Engine(Making):
     """Runs the executions of one log. All methods belong to the loop that called `open`.
 
     `authority` is asked right before anything leaves the node. `clock` gives unix seconds.
@@ -386,73 +383,6 @@ class Engine(Reading):
         except EngineStopped:
             return Outcome.FENCED if self._proofs.fenced else Outcome.UNKNOWN
         return Outcome.DURABLE if self._executor.may_have_effects() else Outcome.UNKNOWN
-
-    # Forks ------------------------------------------------------------------------------------
-
-    async def fork(
-        self,
-        id: str,
-        *,
-        at: str | int | None = None,
-        mode: ForkMode = ForkMode.EXACT,
-        new_id: str | None = None,
-        input: Mapping[str, Any] | None = None,
-        messages: bool = True,
-        paused: bool = False,
-    ) -> ForkResult:
-        """Make a new execution from another one, open or closed, which stays as it is.
-
-        EXACT: what came before `at` (a step such as `charge` or `charge#2`, or the sequence of an
-        event) stands, and the step is run again; by default it goes on from the failure or the
-        cancellation, or from where an open one is. REUSE: the code starts from its beginning, with
-        another `input` if there is one, and takes the results of steps whose activity has the same
-        name, declared version and arguments; with `at`, only of those that ended before it.
-
-        `messages` says whether the signals and updates that come after what stands are sent
-        again. The same `new_id` again gives the same fork. Raises ForkRefused, UnknownExecution,
-        UnknownWorkflow, PayloadError, ExecutionConflict, EngineStopped.
-        """
-        self._refuse_when_stopped()
-        return await self._forks.fork(
-            id, at=at, mode=mode, new_id=new_id, input=input, messages=messages, paused=paused
-        )
-
-    def preview_fork(
-        self,
-        source: str | Archive,
-        *,
-        at: str | int | None = None,
-        mode: ForkMode = ForkMode.EXACT,
-        input: Mapping[str, Any] | None = None,
-        messages: bool = True,
-    ) -> Preview:
-        """What `fork` would do, or `import_`: which steps would stand, be reused or run, and why.
-        Nothing is changed. Raises what they raise."""
-        self._refuse_when_stopped()
-        return self._forks.preview(source, at=at, mode=mode, input=input, messages=messages)
-
-    async def import_(
-        self,
-        archive: Archive,
-        *,
-        mode: ForkMode = ForkMode.RECORD,
-        at: str | int | None = None,
-        id: str | None = None,
-        input: Mapping[str, Any] | None = None,
-        messages: bool = True,
-        paused: bool = True,
-    ) -> ForkResult:
-        """Make an execution from one that was exported, perhaps by another engine.
-
-        RECORD: closed, to be looked at. EXACT and REUSE: a fork of it that goes on here, which is
-        paused unless `paused` says otherwise. Its id is its own if that is free here, else its own
-        with a few digits of the archive's digest; the same archive again gives the same execution.
-        Children that it was exported with become records. Raises what `fork` raises.
-        """
-        self._refuse_when_stopped()
-        return await self._forks.import_(
-            archive, mode=mode, at=at, id=id, input=input, messages=messages, paused=paused
-        )
 
     # Messages ---------------------------------------------------------------------------------
 

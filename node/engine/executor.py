@@ -11,7 +11,8 @@ from typing import Any, cast
 
 from node.engine.activities import Activities, StandIn
 from node.engine.application import Application
-from node.engine.beginning import KEYS, Beginning, Post, compact, standing
+from node.engine.beginning import KEYS, Beginning, Post, standing
+from node.engine.branching import Branching
 from node.engine.commits import Commits
 from node.engine.definition import Workflow
 from node.engine.durability import Durability, Proofs, effective
@@ -34,13 +35,11 @@ from node.engine.events import (
 from node.engine.external import execution_secret
 from node.engine.families import Families
 from node.engine.forked import Kept, Supply
-from node.engine.forking import Fork
 from node.engine.live import Answered, Ending, Live, Origin
 from node.engine.observer import Observer
 from node.engine.queue_ticket import Ticket, Turn
 from node.engine.queues import KEEPER, Queues, keeper_of
 from node.engine.run import Run
-from node.engine.steering import Steering
 from node.engine.steps import Command, Pending, Step
 from node.engine.store import Stored
 from node.engine.timers import Timers
@@ -48,7 +47,7 @@ from node.engine.timers import Timers
 logger = logging.getLogger(__name__)
 
 
-class Executor(Steering):
+class Executor(Branching):
     """The open executions of one engine.
 
     `on_closed` is called with an execution and its closing event's kind once that is committed;
@@ -273,53 +272,6 @@ class Executor(Steering):
         payload, at = beginning.payload(), self._commits.at
         return payload, begin
 
-    def fork(self, key: str, fork: Fork, load: Callable[[], tuple[Stored, list[Event]]]) -> Live:
-        """Begin a new execution with what another one had. `load` reads it once it is in the
-        log; until then it takes no message, and it may not be looked at."""
-        self._rowid += 1
-        origin = Origin(version=self._application.version, ticket=fork.ticket)
-        live = self._admit(
-            key, self._rowid, fork.workflow, fork.beginning.input, fork.beginning, origin
-        )
-        live.run, live.beginning, live.continuing = None, None, True
-        live.paused = fork.beginning.paused
-        live.forked_from = compact(fork.forked.source.body())
-        self._on_started(fork.workflow, None)
-        for kind, name, occurrence, payload in fork.rows(origin.payload()):
-            last = live.entry(kind, name, occurrence, payload)
-            live.started_at = self._commits.append(last)
-
-        def committed(_: int) -> None:
-            stored, whole = load()
-            if stored.closed is not None:
-                live.started, live.continuing = stored.started, False
-                live.committed.set_result(None)
-                self._close(live, Ending(last.kind, last.payload, live.started_at, stored.closed))
-            else:
-                self._take_over(live, stored, whole)
-
-        last.after = committed
-        return live
-
-    def _take_over(self, live: Live, stored: Stored, whole: list[Event]) -> None:
-        """The log has all that a fork begins with: its code goes on from there."""
-        if self._stopped:
-            return
-        live.continuing = False
-        history = standing(whole)
-        turn = Turn.of(whole)
-        if turn is not None and turn.begun is None:
-            live.beginning = Beginning.of(history[0])
-        elif self.knows(live.workflow):
-            definition = self._application.workflows[live.workflow]
-            live.run = self._run(live.key, definition, Beginning.of(history[0]))
-        if self._observer is not None:
-            self._observer.execution_started(live.watched)
-        self._go_on_from(live, stored, whole, history, turn)
-        self._families.begun(live)
-        while live.deferred and not live.busy:
-            live.deferred.pop(0)()
-
     def restore(self, stored: Stored, whole: Sequence[Event]) -> Live:
         """Go on with an execution that the log has open."""
         history = standing(whole)
@@ -390,21 +342,6 @@ class Executor(Steering):
             elif pending.kind is Kind.STEP:
                 crashes = self._crashes(pending.progress.sign)
                 self._activities.launch_again(live, pending, crashes)
-
-    def _hand_over(self, live: Live, kept: Kept, whole: Sequence[Event]) -> None:
-        """What a fork was given to go on with, as far as it has not had it."""
-        for kind, name, number, payload, version in kept.outcomes:
-            pending = live.code.pending.get((name, number))
-            if pending is not None:
-                give = partial(self._activities.reused, live, kind, pending, payload, version)
-                if live.still:
-                    live.held.append(give)
-                else:
-                    give()
-        had = {(event.kind, event.name, event.occurrence) for event in whole}
-        for letter in kept.letters:
-            if letter[:3] not in had:
-                self._post_again(live, letter.kind, letter.name, letter.payload)
 
     def recover(self, begun: Iterable[tuple[str, str | None, int]]) -> None:
         """Every open execution is restored: settle what a crash has left between them. `begun`

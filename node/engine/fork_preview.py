@@ -18,8 +18,9 @@ from node.engine.events import (
     Kind,
     Payload,
 )
+from node.engine.fork_source import Source
 from node.engine.forked import ForkMode, Supply, same
-from node.engine.forking import Fork, Source
+from node.engine.forking import Fork
 from node.engine.run import Run
 from node.engine.steps import Command, Pending, Step
 

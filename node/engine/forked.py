@@ -287,6 +287,10 @@ class Supply:
             elif event.kind is Kind.STEP_REUSED:
                 self.take(event.name, versions.get(step), inputs[step])
 
+    def left(self) -> list[Recorded]:
+        """Those that nobody has taken."""
+        return [one for left in self._by_call.values() for one in left]
+
     def take(self, name: str, version: str | None, input: str) -> Recorded | None:
         """The next result for this call, if there is one left."""
         left = self._by_call.get((name, version, same(input)))

@@ -28,8 +28,9 @@ from node.engine.executor import Executor
 from node.engine.external import token_for
 from node.engine.families import check_id
 from node.engine.fork_preview import Preview, preview_exact, preview_reuse
+from node.engine.fork_source import Source
 from node.engine.forked import ForkMode, Identity
-from node.engine.forking import Fork, Source, exact, record, reuse
+from node.engine.forking import Fork, exact, record, reuse
 from node.engine.run import Run
 from node.engine.steps import Command
 from node.engine.store import Store, Stored
@@ -111,7 +112,7 @@ class Forks:
         messages: bool,
     ) -> Preview:
         """See Engine.preview_fork."""
-        known = source_of(source) if isinstance(source, Archive) else self._source(source)
+        known = source_of(source.whole()) if isinstance(source, Archive) else self._source(source)
         # Its id would be another one; where that makes a difference, nobody can know it now.
         key = f"{known.identity.execution}'"
         fork = self._plan(known, key, at, mode, input, messages=messages, paused=False)
@@ -136,7 +137,7 @@ class Forks:
         paused: bool,
     ) -> ForkResult:
         """See Engine.import_."""
-        source = source_of(archive)
+        source = source_of(archive.whole())
         other = f"{archive.execution}-{archive.digest[:_DIGITS]}"
         same_keys = mode is not ForkMode.RECORD and archive.lineage == self._lineage
         if same_keys and id == archive.execution:
@@ -243,7 +244,8 @@ class Forks:
             return None
         asked, has = fork.forked.source, json.loads(stored.forked_from or "{}")
         known = (has.get("id"), has.get("mode"), has.get("digest"))
-        if known != (asked.id, asked.mode, asked.digest) or stored.input != fork.beginning.input:
+        inputs = (json.loads(str(stored.input)), json.loads(fork.beginning.input))
+        if known != (asked.id, asked.mode, asked.digest) or inputs[0] != inputs[1]:
             raise ExecutionConflict(
                 f"execution {key!r} exists", hint="Choose another id, or leave it out."
             )

@@ -651,3 +651,91 @@ def test_forks_and_starts_of_one_id_do_not_meet(tmp_path: Path) -> None:
 
     go(test())
     inspect_log(tmp_path / "log.db")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_a_fork_has_not_come_to_goes_on_to_its_own_fork(tmp_path: Path, mode: Any) -> None:
+    @workflow
+    async def both() -> list[str]:
+        found = await asyncio.gather(step("slow"), step("a"), step("b"))
+        return [*found, await step("c")]
+
+    app = application(step, both)
+
+    async def test() -> None:
+        async with engine(tmp_path, app, barrier=Proves(), **mode) as it:
+            await it.start("both", {}, id="one")
+            was = (await it.result("one", wait=10)).result
+            ran.clear()
+            # The outcome that comes first in the log is not there, the others are kept.
+            done = [e for e in it.events("one") if e.kind is Kind.STEP_COMPLETED]
+            first = f"{done[0].name}#{done[0].occurrence}"
+            await it.fork("one", at=first, new_id="two", paused=True)
+            await it.fork("two", new_id="three", paused=True)
+            await it.fork("one", mode=ForkMode.REUSE, new_id="reused", paused=True)
+            await it.fork("reused", new_id="again")
+            assert (await it.result("again", wait=10)).result == was
+            assert ran == []
+        async with engine(tmp_path, app, barrier=Proves(), **mode) as it:
+            await it.control.resume("three")
+            assert (await it.result("three", wait=10)).result == was
+            assert len(ran) == 2
+            await it.fork("reused", mode=ForkMode.REUSE, new_id="last")
+            assert (await it.result("last", wait=10)).result == was
+            assert len(ran) == 2
+            # One that was terminated goes on from where it was.
+            await it.control.terminate("two")
+            await it.fork("two", new_id="four")
+            assert (await it.result("four", wait=10)).result == was
+            assert len(ran) == 4
+            with pytest.raises(ForkRefused, match="no step"):
+                await it.fork("one", at="none")
+
+    go(test())
+    inspect_log(tmp_path / "log.db")
+
+
+def test_a_step_that_the_code_gave_up_on_is_run_again_from_before_that(tmp_path: Path) -> None:
+    @activity
+    async def hangs() -> str:
+        ran.append("hangs")
+        if "free" not in ran:
+            await asyncio.Event().wait()
+        return "at last"
+
+    @workflow
+    async def impatient() -> str:
+        try:
+            async with asyncio.timeout(60):
+                return await hangs()
+        except TimeoutError:
+            return await step("instead")
+
+    @workflow
+    async def at_once() -> str:
+        task = asyncio.ensure_future(hangs())
+        await asyncio.sleep(0)
+        task.cancel()
+        return await step("instead")
+
+    app = application(step, hangs, impatient, at_once)
+    now = 1_800_000_000.0
+
+    async def test() -> None:
+        nonlocal now
+        async with engine(tmp_path, app, clock=lambda: now) as it:
+            await it.start("impatient", {}, id="one")
+            await until(lambda: ran == ["hangs"])
+            now += 61
+            it.look_at_clock()
+            assert (await it.result("one", wait=10)).result == "instead()"
+            ran.append("free")
+            await it.fork("one", at="hangs", new_id="two")
+            assert (await it.result("two", wait=10)).result == "at last"
+            await it.start("at_once", {}, id="three")
+            await it.result("three", wait=10)
+            with pytest.raises(ForkRefused, match="gave up"):
+                await it.fork("three", at="hangs")
+
+    go(test())
+    inspect_log(tmp_path / "log.db")
