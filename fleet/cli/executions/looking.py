@@ -57,11 +57,14 @@ def list_(
     if as_json:
         console.print_json({"items": items})
         return
-    rows = table("id", "workflow", "status", "started", "took", right=("took",))
+    forks = any(one.get("forked_from") for one in items)
+    more = ["made from"] if forks else []
+    rows = table("id", "workflow", "status", "started", "took", *more, right=("took",))
     for one in items:
         standing = one["status"] + (", paused" if one.get("paused") else "")
         took = "" if one["closed_at"] is None else console.age(one["closed_at"] - one["started_at"])
-        rows.add_row(one["id"], one["workflow"], standing, clock(one["started_at"]), took)
+        cells = [one["id"], one["workflow"], standing, clock(one["started_at"]), took]
+        rows.add_row(*cells, *([origin_words(one.get("forked_from"))] if forks else []))
     console.show(rows)
     if len(items) == limit:
         console.note(f"the first {limit}; more with --limit")
