@@ -19,6 +19,7 @@ from fleet.cli import (
     demo,
     dev,
     doctor,
+    drill,
     executions,
     hosts,
     lag,
@@ -48,6 +49,7 @@ app.add_typer(executions.app, name="exec")
 app.command()(lag.lag)
 app.command()(restore.restore)
 app.command()(verify.verify)
+app.command()(drill.drill)
 app.command()(brake.resume)
 app.command()(doctor.doctor)
 

@@ -6,12 +6,13 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from random import Random
 from typing import Any
 
 from node.engine.application import Application
 from node.engine.archive import Archive, source_of
-from node.engine.beginning import Beginning, standing
+from node.engine.beginning import Beginning, compact, standing
 from node.engine.commits import Commits
 from node.engine.definition import Workflow
 from node.engine.durability import Durability
@@ -36,7 +37,7 @@ from node.engine.steps import Command
 from node.engine.store import Store, Stored
 from node.engine.views import ExecutionView
 
-#: Digits of an archive's digest in an id that is made up for what is imported.
+#: Digits in an id that is made up for what is imported.
 _DIGITS = 8
 
 
@@ -138,7 +139,9 @@ class Forks:
     ) -> ForkResult:
         """See Engine.import_."""
         source = source_of(archive.whole())
-        other = f"{archive.execution}-{archive.digest[:_DIGITS]}"
+        asked = compact([archive.digest, mode, at, input])
+        digits = blake2b(asked.encode(), digest_size=_DIGITS // 2).hexdigest()
+        other = f"{archive.execution}-{digits}"
         same_keys = mode is not ForkMode.RECORD and archive.lineage == self._lineage
         if same_keys and id == archive.execution:
             raise ForkRefused(

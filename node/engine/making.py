@@ -79,7 +79,8 @@ class Making(Reading):
 
         RECORD: closed, to be looked at. EXACT and REUSE: a fork of it that goes on here, which is
         paused unless `paused` says otherwise. Its id is its own if that is free here, else its own
-        with a few digits of the archive's digest; the same archive again gives the same execution.
+        with a few digits behind it; the same archive and the same wish again give the same
+        execution.
         Children that it was exported with become records. Raises what `fork` raises.
         """
         self._refuse_when_stopped()
