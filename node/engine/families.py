@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from node.engine.beginning import compact, restarted, standing
@@ -172,11 +173,20 @@ class Families:
         if key in self._executor.live or live.keeps(pending.step):
             return
         stored = self._find(key)
+        if stored is None and live.still and live.kept is not None:
+            # A fork that is held back has not asked for it, as far as the world knows.
+            live.held.append(partial(self._start_late, live, pending.step))
+            return
         if stored is None:
             self.start(live, pending.step, pending.payload)
             return
         kind = next(kind for kind, status in CLOSED_STATUS.items() if status is stored.status)
         self._tell(live, pending.step, *_outcome(key, kind, stored.outcome))
+
+    def _start_late(self, live: Live, step: Step) -> None:
+        pending = None if live.over else live.code.pending.get(step)
+        if pending is not None:
+            self._recover_parent(live, pending)
 
     def _tell(self, parent: Live, step: Step, kind: Kind, payload: Payload) -> None:
         pending = parent.run.pending.get(step) if parent.run is not None else None

@@ -12,7 +12,12 @@ import pytest
 from node import Queue, RetryPolicy, activity, workflow
 from node.engine.archive import Archive, replay_archive
 from node.engine.engine import Engine, EngineConfig
-from node.engine.errors import ArchiveRefused, ExecutionConflict, ForkRefused
+from node.engine.errors import (
+    ArchiveRefused,
+    ExecutionConflict,
+    ForkRefused,
+    UnknownExecution,
+)
 from node.engine.events import Kind, Status
 from node.engine.forked import ForkMode
 from node.engine.inspection import inspect_log
@@ -171,6 +176,9 @@ def test_one_goes_on_elsewhere_with_keys_of_its_own(tmp_path: Path) -> None:
             # Another place to go on from is another execution, and the same is the same.
             other = await it.import_(archive, mode=ForkMode.EXACT, at="leaf")
             assert other.view.id not in ("one", again.view.id)
+            # What is paused starts no child.
+            with pytest.raises(UnknownExecution):
+                it.execution(f"{other.view.id}.leaf.1")
             assert not (await it.import_(archive, mode=ForkMode.EXACT)).created
             with pytest.raises(ForkRefused, match="idempotency"):
                 await it.import_(archive, mode=ForkMode.EXACT, id="one")
@@ -178,6 +186,10 @@ def test_one_goes_on_elsewhere_with_keys_of_its_own(tmp_path: Path) -> None:
             await it.control.resume(again.view.id)
             await it.result(again.view.id, wait=10)
             assert len(keys) == len(before) + 1
+            await it.control.resume(other.view.id)
+            await until(lambda: it.execution(f"{other.view.id}.leaf.1").closed_at is not None)
+            await it.control.terminate(other.view.id)
+            tokens[:] = tokens[:1]
             await it.start("work", {"large": "y"}, id="open")
             await until(lambda: it.events("open")[-1].name == "hand_on")
             await until(lambda: it.events("open")[-1].kind is Kind.STEP_COMPLETED)
