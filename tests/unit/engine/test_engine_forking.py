@@ -94,7 +94,7 @@ def forked(of: Source, key: str, at: str | int | None, **more: bool) -> Fork:
         rehearsed(key, fork).drop()
         return fork_beyond[key]
 
-    return exact(of, key, at, now=LATER, rehearse=rehearse, **options)  # type: ignore[arg-type]
+    return exact(of, key, at, now=LATER, rehearse=rehearse, **options)
 
 
 def test_a_step_is_named_in_many_ways() -> None:
