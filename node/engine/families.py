@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from node.engine.beginning import compact, restarted, standing
+from node.engine.context import LONGEST_ID
 from node.engine.errors import (
     EngineError,
     ExecutionConflict,
@@ -212,7 +213,7 @@ def failed(key: str, status: Status, error: BaseException) -> str:
 
 def check_id(id: str) -> None:
     """Raises PayloadError for what cannot be an execution's id."""
-    if not (0 < len(id) <= 200 and id.isprintable() and "/" not in id):
+    if not (0 < len(id) <= LONGEST_ID and id.isprintable() and "/" not in id):
         raise PayloadError(
             "an execution id has 1 to 200 printable characters without '/'",
             hint="Choose another id, or leave it out.",

@@ -95,8 +95,9 @@ class Forked:
     begun: bool = False
     times: tuple[tuple[int, int], ...] = ()
     past: tuple[Stretch, ...] = ()
-    children: Mapping[tuple[str, int], str] = field(default_factory=dict)
-    """The ids of children that have another one than the code would give them."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """The ids of children that have another one than the code gives them, since that is the
+    other execution's."""
 
     @property
     def events(self) -> int:
@@ -131,7 +132,7 @@ class Forked:
                 }
                 for stretch in self.past
             ],
-            "children": [[*step, id] for step, id in self.children.items()],
+            "renamed": dict(self.renamed),
         }
 
     @staticmethod
@@ -157,7 +158,7 @@ class Forked:
                     )
                     for one in body["past"]
                 ),
-                {(str(name), int(number)): str(id) for name, number, id in body["children"]},
+                {str(old): str(new) for old, new in body["renamed"].items()},
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"it does not say what it was forked from: {error}") from error

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from node.engine.beginning import Beginning, Post, compact
-from node.engine.context import child_id
+from node.engine.context import LONGEST_ID, child_id
 from node.engine.events import (
     BEGINNINGS,
     CLOSING,
@@ -125,7 +125,7 @@ def _exact(
     now: int,
 ) -> Fork:
     if begun is None:
-        return _anew(source, stands, messages=messages, paused=paused)
+        return _anew(source, key, stands, messages=messages, paused=paused)
     before = Beginning.of(source.first)
     # Signals that came before its queue let it go are there when the code begins.
     early = [event for event in stands[1 : max(begun, 1)] if event.kind is Kind.SIGNAL]
@@ -155,7 +155,13 @@ def _exact(
         if messages and event.kind in MESSAGES and event.sequence >= cut.sequence:
             number = post.add(event.kind, event.name, opened(event.payload)[1])
             letters.append(Letter(event.kind, event.name, number, str(event.payload)))
-    children = _children(source, key, inherited, again)
+    known = {event.sequence for event in stands}
+    later = [
+        event
+        for event in source.history
+        if event.sequence >= cut.sequence and event.sequence not in known
+    ]
+    renamed, fresh = _children(source, key, inherited, later, again)
     beginning = replace(
         before,
         run=1,
@@ -167,35 +173,34 @@ def _exact(
             source.origin(ForkMode.EXACT, last),
             True,
             *_commits(source, [began, *inherited]),
-            children,
+            renamed,
         ),
     )
     told = max((event.at for event in stands if event.kind in DELIVERIES), default=began.at)
     # What is cut off has had its time; where nothing is, time goes on.
     ahead = now - told if cut.sequence <= source.history[-1].sequence else 0
-    later = [event for event in source.history if event.sequence >= cut.sequence]
-    known = {event.sequence for event in stands}
     return Fork(
         source.workflow,
         beginning,
         Kept(tuple(outcomes), kept.results, tuple(letters)),
-        tuple(_row(event, children, again, now, ahead) for event in inherited),
+        tuple(_row(event, fresh, again, now, ahead) for event in inherited),
         source.ticket,
         tuple(step for step in again if step[0] != TIMER_STEP),
         tuple(step for step in again if waits[step].kind is Kind.EXTERNAL),
         tuple(
-            _step(event)
-            for event in later
-            if event.kind in INTENTS and event.name != TIMER_STEP and event.sequence not in known
+            _step(event) for event in later if event.kind in INTENTS and event.name != TIMER_STEP
         ),
     )
 
 
-def _anew(source: Source, stands: Sequence[Event], *, messages: bool, paused: bool) -> Fork:
+def _anew(
+    source: Source, key: str, stands: Sequence[Event], *, messages: bool, paused: bool
+) -> Fork:
     """Nothing of it stands: its code begins."""
     before = Beginning.of(source.first)
     told = source.history if messages else stands
-    forked = Forked(source.origin(ForkMode.EXACT, stands[-1].sequence if stands else 0))
+    origin = source.origin(ForkMode.EXACT, stands[-1].sequence if stands else 0)
+    forked = Forked(origin, renamed=_children(source, key, (), source.history)[0])
     signals = (*before.signals, *_signals(told))
     beginning = replace(before, run=1, signals=signals, paused=paused, forked=forked)
     dropped = [event for event in source.history if event.kind in INTENTS]
@@ -242,7 +247,7 @@ def record(source: Source) -> Fork:
             source.origin(ForkMode.RECORD, source.history[-1].sequence),
             begun is not None,
             *_commits(source, [began, *inherited]),
-            {} if forked is None else forked.children,
+            {} if forked is None else forked.renamed,
         ),
     )
     ticket = source.ticket if begun is None else None
@@ -250,17 +255,18 @@ def record(source: Source) -> Fork:
 
 
 def reuse(
-    source: Source, input: str, at: str | int | None, *, messages: bool, paused: bool
+    source: Source, key: str, input: str, at: str | int | None, *, messages: bool, paused: bool
 ) -> Fork:
-    """Begin anew with what `source` was given and the results that it had, those of steps that
-    ended before `at` where that is given. Raises ForkRefused."""
+    """Begin anew, as the execution `key`, with what `source` was given and the results that it
+    had, those of steps that ended before `at` where that is given. Raises ForkRefused."""
     before = Beginning.of(source.first)
     history = source.history
     if at is not None:
         cut = cut_at(source, at)
         history = [event for event in history if event.sequence < cut.sequence]
     given = (*before.signals, *_signals(source.history)) if messages else ()
-    forked = Forked(source.origin(ForkMode.REUSE, source.history[-1].sequence))
+    origin = source.origin(ForkMode.REUSE, source.history[-1].sequence)
+    forked = Forked(origin, renamed=_children(source, key, (), source.history)[0])
     beginning = Beginning(input, signals=given, paused=paused, forked=forked)
     kept = Kept(results=(*results(history), *source.kept.results))
     return Fork(source.workflow, beginning, kept, ticket=source.ticket)
@@ -328,26 +334,54 @@ def _commits(
 
 
 def _children(
-    source: Source, key: str, inherited: Sequence[Event], again: Iterable[Step]
-) -> dict[Step, str]:
-    """The ids of the children that are not those which the code would choose."""
+    source: Source,
+    key: str,
+    inherited: Iterable[Event],
+    dropped: Iterable[Event],
+    again: Iterable[Step] = (),
+) -> tuple[dict[str, str], dict[Step, str]]:
+    """The ids of children that the code gives and they do not get, since one execution has one
+    parent; and the new ids of those that are started `again`."""
     forked = forked_of(source.first)
-    steps = {_step(event) for event in inherited if event.kind is Kind.CHILD}
-    before = {} if forked is None else forked.children
-    found = {step: id for step, id in before.items() if step in steps}
-    found.update({step: child_id(key, *step) for step in again if step in steps})
-    return found
+    before = {} if forked is None else forked.renamed
+    given = {new: old for old, new in before.items()}
+    owners = {source.identity.execution}
+    owners |= {one.identity.execution for one in forked.past} if forked is not None else set()
+    renamed: dict[str, str] = {}
+    fresh: dict[Step, str] = {}
+
+    def new_id(old: str, step: Step) -> str:
+        made_up = old in {child_id(owner, *step) for owner in owners}
+        id = f"{old}~{key}"
+        return child_id(key, *step) if made_up or len(id) > LONGEST_ID else id
+
+    for event in inherited:
+        if event.kind is Kind.CHILD:
+            id, step = _child(event), _step(event)
+            old = given.get(id, id)
+            if step in again:
+                id = fresh[step] = new_id(old, step)
+            if id != old:
+                renamed[old] = id
+    for event in dropped:
+        if event.kind is Kind.CHILD:
+            old = given.get(_child(event), _child(event))
+            renamed.setdefault(old, new_id(old, _step(event)))
+    return renamed, fresh
+
+
+def _child(event: Event) -> str:
+    return str(json.loads(str(event.payload))["id"])
 
 
 def _row(
-    event: Event, children: Mapping[Step, str], again: Iterable[Step], now: int, ahead: int
+    event: Event, fresh: Mapping[Step, str], again: Iterable[Step], now: int, ahead: int
 ) -> Row:
     payload = event.payload
-    if _step(event) in again and event.kind is Kind.CHILD:
-        body = str(payload)
-        old = '{"id":' + json.dumps(json.loads(body)["id"])
+    if event.kind is Kind.CHILD and _step(event) in fresh:
+        body, old = str(payload), '{"id":' + json.dumps(_child(event))
         assert body.startswith(old)
-        payload = '{"id":' + json.dumps(children[_step(event)]) + body[len(old) :]
+        payload = '{"id":' + json.dumps(fresh[_step(event)]) + body[len(old) :]
     elif _step(event) in again and event.kind is Kind.TIMER:
         # One that is over has from now on the time that was left of it.
         deadline = int(str(payload))

@@ -199,7 +199,7 @@ class Forks:
             given = Beginning.of(source.first).input
             values = json.loads(given) if input is None else input
             payload = definition.codec.start(values)
-            return reuse(source, payload, at, messages=messages, paused=paused)
+            return reuse(source, key, payload, at, messages=messages, paused=paused)
         return exact(
             source,
             key,

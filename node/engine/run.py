@@ -326,7 +326,7 @@ class Run:
         number = self._counts.get(workflow.name, 0) + 1
         key = child_id(self._author().execution, workflow.name, number) if id is None else id
         if self.beginning.forked is not None:
-            key = self.beginning.forked.children.get((workflow.name, number), key)
+            key = self.beginning.forked.renamed.get(key, key)
         flag = ',"detached":true' if detached else ""
         if ticket is not None:
             flag += f",{compact(ticket.body())[1:-1]}"

@@ -739,3 +739,54 @@ def test_a_step_that_the_code_gave_up_on_is_run_again_from_before_that(tmp_path:
 
     go(test())
     inspect_log(tmp_path / "log.db")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_children_with_ids_of_their_own_have_one_parent(tmp_path: Path, mode: Any) -> None:
+    @workflow
+    async def leaf(name: str) -> str:
+        return await step(name)
+
+    @workflow
+    async def family() -> list[str]:
+        done = await leaf.with_id("done").child("a")
+        waits = leaf.with_id("waits").child("b")
+        ids = [leaf.with_id("loose").detach("c"), waits.id]
+        late = leaf.with_id("late").child("d")
+        return [done, await waits, await late, *ids, late.id]
+
+    app = application(step, leaf, family)
+
+    async def test() -> None:
+        async with engine(tmp_path, app, barrier=Proves(), **mode) as it:
+            broken.add("b")
+            await it.start("family", {}, id="one")
+            assert (await it.result("one", wait=10)).status is Status.FAILED
+            for id in ("loose", "late"):
+                await it.result(id, wait=10)
+            broken.clear()
+            ran.clear()
+            await it.fork("one", new_id="two")
+            found = (await it.result("two", wait=10)).result
+            assert found[0] == "a()"
+            assert found[3:5] == ["loose", "waits~two"]
+            # As it ended before or after the other one's failure, which nobody knows.
+            assert found[5] in ("late", "late~two")
+            assert "a" not in ran
+            assert "c" not in ran
+            ran.clear()
+            await it.fork("two", mode=ForkMode.REUSE, new_id="three")
+            found = (await it.result("three", wait=10)).result
+            assert found[3:] == ["loose~three", "waits~three", "late~three"]
+            assert it.execution("done~three").result == "a()"
+            await it.result("loose~three", wait=10)
+            assert sorted(ran) == ["a", "b", "c", "d"]
+            ran.clear()
+            await it.fork("three", at="leaf#1", new_id="four")
+            found = (await it.result("four", wait=10)).result
+            assert found[3:] == ["loose~four", "waits~four", "late~four"]
+            for id in ("two", "three", "four"):
+                assert replay_archive(it.export(id), app).ok
+
+    go(test())
+    inspect_log(tmp_path / "log.db")

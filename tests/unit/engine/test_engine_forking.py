@@ -130,7 +130,7 @@ def test_what_stands_and_what_is_kept() -> None:
     open_one = forked(source(early), "fork", None)
     child = next(payload for kind, _, _, payload in open_one.stands if kind is Kind.CHILD)
     assert json.loads(str(child))["id"] == "fork.leaf.1"
-    assert open_one.forked.children == {("leaf", 1): "fork.leaf.1"}
+    assert open_one.forked.renamed == {"rehearsal.leaf.1": "fork.leaf.1"}
 
 
 def test_a_fork_of_a_fork_is_who_each_of_them_was() -> None:
@@ -212,13 +212,13 @@ def test_results_are_taken_once_and_by_what_is_the_same() -> None:
 
 def test_reuse_begins_anew() -> None:
     play = played()
-    fork = reuse(source(play), '{"new":1}', None, messages=True, paused=True)
+    fork = reuse(source(play), "fork", '{"new":1}', None, messages=True, paused=True)
     assert (fork.beginning.input, fork.beginning.paused) == ('{"new":1}', True)
     assert fork.beginning.signals == (("word", "1"),)
     assert [one.result for one in fork.kept.results] == ['"A"', '"B"', '"C"']
     assert fork.stands == ()
     assert fork.forked.source.mode is ForkMode.REUSE
-    before = reuse(source(play), "{}", "step#2", messages=False, paused=False)
+    before = reuse(source(play), "fork", "{}", "step#2", messages=False, paused=False)
     assert [one.result for one in before.kept.results] == ['"A"', '"C"']
     assert before.beginning.signals == ()
 
@@ -232,7 +232,7 @@ def test_what_the_log_holds_is_read_back() -> None:
             Stretch(1, Identity("a", "acme", "line", 2, b"s")),
             Stretch(2, Identity("b", "acme", "line")),
         ),
-        {("leaf", 1): "x"},
+        {"leaf": "x"},
     )
     beginning = Beginning("{}", paused=True, forked=forked)
     assert Beginning.read(beginning.payload()) == beginning
