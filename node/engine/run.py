@@ -63,6 +63,7 @@ class Run:
         self.key = key
         self.workflow = workflow
         self.beginning = beginning
+        self._forked = beginning.forked
         self._own = Identity(key, tenant, lineage, beginning.run, secret)
         self.pending: dict[Step, Pending] = {}
         self.finished = False
@@ -88,7 +89,7 @@ class Run:
         """Start the code at the time of its first event. `early` are the signals that came
         before that: name and letter. Raises PayloadError."""
         self._loop.milliseconds = self._started_at = at
-        if self.beginning.forked is not None:
+        if self._forked is not None:
             self._become()
         bound = self.workflow.codec.arguments(self.beginning.input)
         coroutine = self.workflow.function(*bound.args, **bound.kwargs)
@@ -107,7 +108,7 @@ class Run:
         """
         loop = self._loop
         loop.milliseconds = max(loop.milliseconds, at)
-        if self.beginning.forked is not None:
+        if self._forked is not None:
             self._become()
         if kind in MESSAGES or kind is Kind.CANCEL:
             return self._message(kind, step, payload)
@@ -325,8 +326,8 @@ class Run:
         self._refuse_when_reading()
         number = self._counts.get(workflow.name, 0) + 1
         key = child_id(self._author().execution, workflow.name, number) if id is None else id
-        if self.beginning.forked is not None:
-            key = self.beginning.forked.renamed.get(key, key)
+        if self._forked is not None:
+            key = self._forked.renamed.get(key, key)
         flag = ',"detached":true' if detached else ""
         if ticket is not None:
             flag += f",{compact(ticket.body())[1:-1]}"
@@ -386,16 +387,17 @@ class Run:
 
     def _become(self) -> None:
         """While a fork's code is told what another one was told, it is that one."""
-        forked, follower, before = self.beginning.forked, self._follower, self._identity
-        found = forked and follower and forked.identity(follower.at.commit)
-        self._identity = found or self._own
+        forked, follower, before = self._forked, self._follower, self._identity
+        self._identity = self._own
+        if forked is not None and follower is not None:
+            self._identity = forked.identity(follower.at.commit) or self._own
         if self._random is not None and self._identity != before:
             # In place, since the code may have kept it.
             self._random.seed(_seed(self._identity))
 
     def _author(self) -> Identity:
         """Who the code is, or was, at its next command."""
-        forked, follower = self.beginning.forked, self._follower
+        forked, follower = self._forked, self._follower
         if forked is None or follower is None:
             return self._own
         logged = follower.coming(self._issued())
