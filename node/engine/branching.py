@@ -59,8 +59,10 @@ class Branching(Steering):
         whole: Sequence[Event],
         history: list[Event],
         turn: Turn | None,
+        paused: bool | None,
     ) -> None:
-        """Let its code go on from where the log has it."""
+        """Let its code go on from where the log has it. `paused` says whether its history began
+        so, None for one that is known to be as it is."""
 
     @abstractmethod
     def _close(self, live: Live, ending: Ending) -> None:
@@ -108,7 +110,7 @@ class Branching(Steering):
             live.run = self._run(live.key, definition, Beginning.of(history[0]))
         if self._observer is not None:
             self._observer.execution_started(live.watched)
-        self._go_on_from(live, stored, whole, history, turn)
+        self._go_on_from(live, stored, whole, history, turn, None)
         self._families.begun(live)
         while live.deferred and not live.busy:
             live.deferred.pop(0)()

@@ -14,6 +14,7 @@ from node.engine.application import Application
 from node.engine.archive import Archive, source_of
 from node.engine.beginning import Beginning, compact, standing
 from node.engine.commits import Commits
+from node.engine.context import new_id as fresh_id
 from node.engine.definition import Workflow
 from node.engine.durability import Durability
 from node.engine.errors import (
@@ -90,7 +91,7 @@ class Forks:
         paused: bool,
     ) -> ForkResult:
         """See Engine.fork."""
-        key = f"{self._random.getrandbits(64):016x}" if new_id is None else new_id
+        key = fresh_id(self._now(), self._random) if new_id is None else new_id
         check_id(key)
         # What its code has been told is in the log then.
         await self._commits.settled()
