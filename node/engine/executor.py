@@ -311,7 +311,9 @@ class Executor(Branching):
         if Kind.REOPENED in seen:
             live.reopened_at = max(event.at for event in whole if event.kind is Kind.REOPENED)
         if paused is not None:
-            live.paused = _is_paused(paused, history) if Kind.PAUSED in seen else paused
+            # One that began paused may have been resumed only.
+            told = seen & {Kind.PAUSED, Kind.RESUMED}
+            live.paused = _is_paused(paused, history) if told else paused
         live.cancelled = Kind.CANCEL in seen and Kind.CANCEL in {event.kind for event in history}
         if not live.committed.done():
             live.committed.set_result(None)
