@@ -317,10 +317,10 @@ class Executor(Branching):
         live.cancelled = Kind.CANCEL in seen and Kind.CANCEL in {event.kind for event in history}
         if not live.committed.done():
             live.committed.set_result(None)
-        if turn is not None and (turn.since is None or self.knows(stored.workflow)):
-            since = (turn.begun is not None and live.reopened_at) or live.started_at
-            self.queues.restored(live, turn, since)
-        if not self.knows(stored.workflow):
+        known = self.knows(stored.workflow)
+        if turn is not None and turn.begun is not None and (turn.since is None or known):
+            self.queues.restored(live, turn, live.reopened_at or live.started_at)
+        if not known:
             missing = UnknownWorkflow(
                 f"the application {self._application.name} has no workflow {stored.workflow!r},"
                 " which this execution runs"
@@ -338,6 +338,9 @@ class Executor(Branching):
             live.kept = kept
             live.supply = Supply(kept.results, history) if kept.results else None
         if live.run is None:
+            if turn is not None:
+                # It may begin before this returns.
+                self.queues.restored(live, turn, live.started_at)
             return
         try:
             commands = live.run.replay(history, strict=_strict(live.durability))

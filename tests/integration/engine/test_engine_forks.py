@@ -504,8 +504,9 @@ def test_a_version_costs_nothing_where_none_is_declared(tmp_path: Path) -> None:
     go(test())
 
 
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("how", [ForkMode.EXACT, ForkMode.REUSE])
-def test_a_fork_waits_for_its_turn_in_the_queue(tmp_path: Path, how: ForkMode) -> None:
+def test_a_fork_waits_for_its_turn_in_the_queue(tmp_path: Path, how: ForkMode, mode: Any) -> None:
     line = Queue("line", concurrency=1)
 
     @workflow(queue=line)
@@ -516,7 +517,7 @@ def test_a_fork_waits_for_its_turn_in_the_queue(tmp_path: Path, how: ForkMode) -
     app = application(step, queued, line)
 
     async def test() -> None:
-        async with engine(tmp_path, app) as it:
+        async with engine(tmp_path, app, barrier=Proves(), **mode) as it:
             await it.start("queued", {"name": "x"}, id="before", dedup="d")
             await it.start("queued", {"name": "a"}, id="one", dedup="e")
             await it.signal("one", "early", "there", key="k")
@@ -531,7 +532,7 @@ def test_a_fork_waits_for_its_turn_in_the_queue(tmp_path: Path, how: ForkMode) -
             await it.start("queued", {"name": "y"}, id="other")
             await it.fork("one", mode=how, at="step", new_id="two", messages=False)
             assert it.execution("two").status is Status.QUEUED
-        async with engine(tmp_path, app) as it:
+        async with engine(tmp_path, app, barrier=Proves(), **mode) as it:
             assert it.execution("two").status is Status.QUEUED
             assert it.execution("unbegun").paused
             ran.clear()
@@ -548,7 +549,12 @@ def test_a_fork_waits_for_its_turn_in_the_queue(tmp_path: Path, how: ForkMode) -
             await it.control.resume("unbegun")
             await it.signal("unbegun", "end", "g")
             assert (await it.result("unbegun", wait=10)).result == ["there", "a()", "g"]
-            for id in ("two", "unbegun"):
+            # And at once where nobody is before it.
+            begin = it.events("one")[0].sequence
+            for id, where in (("free", "step"), ("first", begin)):
+                await it.fork("one", mode=how, at=where, new_id=id)
+                assert (await it.result(id, wait=10)).result == ["there", "a()", "e"]
+            for id in ("two", "unbegun", "free", "first"):
                 assert replay_archive(it.export(id), app).ok
 
     go(test())
