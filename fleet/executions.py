@@ -97,6 +97,27 @@ class Executions(AbstractContextManager["Executions"]):
         """What it waits for."""
         return self._get(_one(id) + "/waiting")
 
+    def all_waits(
+        self,
+        kind: str | None = None,
+        workflow: str | None = None,
+        longer_than: float | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Answer]:
+        """Open executions with what they wait for; see GET /waiting."""
+        query = {"kind": kind, "workflow": workflow, "longer_than": longer_than}
+        for number, item in enumerate(self._pages("/waiting", query, limit or 500)):
+            if number == limit:
+                return
+            yield item
+
+    def lines(
+        self, id: str | None, level: str | None, limit: int, after: str | None = None
+    ) -> Answer:
+        """What was logged of late; see GET /log."""
+        query = {"execution": id, "level": level, "limit": limit, "after": after}
+        return self._get("/log", query)
+
     def archive(self, id: str, children: bool = False) -> Answer:
         """The execution as a file that `replay` and `import_` take, with those it started."""
         return self._get(_one(id) + "/archive", {"children": children or None})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -68,6 +69,9 @@ _STATUS: Final[dict[type[EngineError], int]] = {
     EngineStopped: 503,
 }
 Model = TypeVar("Model", bound=BaseModel)
+_TRACEPARENT: Final = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+)
 #: Whether an answer waits for proof that it is durable.
 Ack = Literal["durable", "async"]
 
@@ -124,6 +128,12 @@ class Answers:
 def query_of(model: type[Model], request: Request) -> Model:
     """The request's query string. Raises ValidationError."""
     return model.model_validate(dict(request.query_params))
+
+
+def trace_of(request: Request) -> str | None:
+    """The request's `traceparent` (W3C Trace Context); None for one that is none."""
+    found = request.headers.get("traceparent", "")
+    return found if _TRACEPARENT.fullmatch(found) else None
 
 
 async def body_of(model: type[Model], request: Request) -> Model:

@@ -58,6 +58,17 @@ class ActivityInfo:
     pulse: Pulse | None = field(default=None, repr=False)
 
     @property
+    def about(self) -> dict[str, object]:
+        """What a record that the code logs says of it; see `lines.FIELDS`."""
+        return {
+            "execution": self.execution,
+            "workflow": self.workflow,
+            "step": self.step,
+            "occurrence": self.occurrence,
+            "attempt": self.attempt,
+        }
+
+    @property
     def idempotency_key(self) -> str:
         """32 hex digits that name this call of this step for ever."""
         return idempotency_key(self.lineage, self.execution, self.step, self.occurrence)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from random import Random
+from time import perf_counter
 from typing import Any, Final, cast
 
 from node.engine.activities import Activities, StandIn
@@ -35,6 +36,7 @@ from node.engine.events import (
 from node.engine.external import execution_secret
 from node.engine.families import Families
 from node.engine.forked import Kept, Supply
+from node.engine.lines import emit
 from node.engine.live import Answered, Ending, Live, Origin
 from node.engine.observer import Observer
 from node.engine.queue_ticket import Ticket, Turn
@@ -130,6 +132,16 @@ class Executor(Branching):
     def may_have_effects(self) -> bool:
         """Whether anything may leave the node now."""
         return self._activities.may_have_effects()
+
+    @property
+    def attempts_running(self) -> int:
+        """How many attempts are under way, or about to be."""
+        return self._activities.running
+
+    @property
+    def thread_is_free(self) -> bool:
+        """Whether an activity that is a plain function could start at once."""
+        return self._activities.thread_is_free
 
     def at_rest(self, hanging: int) -> bool:
         """Whether nothing runs but `hanging` attempts."""
@@ -265,6 +277,7 @@ class Executor(Branching):
             if self._stopped:
                 return
             live.continuing = live.cancelled = False
+            live.reopened_at = 0
             if self._observer is not None:
                 self._observer.execution_continued(live.watched)
             # Those with the writer are back, and the others were withdrawn.
@@ -328,7 +341,13 @@ class Executor(Branching):
             self._give_up(live, missing)
             return
         if live.history is not None:
-            live.history = [event for event in history if event.kind not in NOTES]
+            live.history.clear()
+            for event in history:
+                if event.kind not in NOTES:
+                    live.remember(*event[2:7])
+                    if event.commit < 0:
+                        # A fork's code was told it as somebody else.
+                        live.history[-1] = live.history[-1]._replace(commit=event.commit)
         live.post = Post.of(history)
         if live.run is None:
             signals = (event for event in history if event.kind is Kind.SIGNAL)
@@ -342,11 +361,15 @@ class Executor(Branching):
                 # It may begin before this returns.
                 self.queues.restored(live, turn, live.started_at)
             return
+        began = perf_counter()
         try:
             commands = live.run.replay(history, strict=_strict(live.durability))
         except EngineError as error:
             self._give_up(live, error)
             return
+        for event in live.run.untold:
+            self._wait_for_proof(live, event.kind, event.name, event.payload)
+        self._commits.tally.replays.add(perf_counter() - began)
         fresh = {id(command.pending) for command in commands}
         waiting = [pending for pending in live.run.pending.values() if id(pending) not in fresh]
         self._carry_out(live, commands)
@@ -432,15 +455,19 @@ class Executor(Branching):
     # The code's commands ------------------------------------------------------------------------
 
     def _turn(self, live: Live, turn: Callable[[], list[Command]]) -> None:
+        run, commands = live.run, None
         try:
             commands = turn()
         except EngineError as error:
             self._give_up(live, error)
         except Exception as error:
             # Not the workflow's failure, which is a command, but ours: stop, and say so.
-            logger.exception("a turn of %s broke the engine", live.key)
+            logger.exception("a turn broke the engine", extra=live.about)
             self._on_broken(error)
-        else:
+        if run is not None and run.said:
+            # What the turn is about is in this batch, or committed.
+            self._commits.then(self._commits.newest, partial(emit, run.take()))
+        if commands is not None:
             self._carry_out(live, commands)
 
     def _carry_out(self, live: Live, commands: list[Command]) -> None:
@@ -496,6 +523,7 @@ class Executor(Branching):
         if kind is _CONTINUED:
             # In the same commit: a crash after it must not forget the parent, or the queue.
             self._introduce(live)
+            self._cancel_again(live)
         if transactional and pending is not None:
             self._activities.call(live, pending)
 
@@ -532,10 +560,11 @@ class Executor(Branching):
 
     def _give_up(self, live: Live, error: EngineError) -> None:
         """Stop an execution that its code cannot continue. The log has it as open."""
-        logger.error("execution %s of %s is stopped: %s", live.key, live.workflow, error)
+        logger.error("the execution is stopped: %s", error, extra=live.about)
         if self._observer is not None:
             self._observer.execution_stopped(live.watched, error)
         live.trouble = {**describe(error), "hint": error.hint}
+        live.stopped_at = self._commits.coming
         if isinstance(error, Divergence):
             live.trouble["sequence"] = error.sequence
         if live.run is not None:

@@ -65,7 +65,7 @@ class Families:
                     raise refused(origin.ticket, other.key)
         except EngineError as error:
             if detached:
-                logger.warning("%s starts no child %r: %s", parent.key, key, error)
+                logger.warning("it starts no child %r: %s", key, error, extra=parent.about)
             else:
                 self._tell(parent, step, Kind.CHILD_FAILED, failed(key, Status.FAILED, error))
             return

@@ -114,6 +114,8 @@ class Live:
     """Its closing event is in the log, or it was stopped."""
     trouble: dict[str, Any] | None = None
     """Why it was stopped without an end."""
+    stopped_at: int = 0
+    """And when, unix milliseconds."""
     in_transaction: int = 0
     """Transactional activities handed to the writer; until they are back, nothing else may be
     told, since their outcome's place in the log is before what would be logged now."""
@@ -142,6 +144,8 @@ class Live:
     """Its end is on its way into the log, though its code had none."""
     untold: list[tuple[str, str]] = field(default_factory=list)
     """Signals that are logged, and wait for proof before the code is told."""
+    unheard: tuple[Payload] | None = None
+    """The reason of a request to stop that waits for the same."""
     held: list[Callable[[], None]] = field(default_factory=list)
     """What waits for it to be resumed."""
     answers: dict[Step, asyncio.Future[Answered]] = field(default_factory=dict)
@@ -162,11 +166,23 @@ class Live:
         return self.run
 
     @property
+    def about(self) -> dict[str, object]:
+        """What a record of the engine's says of it; see `lines.FIELDS`."""
+        return {"execution": self.key, "workflow": self.workflow}
+
+    @property
     def watched(self) -> Watched:
         """It, as an observer is told of it."""
         origin = self.origin
+        beginning = self.beginning if self.run is None else self.run.beginning
         return Watched(
-            self.key, self.workflow, self.started_at, self.reopened_at, origin.trace, origin.parent
+            self.key,
+            self.workflow,
+            self.started_at,
+            self.reopened_at,
+            origin.trace,
+            origin.parent,
+            1 if beginning is None else beginning.run,
         )
 
     @property

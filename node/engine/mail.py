@@ -62,7 +62,9 @@ class Mail:
         self._store = store
         self._commits = commits
 
-    async def signal(self, id: str, name: str, value: Any, key: str | None) -> Sent:
+    async def signal(
+        self, id: str, name: str, value: Any, key: str | None, trace: str | None = None
+    ) -> Sent:
         """See Engine.signal."""
         declared = self._signals.get(name)
         text = plain_json(value, name) if declared is None else declared.shape.write(value)
@@ -74,7 +76,7 @@ class Mail:
             self._refuse_duplicate(live, Kind.SIGNAL, name, key)
             if live.run is not None:
                 live.run.messages.check_signal(name, text)
-            return live.post.add(Kind.SIGNAL, name, key), letter(text, key)
+            return live.post.add(Kind.SIGNAL, name, key), letter(text, key, trace)
 
         try:
             return Sent(True, await self._post(live, Kind.SIGNAL, name, key, prepare))
@@ -82,7 +84,12 @@ class Mail:
             return Sent(False, await self._commits.settled())
 
     async def update(
-        self, id: str, name: str, values: Mapping[str, Any], key: str | None
+        self,
+        id: str,
+        name: str,
+        values: Mapping[str, Any],
+        key: str | None,
+        trace: str | None = None,
     ) -> Answer:
         """See Engine.update."""
         live = self._live(id, Kind.UPDATE, name, key)
@@ -100,7 +107,7 @@ class Mail:
             text = live.run.messages.admit(name, values)
             number = live.post.add(Kind.UPDATE, name, key)
             live.answers[name, number] = answered
-            return number, letter(text, key)
+            return number, letter(text, key, trace)
 
         try:
             await self._post(live, Kind.UPDATE, name, key, prepare)

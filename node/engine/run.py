@@ -32,7 +32,8 @@ from node.engine.events import DONE, MESSAGES, TIMER_STEP, Event, Kind, Payload,
 from node.engine.external import token_for
 from node.engine.following import Follower
 from node.engine.forked import Identity
-from node.engine.loop import WorkflowLoop
+from node.engine.lines import emit
+from node.engine.loop import Line, WorkflowLoop
 from node.engine.messages import Messages
 from node.engine.payload import Shape
 from node.engine.queue_ticket import Ticket
@@ -70,6 +71,10 @@ class Run:
         self._own = Identity(key, tenant, lineage, beginning.run, secret)
         self.pending: dict[Step, Pending] = {}
         self.finished = False
+        self.untold: Sequence[Event] = ()
+        """What the log that was replayed tells after the code's end."""
+        self.said: list[Line] = []
+        """What the code has logged and nobody has been given yet."""
         self._reset()
 
     def _reset(self) -> None:
@@ -236,11 +241,14 @@ class Run:
             self.finished = False
             self.pending = {}
             self._reset()
-        self._follower = Follower(self, history, strict)
+        self._loop.silent = True
+        follower = self._follower = Follower(self, history, strict)
         try:
-            return self._follower.follow()
+            return follower.follow()
         finally:
+            self.untold = tuple(follower.deliveries)
             self._follower = None
+            self._loop.silent = self._loop.is_closed()
 
     @property
     def messages(self) -> Messages:
@@ -248,6 +256,11 @@ class Run:
         if self._messages is None:
             self._messages = Messages(self, self._loop)
         return self._messages
+
+    @property
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        """The tasks of the code that have not ended, the workflow's own first."""
+        return self._loop.tasks
 
     # Looking ----------------------------------------------------------------------------------
 
@@ -257,7 +270,23 @@ class Run:
 
     def read_only(self, function: Callable[[], Any]) -> Any:
         """Run a function that may only look. Raises StateChanged, DeterminismError."""
-        return self._loop.look(function)
+        if self._loop.is_running():
+            return self._loop.look(function)
+        try:
+            return self._loop.look(function)
+        finally:
+            # Nothing of it comes into the log.
+            emit(self.take())
+
+    def take(self) -> list[Line]:
+        """What the code has said; it is forgotten here."""
+        said, self.said = self.said, []
+        return said
+
+    @property
+    def about(self) -> dict[str, object]:
+        """What a record that the code logs says of it; see `lines.FIELDS`."""
+        return {"tenant": self._own.tenant, "execution": self.key, "workflow": self.workflow.name}
 
     def _refuse_when_reading(self) -> None:
         if self._loop.reading:

@@ -95,6 +95,10 @@ class Steering(Telling):
         """End an execution whose code has no part in that."""
         live.ending = True
         live.trouble = None
+        if live.queued and live.origin.ticket is not None:
+            # It leaves only after its family has heard of it, and the end of one of them may let
+            # the next one go: that must not be this one.
+            self.queues.hold(live, live.origin.ticket)
         self._commits.withdraw_calls(live.rowid)
         if live.run is not None:
             live.run.finished = True
@@ -110,11 +114,11 @@ class Steering(Telling):
         if live.origin.ticket is not None:
             self.queues.leave(live, live.origin.ticket)
 
-    def pause(self, live: Live) -> None:
+    def pause(self, live: Live, reason: Payload = None) -> None:
         """Start no more attempts and tell the code of no more timers."""
         if not live.paused:
             live.paused = True
-            self._commits.append(live.entry(Kind.PAUSED, live.workflow, 1, None))
+            self._commits.append(live.entry(Kind.PAUSED, live.workflow, 1, reason))
             if live.queued and live.origin.ticket is not None:
                 self.queues.hold(live, live.origin.ticket)
 
@@ -169,7 +173,8 @@ class Steering(Telling):
                 kind is Kind.UPDATE and name not in live.code.messages.updates
             )
         if lost_for_good:
-            logger.warning("%s %s of %s is dropped", kind.name, name, live.key)
+            words = f"the {kind.name.lower()} {name} is dropped"
+            logger.warning(words, extra=live.about)
             return
         number = live.post.add(kind, name, opened(payload)[1])
         self._log_and_tell(live, kind, (name, number), payload)

@@ -187,6 +187,8 @@ class Verified:
         elif kind in (Kind.PAUSED, Kind.RESUMED):
             if self._paused is (kind is Kind.PAUSED):
                 raise ValueError("it changes nothing")
+            if event.payload is not None and not isinstance(json.loads(str(event.payload)), str):
+                raise ValueError("its reason is no text")
             self._paused = not self._paused
         elif kind in MESSAGES:
             self._message(event)
