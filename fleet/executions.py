@@ -2,68 +2,37 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
-from typing import Any, Final, Literal, Self
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 from urllib.parse import quote
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict
+from fleet.engine_link import Answer, EngineLink
 
-from fleet.client import Call, Client, FleetUnavailable
-
-#: Seconds for which a request is repeated while the engine moves or cannot prove anything.
-PATIENCE: Final = 60.0
 #: Seconds for which the engine may hold a request for a result at once.
 HOLD: Final = 10.0
 #: How an execution can stand once nothing more will happen to it by itself.
-OVER: Final = frozenset({"completed", "failed", "cancelled", "terminated", "diverged"})
-Answer = dict[str, Any]
-Ack = Literal["durable", "async"]
+OVER: Final = frozenset({"completed", "failed", "cancelled", "terminated", "diverged", "parked"})
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(extra="allow")
+class Executions(EngineLink):
+    """What can be done with the executions of one engine. Every method raises FleetError."""
 
-
-class Executions(AbstractContextManager["Executions"]):
-    """What can be done with the executions below `prefix`. Every method raises FleetError.
-
-    Every request can be repeated without harm: starts are given an id, messages a key. So one
-    that is answered with 503 is sent again, up to PATIENCE seconds; `waiting` is told why.
-    """
-
-    def __init__(
+    def start(
         self,
-        client: Client,
-        prefix: str,
-        *,
-        ack: Ack,
-        waiting: Callable[[str], None] = lambda _: None,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._client = client
-        self._prefix = prefix
-        self._ack: Ack = ack
-        self._waiting = waiting
-        self._clock = clock
-        self._sleep = sleep
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._client.close()
-
-    def start(self, workflow: str, input: Mapping[str, Any], id: str | None, reuse: str) -> Answer:
+        workflow: str,
+        input: Mapping[str, Any],
+        id: str | None,
+        reuse: str,
+        pinned: bool | None = None,
+    ) -> Answer:
         """Start an execution, or get the one that has this id, workflow and input."""
         body = {
             "workflow": workflow,
             "input": dict(input),
             "id": id or uuid4().hex[:16],
             "reuse": reuse,
+            **({} if pinned is None else {"pinned": pinned}),
         }
         return self._post("/executions", body)
 
@@ -146,8 +115,16 @@ class Executions(AbstractContextManager["Executions"]):
         return self._post(f"{_one(id)}/queries/{quote(name, safe='')}", {"input": dict(input)})
 
     def control(self, id: str, action: str, reason: str | None = None) -> Answer:
-        """`cancel`, `terminate`, `pause`, `resume` or `retry` it."""
+        """`cancel`, `terminate`, `pause`, `resume`, `retry` or `unpin` it."""
         return self._post(f"{_one(id)}/{action}", {} if reason is None else {"reason": reason})
+
+    def pin(self, id: str, version: str | None) -> Answer:
+        """Keep it to the version that it runs with, or one that is stopped to this version."""
+        return self._post(f"{_one(id)}/pin", {} if version is None else {"version": version})
+
+    def versions(self) -> Answer:
+        """The versions of the application, and how many open executions need each."""
+        return self._get("/versions")
 
     def _pages(self, path: str, query: Mapping[str, Any], size: int) -> Iterator[Answer]:
         after: str | None = None
@@ -157,26 +134,6 @@ class Executions(AbstractContextManager["Executions"]):
             after = page["next"]
             if after is None:
                 return
-
-    def _get(
-        self, path: str, query: Mapping[str, Any] | None = None, timeout: float | None = None
-    ) -> Answer:
-        given = {key: value for key, value in (query or {}).items() if value is not None}
-        return self._send(Call("GET", self._prefix + path, _Answer, query=given, timeout=timeout))
-
-    def _post(self, path: str, body: Mapping[str, Any]) -> Answer:
-        return self._send(Call("POST", self._prefix + path, _Answer, {**body, "ack": self._ack}))
-
-    def _send(self, call: Call[_Answer]) -> Answer:
-        until = self._clock() + PATIENCE
-        while True:
-            try:
-                return self._client.send(call).model_dump()
-            except FleetUnavailable as error:
-                if self._clock() + error.retry_after > until:
-                    raise
-                self._waiting(error.message)
-                self._sleep(error.retry_after)
 
 
 def _one(id: str) -> str:

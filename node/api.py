@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -35,6 +36,7 @@ from node.api_forks import ForksApi
 from node.api_log import LogApi
 from node.api_messages import MessagesApi
 from node.api_metrics import MetricsApi
+from node.api_schedules import SchedulesApi
 from node.api_streams import StreamsApi
 from node.api_webhooks import WebhooksApi
 from node.engine.engine import Engine
@@ -58,6 +60,7 @@ class StartRequest(BaseModel):
     id: str | None = None
     input: dict[str, Any] = Field(default_factory=dict)
     reuse: Reuse = Reuse.EXISTING
+    pinned: bool | None = None
     ack: Ack = "durable"
 
 
@@ -169,10 +172,12 @@ class _Api:
             Route("/executions/{id}/events", self.events, methods=["GET"]),
             Route("/executions/{id}/result", self.result, methods=["GET"]),
             Route("/status", self.status, methods=["GET"]),
+            Route("/versions", self.versions, methods=["GET"]),
             *MessagesApi(self.engine, self.answers).routes(),
             *ControlApi(self.engine, self.answers).routes(),
             *ForksApi(self.engine, self.answers).routes(),
             *StreamsApi(self.engine, self.answers).routes(),
+            *SchedulesApi(self.engine, self.answers).routes(),
             *self.webhooks.routes(),
         ]
 
@@ -180,7 +185,12 @@ class _Api:
         body = await body_of(StartRequest, request)
         self.answers.admit(body.ack, "a start")
         started = await self.engine.start(
-            body.workflow, body.input, id=body.id, reuse=body.reuse, trace=trace_of(request)
+            body.workflow,
+            body.input,
+            id=body.id,
+            reuse=body.reuse,
+            trace=trace_of(request),
+            pinned=body.pinned,
         )
         view = started.view
         standing = await self.answers.proven(view.sequence, body.ack)
@@ -247,6 +257,9 @@ class _Api:
             }
         )
 
+    async def versions(self, request: Request) -> Response:
+        return JSONResponse({"items": [asdict(one) for one in self.engine.versions()]})
+
     def _summary(self, view: ExecutionView) -> dict[str, Any]:
         return {
             "id": view.id,
@@ -255,6 +268,8 @@ class _Api:
             "paused": view.paused,
             "version": view.version,
             "forked_from": view.forked_from,
+            "pinned": view.pinned,
+            "runs_on": view.runs_on,
             "started_at": view.started_at,
             "closed_at": view.closed_at,
             **self.answers.standing(view.sequence),

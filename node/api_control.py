@@ -16,12 +16,21 @@ from node.engine.waiting import Waiting
 
 
 class ControlRequest(BaseModel):
-    """What POST /executions/{id}/cancel, terminate, pause, resume and retry take. `reason` is
-    for the first three."""
+    """What POST /executions/{id}/cancel, terminate, pause, resume, retry and unpin take. `reason`
+    is for the first three."""
 
     model_config = ConfigDict(extra="forbid")
 
     reason: str = ""
+    ack: Ack = "durable"
+
+
+class PinRequest(BaseModel):
+    """What POST /executions/{id}/pin takes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: str | None = None
     ack: Ack = "durable"
 
 
@@ -62,6 +71,8 @@ class ControlApi:
             Route(one + "/pause", self.pause, methods=["POST"]),
             Route(one + "/resume", self.resume, methods=["POST"]),
             Route(one + "/retry", self.retry, methods=["POST"]),
+            Route(one + "/pin", self.pin, methods=["POST"]),
+            Route(one + "/unpin", self.unpin, methods=["POST"]),
             Route(one + "/waiting", self.waiting, methods=["GET"]),
             Route("/waiting", self.all_waiting, methods=["GET"]),
             Route("/external/{token}", self.complete, methods=["POST"]),
@@ -93,6 +104,17 @@ class ControlApi:
         body, id = await self._admit(request)
         await self.engine.control.retry(id)
         return await self._done(id, True, body.ack)
+
+    async def pin(self, request: Request) -> Response:
+        """Keep it to the version that it runs with."""
+        body, id = await body_of(PinRequest, request), request.path_params["id"]
+        self.answers.admit(body.ack, "a pin")
+        return await self._done(id, await self.engine.control.pin(id, body.version), body.ack)
+
+    async def unpin(self, request: Request) -> Response:
+        """Let it move to the current version."""
+        body, id = await self._admit(request)
+        return await self._done(id, await self.engine.control.unpin(id), body.ack)
 
     async def waiting(self, request: Request) -> Response:
         """What it waits for, since when, and what will wake it."""
@@ -133,8 +155,8 @@ class ControlApi:
     async def _done(self, id: str, changed: bool, ack: Ack) -> Response:
         view = self.engine.execution(id)
         standing = await self.answers.proven(self.engine.sequence, ack)
-        body = {"id": id, "status": view.status, "paused": view.paused, "changed": changed}
-        return JSONResponse({**body, **standing})
+        body = {"id": id, "status": view.status, "paused": view.paused, "pinned": view.pinned}
+        return JSONResponse({**body, "changed": changed, **standing})
 
 
 def _waiting(one: Waiting) -> dict[str, Any]:

@@ -161,6 +161,7 @@ class WebhooksApi:
                 priority=action.priority,
                 dedup=action.dedup,
                 partition=action.partition,
+                pinned=action.pinned,
             )
         except ExecutionConflict:
             if not derived or action.id is None:

@@ -14,7 +14,7 @@ import uvicorn
 from node.api import create_api
 from node.api_metrics import MetricsApi
 from node.authority import AuthorityView
-from node.engine.application import load_app
+from node.engine.application import load_app, load_kept
 from node.engine.durability import Durability
 from node.engine.engine import Engine, EngineConfig
 from node.engine.errors import EngineError
@@ -48,6 +48,7 @@ async def _serve(order: EngineOrder) -> None:
     log = log_to_file(order.log, order.env)
     install(order.tenant, order.epoch)
     application = load_app(order.app)
+    kept = tuple(load_kept(older, order.app) for older in order.kept)
     client = await Client.connect(order.supervisor_socket)
     link = SupervisorLink(client, lambda: engine.counts)
     telemetry = Telemetry.from_environment(
@@ -61,6 +62,7 @@ async def _serve(order: EngineOrder) -> None:
         EngineConfig(
             path=order.database,
             application=application,
+            kept=kept,
             tenant=order.tenant,
             lineage=order.lineage,
             epoch=order.epoch,

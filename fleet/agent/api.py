@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 from fastapi import Depends, FastAPI, HTTPException, Request
@@ -14,8 +16,16 @@ from backup.errors import StoreError
 from fleet.agent.agent import Agent
 from fleet.agent.drilling import DrillDone, DrillRequest
 from fleet.agent.metrics import of_engines, of_host
-from fleet.agent.nodes import AlreadyHere, Chain, NoAuthority, StartRequest
+from fleet.agent.nodes import (
+    AlreadyHere,
+    Chain,
+    CodeRequest,
+    NoAuthority,
+    NotHere,
+    StartRequest,
+)
 from fleet.proxy import EPOCH_HEADER, SENDER_HEADER, forward, is_webhook, unavailable
+from node.checks import CheckStatus
 from node.order import NodeStatus
 from node.wire import WireError
 
@@ -71,6 +81,26 @@ def create_app(agent: Agent, token: str) -> FastAPI:
             raise HTTPException(409, {"type": "already_here", "message": str(error)}) from error
         except NoAuthority as error:
             raise HTTPException(503, {"type": "no_authority", "message": str(error)}) from error
+
+    @app.post("/api/nodes/{tenant}/check", status_code=202, dependencies=guarded)
+    async def check(tenant: str, request: CodeRequest) -> CheckStatus:
+        with _reached():
+            return await agent.nodes.check(tenant, request)
+
+    @app.get("/api/nodes/{tenant}/check", dependencies=guarded)
+    async def look_at_check(tenant: str, wait: float = 0.0) -> CheckStatus:
+        with _reached():
+            found = await agent.nodes.look_at_check(tenant, min(wait, MAX_WAIT))
+        if found is None:
+            message = f"{tenant} has no check on {agent.host}"
+            raise HTTPException(404, {"type": "no_check", "message": message})
+        return found
+
+    @app.post("/api/nodes/{tenant}/upgrade", status_code=202, dependencies=guarded)
+    async def upgrade(tenant: str, request: CodeRequest) -> dict[str, bool]:
+        with _reached():
+            await agent.nodes.upgrade(tenant, request)
+        return {"ok": True}
 
     @app.post("/api/nodes/{tenant}/drain", status_code=202, dependencies=guarded)
     async def drain(tenant: str) -> dict[str, bool]:
@@ -145,6 +175,17 @@ def create_app(agent: Agent, token: str) -> FastAPI:
         return answer
 
     return app
+
+
+@contextmanager
+def _reached() -> Iterator[None]:
+    """Whatever is wrong with reaching a node is an answer."""
+    try:
+        yield
+    except NotHere as error:
+        raise HTTPException(404, {"type": "not_here", "message": str(error)}) from error
+    except WireError as error:
+        raise HTTPException(409, {"type": "refused", "message": str(error)}) from error
 
 
 def _forget_ended(agent: Agent, clients: dict[str, httpx.AsyncClient]) -> None:

@@ -26,8 +26,10 @@ from fleet.cli import (
     lag,
     replay,
     restore,
+    schedules,
     tenants,
     up,
+    upgrade,
     verify,
 )
 from fleet.cli.problems import problem_of
@@ -44,9 +46,11 @@ app.command()(demo.demo)
 app.command()(dev.dev)
 app.command()(replay.replay)
 app.command()(up.up)
+app.command()(upgrade.upgrade)
 app.add_typer(tenants.app, name="tenant")
 app.add_typer(hosts.app, name="host")
 app.add_typer(executions.app, name="exec")
+app.add_typer(schedules.app, name="schedule")
 app.add_typer(copies.app, name="copy")
 app.command()(lag.lag)
 app.command()(restore.restore)

@@ -26,13 +26,14 @@ from fleet.application import trace_of
 from fleet.dev.reporter import Reporter
 from node.api import create_api
 from node.api_metrics import MetricsApi
-from node.engine.application import Application, find_app
+from node.engine.application import Application, find_app, load_kept
 from node.engine.config import EngineConfig
 from node.engine.durability import Outcome, Proof
 from node.engine.engine import Engine
 from node.engine.errors import EngineError
 from node.engine.inspection import owner_of
 from node.engine.observer import Observer, Observers
+from node.engine.releases import Releases
 from node.logs import BadLogSetting, Teller, log_with
 from node.otel import Telemetry
 
@@ -44,6 +45,7 @@ class Orders(BaseModel):
     """What to run. The last three are numbers of open files that the process inherits."""
 
     app: str
+    kept: tuple[str, ...] = ()
     database: Path
     practice: bool = False
     listener: int
@@ -79,6 +81,8 @@ def main(orders: Orders) -> int:
         return REFUSED
     try:
         application = find_app(orders.app)
+        kept = tuple(load_kept(one, orders.app) for one in orders.kept)
+        Releases(application, kept)
     except Exception as error:
         lines.send({"event": "refused", "at": time.time(), **_refusal(error)})
         return REFUSED
@@ -86,14 +90,16 @@ def main(orders: Orders) -> int:
     if os.read(orders.control, 1) == b"":
         return 0
     try:
-        asyncio.run(_serve(orders, application, lines))
+        asyncio.run(_serve(orders, application, kept, lines))
     except EngineError as error:
         lines.send({"event": "refused", "at": time.time(), **_refusal(error)})
         return REFUSED
     return 0
 
 
-async def _serve(orders: Orders, application: Application, lines: _Lines) -> None:
+async def _serve(
+    orders: Orders, application: Application, kept: tuple[Application, ...], lines: _Lines
+) -> None:
     path, create = orders.database, not orders.database.exists()
     if create:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -118,7 +124,12 @@ async def _serve(orders: Orders, application: Application, lines: _Lines) -> Non
         observers.append(telemetry.observer)
     engine = Engine(
         EngineConfig(
-            path=path, application=application, tenant=tenant, lineage=lineage, create=create
+            path=path,
+            application=application,
+            kept=kept,
+            tenant=tenant,
+            lineage=lineage,
+            create=create,
         ),
         barrier=Practice() if orders.practice else None,
         on_failed=failed,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import pairwise
 from typing import Any, Final
@@ -18,6 +18,7 @@ from node.engine.errors import ArchiveRefused, DeterminismError, Divergence, Unk
 from node.engine.events import Event, Kind
 from node.engine.fork_source import Source
 from node.engine.forked import Identity
+from node.engine.live import Origin
 from node.engine.run import Run
 from node.engine.verified import verify_execution
 
@@ -163,12 +164,14 @@ class Archive(BaseModel):
 @dataclass(frozen=True, slots=True)
 class Replayed:
     """How a replay went. `events` is how many were followed; `divergence` says where the code
-    left the log, and `refused` what it did that no replay could repeat."""
+    left the log, and `refused` what it did that no replay could repeat. `patches` are those that
+    it asked for, and whether it took their new path."""
 
     execution: str
     events: int
     divergence: Divergence | None = None
     refused: DeterminismError | None = None
+    patches: Mapping[str, bool] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -202,6 +205,7 @@ def replay(
         tenant=tenant,
         lineage=lineage,
         secret=secret,
+        schedule=Origin.of(history).schedule,
     )
     level = effective(floor, definition.durability)
     try:
@@ -212,7 +216,7 @@ def replay(
         return Replayed(first.execution, len(history), refused=refused)
     finally:
         run.drop()
-    return Replayed(first.execution, len(history))
+    return Replayed(first.execution, len(history), patches=run.patches)
 
 
 def replay_archive(archive: Archive, application: Application) -> Replayed:

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 from node.engine.activities import Activities
-from node.engine.application import Application
 from node.engine.beginning import Beginning, compact, standing
 from node.engine.definition import Workflow
 from node.engine.events import Event
@@ -17,6 +16,7 @@ from node.engine.forking import Fork
 from node.engine.live import Ending, Live, Origin
 from node.engine.observer import Observer
 from node.engine.queue_ticket import Turn
+from node.engine.releases import Releases
 from node.engine.run import Run
 from node.engine.steering import Steering
 from node.engine.store import Stored
@@ -26,13 +26,9 @@ class Branching(Steering):
     """How an execution is made of another one, and goes on."""
 
     _activities: Activities
-    _application: Application
     _observer: Observer | None
     _rowid: int
-
-    @abstractmethod
-    def knows(self, workflow: str) -> bool:
-        """Whether the application has a workflow of this name."""
+    releases: Releases
 
     @abstractmethod
     def _admit(
@@ -48,7 +44,9 @@ class Branching(Steering):
         """Have it among the open ones."""
 
     @abstractmethod
-    def _run(self, key: str, definition: Workflow[..., Any], beginning: Beginning) -> Run:
+    def _run(
+        self, key: str, definition: Workflow[..., Any], beginning: Beginning, origin: Origin
+    ) -> Run:
         """Its code."""
 
     @abstractmethod
@@ -72,7 +70,7 @@ class Branching(Steering):
         """Begin a new execution with what another one had. `load` reads it once it is in the
         log; until then it takes no message, and it may not be looked at."""
         self._rowid += 1
-        origin = Origin(version=self._application.version, ticket=fork.ticket)
+        origin = self.releases.begun(fork.workflow, Origin(ticket=fork.ticket))
         live = self._admit(
             key, self._rowid, fork.workflow, fork.beginning.input, fork.beginning, origin
         )
@@ -105,9 +103,8 @@ class Branching(Steering):
         turn = Turn.of(whole)
         if turn is not None and turn.begun is None:
             live.beginning = Beginning.of(history[0])
-        elif self.knows(live.workflow):
-            definition = self._application.workflows[live.workflow]
-            live.run = self._run(live.key, definition, Beginning.of(history[0]))
+        elif (definition := self.releases.definition(live.workflow, live.origin)) is not None:
+            live.run = self._run(live.key, definition, Beginning.of(history[0]), live.origin)
         if self._observer is not None:
             self._observer.execution_started(live.watched)
         self._go_on_from(live, stored, whole, history, turn, None)

@@ -20,13 +20,19 @@ LONGEST_ID: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class WorkflowInfo:
-    """The running execution: its id, its workflow's name, when it started, whose log it is in."""
+    """The running execution: its id, its workflow's name, when it started, whose log it is in.
+
+    `schedule` is the id of the schedule that started it, and `scheduled_at` the time in UTC that
+    it is for, which may be long before it started; both None for any other.
+    """
 
     id: str
     workflow: str
     started_at: datetime
     tenant: str
     lineage: str
+    schedule: str | None = None
+    scheduled_at: datetime | None = None
 
 
 class Transaction(Protocol):

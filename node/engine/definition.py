@@ -170,6 +170,7 @@ class Workflow(Generic[P, R]):
         name: str | None,
         durability: Durability | None,
         queue: Queue | None = None,
+        pinned: bool = False,
     ) -> None:
         self.name = named(name or function.__name__, "workflow")
         if not inspect.iscoroutinefunction(function):
@@ -178,6 +179,7 @@ class Workflow(Generic[P, R]):
         self.durability = durability
         self.codec = Codec(function, self.name)
         self.queue = queue
+        self.pinned = pinned
         self._id: str | None = None
         self._ticket: Ticket | None = None
         update_wrapper(self, function)

@@ -28,13 +28,15 @@ from node.engine.events import CLOSED_STATUS, RESERVED, STATUS_CODES, Kind, Payl
 from node.engine.executor import Executor
 from node.engine.families import check_id
 from node.engine.forks import Forks
-from node.engine.live import Live, Origin
+from node.engine.live import Live
 from node.engine.mail import Answer, Mail, Sent
 from node.engine.making import Making
 from node.engine.observer import Observer, Observers
 from node.engine.payload import limit_to
 from node.engine.queue_control import QueueControl
 from node.engine.queues import asked
+from node.engine.releases import Releases
+from node.engine.schedule_control import ScheduleControl
 from node.engine.schema import connect
 from node.engine.store import Store
 from node.engine.unwritable import advice
@@ -135,7 +137,7 @@ class Engine(Making):
         )
         self._application = extended(config.application, self)
         self._executor = Executor(
-            application=self._application,
+            releases=Releases(self._application, config.kept),
             tenant=config.tenant,
             lineage=config.lineage,
             floor=config.durability,
@@ -157,13 +159,9 @@ class Engine(Making):
             stand_in=self._stand_in,
             observer=self._observer,
             on_chunk=self._readers.wake,
+            schedules_on=config.schedules,
         )
-        self._mail = Mail(
-            application=self._application,
-            executor=self._executor,
-            store=store,
-            commits=self._commits,
-        )
+        self._mail = Mail(executor=self._executor, store=store, commits=self._commits)
         self.control = Control(executor=self._executor, store=store, commits=self._commits)
         self._forks = Forks(
             application=self._application,
@@ -177,6 +175,7 @@ class Engine(Making):
             view=self.execution,
         )
         self.queues = QueueControl(self, self._executor.queues)
+        self.schedules = ScheduleControl(config.application, self._executor, store, self._commits)
         for code, count in store.counts().items():
             self._counts[STATUS_CODES[code]] = count
         self._opened = True
@@ -189,19 +188,20 @@ class Engine(Making):
 
     def _begun(self) -> list[tuple[str, str | None, int]]:
         """The turns that executions got, as far back as any queue's rate counts."""
-        queues = self._application.queues.values()
+        queues = self._executor.releases.queues.values()
         per = max((max(q.limits.per, q.partition_limits.per) for q in queues), default=0)
         return self._store.dequeued(since=self._now() - per) if per else []
 
     def _refuse_unprovable(self) -> None:
         if self._barrier is not None:
             return
-        floor, application = self.config.durability, self.config.application
+        floor = self.config.durability
         levels = {"the engine's floor": floor}
-        for name, workflow in application.workflows.items():
-            levels[f"workflow {name}"] = effective(floor, workflow.durability)
-        for name, activity in application.activities.items():
-            levels[f"activity {name}"] = effective(floor, None, activity.durability)
+        for application in (self.config.application, *self.config.kept):
+            for name, workflow in application.workflows.items():
+                levels[f"workflow {name}"] = effective(floor, workflow.durability)
+            for name, activity in application.activities.items():
+                levels[f"activity {name}"] = effective(floor, None, activity.durability)
         for what, level in levels.items():
             if level is not Durability.ASYNC:
                 raise DurabilityUnavailable(
@@ -235,7 +235,7 @@ class Engine(Making):
     @property
     def next_wake(self) -> float | None:
         """When time alone makes something happen next, in unix seconds: a timer, the next
-        attempt of an activity or the rate of a queue. None when there is no such thing."""
+        attempt of an activity, the rate of a queue or a schedule. None when nothing will."""
         wake = self._executor.next_wake
         return None if wake is None else wake / 1000
 
@@ -307,10 +307,12 @@ class Engine(Making):
         dedup: str | None = None,
         partition: str | None = None,
         trace: str | None = None,
+        pinned: bool | None = None,
         system: bool = False,
     ) -> Started:
         """Start an execution; committed when this returns. `system` is for a workflow of the
-        engine's own.
+        engine's own. `pinned` says whether it stays with this version of the application; if
+        that is not said, its workflow does.
 
         The same id with the same workflow and input gives the existing execution, unless `reuse`
         says otherwise; its steps then go on being counted, so that none has the idempotency key
@@ -331,11 +333,11 @@ class Engine(Making):
             raise UnknownWorkflow(f"no workflow {workflow!r}; there are: {known}")
         payload = definition.codec.start(input)
         key = new_id(self._now(), self._random) if id is None else id
-        check_id(key)
+        check_id(key, system=system)
         ticket = asked(definition.queue, queue, priority=priority, dedup=dedup, partition=partition)
         if ticket is not None:
             ticket = self._executor.queues.admit(ticket)
-        origin = None if ticket is None and trace is None else Origin(trace=trace, ticket=ticket)
+        origin = self._executor.releases.asked(pinned, ticket, trace)
         live = self._executor.live.get(key)
         unknown = live is not None or self._commits.lacks(key)
         stored = None if unknown else self._store.find(key)

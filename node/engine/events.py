@@ -88,6 +88,10 @@ class Kind(IntEnum):
     """The workflow stopped waiting for it."""
     PATCH = 70
     """The code took a new path, and is to take it on every replay; name is the patch's."""
+    PINNED = 71
+    """It runs only with a version of the application; the payload is the version."""
+    UNPINNED = 72
+    """It moves to newer versions again."""
 
     CHUNK = 80
     """The code published to a stream; name is the stream's, the payload its values (see
@@ -159,6 +163,8 @@ class Status(StrEnum):
     DIVERGED = "diverged"
     """Stopped because its code does not follow its log. The log has it as open: it resumes
     when an engine with fitting code opens it."""
+    PARKED = "parked"
+    """It waits for the version of the application that it is pinned to. The log has it as open."""
 
 
 class Reuse(StrEnum):

@@ -11,7 +11,6 @@ from time import perf_counter
 from typing import Any, Final, cast
 
 from node.engine.activities import Activities, StandIn
-from node.engine.application import Application
 from node.engine.beginning import KEYS, Beginning, Post, standing
 from node.engine.branching import Branching
 from node.engine.commits import Commits
@@ -21,7 +20,6 @@ from node.engine.errors import (
     Divergence,
     EngineError,
     ExecutionClosed,
-    UnknownWorkflow,
     describe,
 )
 from node.engine.events import (
@@ -41,7 +39,10 @@ from node.engine.live import Answered, Ending, Live, Origin
 from node.engine.observer import Observer
 from node.engine.queue_ticket import Ticket, Turn
 from node.engine.queues import KEEPER, Queues, keeper_of
+from node.engine.releases import Releases, with_pin
 from node.engine.run import Run
+from node.engine.schedule_state import SCHEDULE
+from node.engine.schedules import Schedules
 from node.engine.steps import Command, Pending, Step
 from node.engine.store import Stored
 from node.engine.timers import Timers
@@ -65,7 +66,7 @@ class Executor(Branching):
     def __init__(
         self,
         *,
-        application: Application,
+        releases: Releases,
         tenant: str,
         lineage: str,
         floor: Durability,
@@ -87,9 +88,10 @@ class Executor(Branching):
         stand_in: StandIn | None,
         observer: Observer | None,
         on_chunk: Callable[[str, int], None],
+        schedules_on: bool,
     ) -> None:
         super().__init__(commits=commits, proofs=proofs, on_started=on_started)
-        self._application = application
+        self.releases = releases
         self._tenant = tenant
         self._lineage = lineage
         self._floor = floor
@@ -99,12 +101,24 @@ class Executor(Branching):
         self._secret = secret
         self._families = Families(self, find, history)
         self.queues = Queues(
-            application.queues,
+            releases.queues,
             loop=self._loop,
             now=now,
             at=lambda: self._commits.coming,
             let_go=self._let_go,
             is_paused=self._is_queue_paused,
+        )
+        self.schedules = Schedules(
+            self,
+            releases.current.schedules,
+            loop=self._loop,
+            now=now,
+            at=lambda: self._commits.coming,
+            find=find,
+            history=history,
+            lineage=lineage,
+            on=schedules_on,
+            on_broken=on_broken,
         )
         self._on_closed = on_closed
         self._on_broken = on_broken
@@ -148,25 +162,27 @@ class Executor(Branching):
         return (
             self._commits.at_rest
             and self._activities.running <= hanging
-            and not (self._proofs.asking or self._later or self.queues.busy)
+            and not (self._proofs.asking or self._later or self.queues.busy or self.schedules.busy)
         )
 
     @property
     def next_wake(self) -> int | None:
         """When time alone makes something happen next, unix milliseconds."""
-        wakes = (self._timers.next(), self.queues.timers.next())
+        wakes = (self._timers.next(), self.queues.timers.next(), self.schedules.timers.next())
         return min((at for at in wakes if at is not None), default=None)
 
     def look_at_clock(self) -> None:
         """The clock may have jumped."""
         self._timers.look()
         self.queues.timers.look()
+        self.schedules.timers.look()
 
     def stop(self) -> None:
         """Stop every effect and let nobody wait in vain. What is committed stays."""
         self._stopped = True
         self._timers.close()
         self.queues.stop()
+        self.schedules.stop()
         self._activities.stop()
         for live in self.live.values():
             live.drop()
@@ -174,14 +190,18 @@ class Executor(Branching):
 
     # Beginning --------------------------------------------------------------------------------
 
-    def knows(self, workflow: str) -> bool:
-        """Whether the application has a workflow of this name."""
-        return workflow in self._application.workflows
+    def knows(self, workflow: str, origin: Origin) -> bool:
+        """Whether the version that an execution of this origin runs with has the workflow."""
+        return self.releases.definition(workflow, origin) is not None
 
-    def ticket(self, workflow: str, chosen: Ticket | None) -> Ticket | None:
+    def definition(self, workflow: str) -> Workflow[..., Any] | None:
+        """The workflow of this name, if the current version of the application has it."""
+        return self.releases.definition(workflow, Origin())
+
+    def ticket(self, workflow: str, origin: Origin, chosen: Ticket | None) -> Ticket | None:
         """Where an execution of this workflow waits for its turn: in the queue that was chosen,
         or in the workflow's own. Raises UnknownQueue, PayloadError."""
-        definition = self._application.workflows.get(workflow)
+        definition = self.releases.definition(workflow, origin)
         if chosen is None and definition is not None and definition.queue is not None:
             chosen = Ticket(definition.queue.name)
         return None if chosen is None else self.queues.admit(chosen)
@@ -189,7 +209,7 @@ class Executor(Branching):
     def begin(self, key: str, workflow: str, payload: str, origin: Origin | None = None) -> Live:
         """Start a new execution. Its `committed` is done once the log has it."""
         self._rowid += 1
-        origin = self._versioned(origin)
+        origin = self.releases.begun(workflow, origin)
         live = self._admit(key, self._rowid, workflow, payload, Beginning(payload), origin)
         self._on_started(workflow, None)
         self._begin(live, Kind.STARTED, payload)
@@ -199,7 +219,7 @@ class Executor(Branching):
         self, stored: Stored, beginning: Beginning, origin: Origin | None = None
     ) -> Live:
         """Use a closed execution's id once more."""
-        origin = self._versioned(origin)
+        origin = self.releases.begun(stored.workflow, origin)
         live = self._admit(
             stored.id, stored.rowid, stored.workflow, beginning.input, beginning, origin
         )
@@ -207,10 +227,6 @@ class Executor(Branching):
         self._on_started(stored.workflow, stored.status)
         self._begin(live, Kind.RESTARTED, beginning.payload(), stored.closed or 0)
         return live
-
-    def _versioned(self, origin: Origin | None) -> Origin:
-        version = self._application.version
-        return Origin(version=version) if origin is None else replace(origin, version=version)
 
     def _begin(self, live: Live, kind: Kind, payload: str, head: int = 0) -> None:
         def committed(sequence: int) -> None:
@@ -246,7 +262,9 @@ class Executor(Branching):
             self._go_on(live)
             return
         early, live.early = live.early, []
-        live.run = self._run(live.key, self._application.workflows[live.workflow], beginning)
+        definition = self.releases.definition(live.workflow, live.origin)
+        assert definition is not None
+        live.run = self._run(live.key, definition, beginning, live.origin)
         self._turn(live, lambda: live.code.begin(at, early))
 
     def _introduce(self, live: Live) -> None:
@@ -268,7 +286,10 @@ class Executor(Branching):
             keys=tuple(live.post.keys)[-KEYS:],
             paused=live.paused,
         )
-        live.continuing = True
+        definition, live.origin = self.releases.continued(
+            live.code.workflow, live.origin, live.pin, beginning.input
+        )
+        live.pin, live.continuing = live.origin.pin, True
         live.untold.clear()
         self._refuse_answers(live, "went on with a new input")
         self._later.append(partial(self._families.ended, live, Kind.CONTINUED, None))
@@ -282,7 +303,8 @@ class Executor(Branching):
                 self._observer.execution_continued(live.watched)
             # Those with the writer are back, and the others were withdrawn.
             live.in_transaction = 0
-            live.run = self._run(live.key, live.code.workflow, beginning)
+            live.run = self._run(live.key, definition, beginning, live.origin)
+            live.durability = effective(self._floor, definition.durability)
             if live.history is not None:
                 live.history.clear()
             live.remember(Kind.CONTINUED, live.workflow, 1, payload, at)
@@ -302,8 +324,9 @@ class Executor(Branching):
         given = str(stored.input)
         turn = Turn.of(whole)
         begun = turn is None or turn.begun is not None
+        origin = with_pin(Origin.of(history), whole)
         live = self._admit(
-            stored.id, stored.rowid, stored.workflow, given, beginning, Origin.of(history), begun
+            stored.id, stored.rowid, stored.workflow, given, beginning, origin, begun
         )
         self._go_on_from(live, stored, whole, history, turn, beginning.paused)
         return live
@@ -318,6 +341,7 @@ class Executor(Branching):
         paused: bool | None,
     ) -> None:
         beginning = Beginning.of(history[0])
+        live.post = Post.of(history)
         live.started, live.started_at = stored.started, stored.started_at
         live.forked_from = stored.forked_from
         seen = {event.kind for event in whole}
@@ -330,15 +354,13 @@ class Executor(Branching):
         live.cancelled = Kind.CANCEL in seen and Kind.CANCEL in {event.kind for event in history}
         if not live.committed.done():
             live.committed.set_result(None)
-        known = self.knows(stored.workflow)
+        if stored.workflow == SCHEDULE:
+            self.schedules.kept(live, history)
+        known = self.knows(stored.workflow, live.origin)
         if turn is not None and turn.begun is not None and (turn.since is None or known):
             self.queues.restored(live, turn, live.reopened_at or live.started_at)
         if not known:
-            missing = UnknownWorkflow(
-                f"the application {self._application.name} has no workflow {stored.workflow!r},"
-                " which this execution runs"
-            )
-            self._give_up(live, missing)
+            self._give_up(live, self.releases.missing(stored.workflow, live.origin))
             return
         if live.history is not None:
             live.history.clear()
@@ -386,24 +408,30 @@ class Executor(Branching):
     def recover(self, begun: Iterable[tuple[str, str | None, int]]) -> None:
         """Every open execution is restored: settle what a crash has left between them. `begun`
         as for `Queues.recover`."""
+        self.schedules.restored()
         self._depth -= 1
         self._drain()
         self._families.recover()
         self._drain()
         self.queues.recover(self._commits.sequence, begun)
+        self.schedules.recover()
 
-    def rehearse(self, stored: Stored, whole: Sequence[Event]) -> Run:
+    def rehearse(self, stored: Stored, whole: Sequence[Event], *, unpinned: bool = False) -> Run:
         """The code of an execution as the log has it, beside the one that runs, to be looked at
-        and dropped. Raises UnknownWorkflow, Divergence, DeterminismError."""
-        definition = self._application.workflows.get(stored.workflow)
-        if definition is None:
-            raise UnknownWorkflow(f"no workflow {stored.workflow!r}")
+        and dropped; `unpinned`, that of the current version. Raises UnknownWorkflow,
+        VersionMissing, Divergence, DeterminismError."""
         history = standing(whole)
-        run = self._run(stored.id, definition, Beginning.of(history[0]))
+        origin = Origin() if unpinned else with_pin(Origin.of(history), whole)
+        definition = self.releases.definition(stored.workflow, origin)
+        if definition is None:
+            raise self.releases.missing(stored.workflow, origin)
+        run = self._run(stored.id, definition, Beginning.of(history[0]), origin)
         run.replay(history, strict=_strict(effective(self._floor, definition.durability)))
         return run
 
-    def _run(self, key: str, definition: Workflow[..., Any], beginning: Beginning) -> Run:
+    def _run(
+        self, key: str, definition: Workflow[..., Any], beginning: Beginning, origin: Origin
+    ) -> Run:
         return Run(
             key=key,
             workflow=definition,
@@ -411,6 +439,7 @@ class Executor(Branching):
             tenant=self._tenant,
             lineage=self._lineage,
             secret=self.secret_of(key),
+            schedule=origin.schedule,
         )
 
     def durability(self, definition: Workflow[..., Any]) -> Durability:
@@ -431,12 +460,12 @@ class Executor(Branching):
         origin: Origin,
         begun: bool = False,
     ) -> Live:
-        definition = self._application.workflows.get(workflow)
+        definition = self.releases.definition(workflow, origin)
         run: Run | None = None
         # In a queue there is no code: it costs memory, and many may be waiting.
         waits = origin.ticket is not None and not begun
         if definition is not None and not waits:
-            run = self._run(key, definition, beginning)
+            run = self._run(key, definition, beginning, origin)
         live = Live(
             key=key,
             rowid=rowid,
@@ -446,10 +475,13 @@ class Executor(Branching):
             run=run,
             committed=self._loop.create_future(),
             origin=origin,
+            pin=origin.pin,
             beginning=beginning if waits else None,
             history=[] if self._forced_replay else None,
         )
         self.live[key] = live
+        if origin.schedule is not None:
+            self.schedules.began(live)
         return live
 
     # The code's commands ------------------------------------------------------------------------

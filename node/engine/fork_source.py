@@ -17,7 +17,8 @@ from node.engine.events import (
     Event,
     Kind,
 )
-from node.engine.forked import ForkedFrom, ForkMode, Identity, Kept, Supply
+from node.engine.forked import ForkedFrom, ForkMode, Identity, Kept, Supply, forked_of
+from node.engine.live import Origin
 from node.engine.queue_ticket import Ticket, queue_of
 from node.engine.steps import Step
 
@@ -55,6 +56,13 @@ class Source:
         if kept is None:
             return Kept()
         return replace(kept, results=tuple(Supply(kept.results, self.history).left()))
+
+    @property
+    def schedule(self) -> tuple[str, int] | None:
+        """What began it, if that was a schedule."""
+        forked = forked_of(self.first)
+        before = None if forked is None else forked.schedule
+        return before or Origin.of(self.history).schedule
 
     @property
     def ticket(self) -> Ticket | None:

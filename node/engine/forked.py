@@ -98,6 +98,8 @@ class Forked:
     renamed: Mapping[str, str] = field(default_factory=dict)
     """The ids of children that have another one than the code gives them, since that is the
     other execution's."""
+    schedule: tuple[str, int] | None = None
+    """The schedule that began the other one, and for which time, unix milliseconds."""
 
     @property
     def events(self) -> int:
@@ -133,6 +135,7 @@ class Forked:
                 for stretch in self.past
             ],
             "renamed": dict(self.renamed),
+            **({} if self.schedule is None else {"schedule": list(self.schedule)}),
         }
 
     @staticmethod
@@ -159,9 +162,20 @@ class Forked:
                     for one in body["past"]
                 ),
                 {str(old): str(new) for old, new in body["renamed"].items()},
+                (str(body["schedule"][0]), int(body["schedule"][1]))
+                if "schedule" in body
+                else None,
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"it does not say what it was forked from: {error}") from error
+
+
+def scheduled(said: Any) -> tuple[str, int] | None:
+    """A schedule and the time that it was for. Raises TypeError, ValueError."""
+    if said is None:
+        return None
+    name, at = said
+    return str(name), int(at)
 
 
 def forked_of(event: Event) -> Forked | None:

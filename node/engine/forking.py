@@ -42,7 +42,9 @@ from node.engine.steps import Command, Step
 
 #: What an operator did to the other execution, or what is written anew.
 _LEFT_OUT: Final = frozenset(
-    {Kind.ORIGIN, Kind.KEPT, Kind.DEQUEUED, Kind.PAUSED, Kind.RESUMED} | BEGINNINGS
+    {Kind.ORIGIN, Kind.KEPT, Kind.DEQUEUED, Kind.PAUSED, Kind.RESUMED}
+    | {Kind.PINNED, Kind.UNPINNED}
+    | BEGINNINGS
 )
 #: A row of a log: kind, name, occurrence and payload.
 Row = tuple[Kind, str, int, Payload]
@@ -174,6 +176,7 @@ def _exact(
             True,
             *_commits(source, [began, *inherited]),
             renamed,
+            source.schedule,
         ),
     )
     told = max((event.at for event in stands if event.kind in DELIVERIES), default=began.at)
@@ -200,7 +203,9 @@ def _anew(
     before = Beginning.of(source.first)
     told = source.history if messages else stands
     origin = source.origin(ForkMode.EXACT, stands[-1].sequence if stands else 0)
-    forked = Forked(origin, renamed=_children(source, key, (), source.history)[0])
+    forked = Forked(
+        origin, renamed=_children(source, key, (), source.history)[0], schedule=source.schedule
+    )
     signals = (*before.signals, *_signals(told))
     beginning = replace(before, run=1, signals=signals, paused=paused, forked=forked)
     dropped = [event for event in source.history if event.kind in INTENTS]
@@ -248,6 +253,7 @@ def record(source: Source) -> Fork:
             begun is not None,
             *_commits(source, [began, *inherited]),
             {} if forked is None else forked.renamed,
+            source.schedule,
         ),
     )
     ticket = source.ticket if begun is None else None
@@ -266,7 +272,9 @@ def reuse(
         history = [event for event in history if event.sequence < cut.sequence]
     given = (*before.signals, *_signals(source.history)) if messages else ()
     origin = source.origin(ForkMode.REUSE, source.history[-1].sequence)
-    forked = Forked(origin, renamed=_children(source, key, (), source.history)[0])
+    forked = Forked(
+        origin, renamed=_children(source, key, (), source.history)[0], schedule=source.schedule
+    )
     beginning = Beginning(input, signals=given, paused=paused, forked=forked)
     kept = Kept(results=(*results(history), *source.kept.results))
     return Fork(source.workflow, beginning, kept, ticket=source.ticket)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from node.engine.beginning import Beginning, Post, compact
 from node.engine.durability import Durability
+from node.engine.errors import VersionMissing
 from node.engine.events import Event, Kind, Payload
 from node.engine.forked import Kept, Supply
 from node.engine.observer import Watched
@@ -54,6 +55,12 @@ class Origin:
     """The `traceparent` that the start came with."""
     ticket: Ticket | None = None
     """The queue that it was started on, if any."""
+    schedule: tuple[str, int] | None = None
+    """The schedule that started it, and the time that it is for, unix milliseconds."""
+    pin: str | None = None
+    """The version of the application that it is pinned to, if any."""
+    loose: bool = False
+    """It is not to be pinned, though its workflow is declared so. Not in the log."""
 
     @staticmethod
     def of(history: Iterable[Event]) -> Origin:
@@ -69,6 +76,8 @@ class Origin:
                     body.get("version"),
                     body.get("trace"),
                     Ticket.of(body),
+                    scheduled(body),
+                    body.get("version") if "pinned" in body else None,
                 )
         return Origin()
 
@@ -80,11 +89,25 @@ class Origin:
             body |= {"detached": True} if self.detached else {}
         if self.version is not None:
             body["version"] = self.version
+        if self.pin is not None:
+            body["pinned"] = True
         if self.trace is not None:
             body["trace"] = self.trace
         if self.ticket is not None:
             body |= self.ticket.body()
+        if self.schedule is not None:
+            body["schedule"] = list(self.schedule)
         return compact(body) if body else None
+
+
+def scheduled(body: dict[str, Any]) -> tuple[str, int] | None:
+    """What an ORIGIN event's payload says about a schedule, if anything. Raises ValueError."""
+    said = body.get("schedule")
+    if said is None:
+        return None
+    if not (isinstance(said, list) and [type(one) for one in said] == [str, int]):
+        raise ValueError("it does not say which schedule, and for which time")
+    return said[0], said[1]
 
 
 @dataclass(slots=True, eq=False)
@@ -124,6 +147,10 @@ class Live:
     post: Post = field(default_factory=Post)
     """The messages it was sent."""
     origin: Origin = Origin()
+    """Its `pin` is the version whose code it has; see `pin`."""
+    pin: str | None = None
+    """The version that it is pinned to, as the log has it now; its code is chosen by that when
+    an engine opens the log, and when it goes on with a new input."""
     children: set[str] = field(default_factory=set)
     """The ids of its attached children that are open."""
     cancelled: bool = False
@@ -186,6 +213,11 @@ class Live:
         )
 
     @property
+    def parked(self) -> bool:
+        """It waits for the version of the application that it is pinned to."""
+        return self.trouble is not None and self.trouble["type"] == VersionMissing.__name__
+
+    @property
     def busy(self) -> bool:
         """Something comes first in the log; what may wait is deferred."""
         return self.in_transaction > 0 or self.continuing
@@ -219,6 +251,7 @@ class Live:
     def remember(self, kind: Kind, name: str, occurrence: int, payload: Payload, at: int) -> None:
         """Keep an event for forced replay."""
         if self.history is not None:
+            # After those that the log gave it when it was opened.
             number = self.history[-1].sequence + 1 if self.history else 1
             self.history.append(
                 Event(number, self.key, kind, name, occurrence, payload, at, number)

@@ -91,6 +91,7 @@ class WorkflowNamespace:
         name: str | None = ...,
         durability: Durability | str | None = ...,
         queue: Queue | None = ...,
+        pinned: bool = ...,
     ) -> _WorkflowDecorator: ...
     def __call__(
         self,
@@ -100,14 +101,16 @@ class WorkflowNamespace:
         name: str | None = None,
         durability: Durability | str | None = None,
         queue: Queue | None = None,
+        pinned: bool = False,
     ) -> Any:
         """Declare a workflow. `durability` is its level (the tenant's floor still holds);
         `queue` is where its executions wait for their turn, unless they are started on
-        another one."""
+        another one. One that is `pinned` runs only with the version of the application that
+        it began with, unless it continues as new."""
         level = level_of(durability)
 
         def declare(function: Callable[..., Coroutine[Any, Any, Any]]) -> Workflow[..., Any]:
-            return Workflow(function, name=name, durability=level, queue=queue)
+            return Workflow(function, name=name, durability=level, queue=queue, pinned=pinned)
 
         return declare if function is None else declare(function)
 

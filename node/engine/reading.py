@@ -13,6 +13,7 @@ from node.engine.errors import EngineStopped, UnknownExecution
 from node.engine.events import RESERVED, STATUS_CODES, Event, Kind, Status
 from node.engine.executor import Executor
 from node.engine.live import Live
+from node.engine.releases import VersionView
 from node.engine.stacks import Stack
 from node.engine.store import Store, Stored
 from node.engine.stream_readers import Readers, StreamReader, StreamView, streams_of
@@ -71,15 +72,26 @@ class Reading:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Executions by status, without those of the engine's own workflows. Diverged ones count
-        as running too: the log has them open."""
+        """Executions by status, without those of the engine's own workflows. Queued, diverged
+        and parked ones count as running too: the log has them open."""
         counts = {status.value: count for status, count in self._counts.items()}
-        stopped = (
-            live.trouble is not None and not live.workflow.startswith(RESERVED)
+        stopped = [
+            live.parked
             for live in self._executor.live.values()
-        )
-        queued = len(self._executor.queues.waiting)
-        return {**counts, Status.QUEUED.value: queued, Status.DIVERGED.value: sum(stopped)}
+            if live.trouble is not None and not live.workflow.startswith(RESERVED)
+        ]
+        return {
+            **counts,
+            Status.QUEUED.value: len(self._executor.queues.waiting),
+            Status.DIVERGED.value: len(stopped) - sum(stopped),
+            Status.PARKED.value: sum(stopped),
+        }
+
+    def versions(self) -> list[VersionView]:
+        """The versions of the application, and how many open executions need each of them: one
+        with none may be kept no longer. Raises EngineStopped."""
+        self._reading()
+        return self._executor.releases.views(self._executor.live.values())
 
     def bookmark(self, sequence: int) -> str:
         """`epoch:sequence`."""
@@ -105,7 +117,7 @@ class Reading:
         """
         system = system or (workflow or "").startswith(RESERVED)
         store = self._reading()
-        if status not in (Status.DIVERGED, Status.QUEUED):
+        if status not in (Status.DIVERGED, Status.PARKED, Status.QUEUED):
             found = store.page(
                 status=status, workflow=workflow, after=after, limit=limit, system=system
             )
@@ -113,7 +125,12 @@ class Reading:
         if status is Status.QUEUED:
             found_live = self._executor.queues.waiting
         else:
-            found_live = [live for live in self._executor.live.values() if live.trouble is not None]
+            parked = status is Status.PARKED
+            found_live = [
+                live
+                for live in self._executor.live.values()
+                if live.trouble is not None and live.parked is parked
+            ]
         wanted = sorted(
             (live.rowid, live.key)
             for live in found_live
@@ -264,4 +281,6 @@ class Reading:
         return self._store
 
     def _view(self, stored: Stored) -> ExecutionView:
-        return view_of(stored, self._executor.live.get(stored.id), self.sequence)
+        live = self._executor.live.get(stored.id)
+        runs_on = None if live is None else self._executor.releases.runs_on(live)
+        return view_of(stored, live, self.sequence, runs_on)

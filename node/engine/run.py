@@ -11,6 +11,7 @@ import asyncio
 import contextvars
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from random import Random
 from typing import Any, Final, cast
@@ -63,12 +64,16 @@ class Run:
         tenant: str,
         lineage: str,
         secret: bytes = bytes(32),
+        schedule: tuple[str, int] | None = None,
     ) -> None:
+        """`schedule` is what started it and for when (unix ms), if a schedule did."""
         self.key = key
         self.workflow = workflow
         self.beginning = beginning
         self._forked = beginning.forked
         self._own = Identity(key, tenant, lineage, beginning.run, secret)
+        forked = beginning.forked
+        self.schedule = schedule or (None if forked is None else forked.schedule)
         self.pending: dict[Step, Pending] = {}
         self.finished = False
         self.untold: Sequence[Event] = ()
@@ -264,6 +269,11 @@ class Run:
 
     # Looking ----------------------------------------------------------------------------------
 
+    @property
+    def patches(self) -> Mapping[str, bool]:
+        """The patches that the code has asked for, and whether it takes their new path."""
+        return self._patches
+
     def query(self, name: str, values: Mapping[str, Any], *, isolated: bool = False) -> str | None:
         """The JSON of a query's answer; see `Messages.query` for what it raises."""
         return self.messages.query(name, values, isolated=isolated)
@@ -423,7 +433,12 @@ class Run:
     def info(self) -> WorkflowInfo:
         started_at = datetime.fromtimestamp(self._started_at / 1000, UTC)
         who = self._identity
-        return WorkflowInfo(who.execution, self.workflow.name, started_at, who.tenant, who.lineage)
+        info = WorkflowInfo(who.execution, self.workflow.name, started_at, who.tenant, who.lineage)
+        if self.schedule is None:
+            return info
+        schedule, at = self.schedule
+        when = datetime.fromtimestamp(at / 1000, UTC)
+        return replace(info, schedule=schedule, scheduled_at=when)
 
     @property
     def random(self) -> Random:

@@ -324,15 +324,30 @@ class Store:
         last began, or the `whole` of them; only those `after` a sequence."""
         if head <= after:
             return []
-        rows = self._rows(_HISTORY, (head, after, whole))
-        rows.sort()
-        if not all(row[2] in self._name_of for row in rows):
-            self._name_of = {number: name for name, number in self.names().items()}
-        names, kinds = self._name_of, _KINDS
-        return [
-            Event(sequence, key, kinds[kind], names[name], occurrence, payload, at, commit)
-            for sequence, kind, name, occurrence, payload, at, commit in rows
-        ]
+        return read_history(self.reader, self._name_of, key, head, whole=whole, after=after)
+
+
+def read_history(
+    db: apsw.Connection,
+    names: dict[int, str],
+    key: str,
+    head: int,
+    *,
+    whole: bool = False,
+    after: int = 0,
+) -> list[Event]:
+    """See `Store.history`. `names` are those by number that are known, and learns more."""
+    # Always to the end: a statement left open holds a read transaction, and the WAL grows.
+    rows: list[Any] = db.execute(_HISTORY, (head, after, whole)).fetchall()
+    rows.sort()
+    if not all(row[2] in names for row in rows):
+        found: list[Any] = db.execute("SELECT id, name FROM litefleet_name").fetchall()
+        names.update(found)
+    kinds = _KINDS
+    return [
+        Event(sequence, key, kinds[kind], names[name], occurrence, payload, at, commit)
+        for sequence, kind, name, occurrence, payload, at, commit in rows
+    ]
 
 
 def read_events(db: apsw.Connection, version: int) -> Iterator[Event]:

@@ -95,7 +95,7 @@ class Telling(ABC):
 
         def deliver() -> None:
             try:
-                _refuse_stopped(live)
+                _refuse_stopped(live, kind)
                 occurrence, payload = prepare()
             except EngineError as error:
                 future.set_exception(error)
@@ -234,7 +234,10 @@ class Telling(ABC):
         return True
 
 
-def _refuse_stopped(live: Live) -> None:
+def _refuse_stopped(live: Live, kind: Kind) -> None:
+    if live.parked and kind is Kind.SIGNAL and not live.ending:
+        # It is there when its code is back.
+        return
     if live.trouble is not None:
         raise ExecutionDiverged(f"execution {live.key!r} is stopped: {live.trouble['message']}")
     if live.ending or (live.over and not live.queued):

@@ -37,6 +37,10 @@ class ExecutionView:
     forked_from: Mapping[str, Any] | None = None
     """For a fork, and for what was imported, the execution that it was made from: `id`, `mode`
     and `sequence`, with `tenant`, `lineage` and `digest` where that was another log's."""
+    pinned: bool = False
+    """It does not move to another version."""
+    runs_on: str | None = None
+    """The version whose code an open execution has, or waits for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +78,11 @@ def stored_of(live: Live) -> Stored:
     )
 
 
-def view_of(stored: Stored, live: Live | None, newest: int) -> ExecutionView:
-    """What the log and the memory say together; `newest` is the newest committed event."""
+def view_of(
+    stored: Stored, live: Live | None, newest: int, runs_on: str | None = None
+) -> ExecutionView:
+    """What the log and the memory say together; `newest` is the newest committed event, and
+    `runs_on` the version that runs it if it is open."""
     outcome = None if stored.outcome is None else json.loads(str(stored.outcome))
     view = ExecutionView(
         id=stored.id,
@@ -93,7 +100,9 @@ def view_of(stored: Stored, live: Live | None, newest: int) -> ExecutionView:
     )
     if live is not None:
         status = Status.QUEUED if live.queued else view.status
-        view = replace(view, paused=live.paused, status=status)
+        pinned = live.pin is not None
+        view = replace(view, paused=live.paused, status=status, pinned=pinned, runs_on=runs_on)
     if live is not None and live.trouble is not None:
-        return replace(view, status=Status.DIVERGED, error=live.trouble)
+        stopped = Status.PARKED if live.parked else Status.DIVERGED
+        return replace(view, status=stopped, error=live.trouble)
     return view

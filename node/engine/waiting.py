@@ -22,10 +22,10 @@ DEEPEST: Final = 10
 class Wait:
     """One thing that an execution waits for.
 
-    `kind` is queue, activity, timer, child, external, signal, condition, asyncio, pause, code or
-    nothing; `name` and `occurrence` say which. `since` and `until` are unix seconds; `until` is
-    there when time alone will wake it. `wakes` says in words what will. `where` is the line of
-    code that waits, as `file:line in function`.
+    `kind` is queue, activity, timer, child, external, signal, condition, asyncio, pause, version,
+    code or nothing; `name` and `occurrence` say which. `since` and `until` are unix seconds;
+    `until` is there when time alone will wake it. `wakes` says in words what will. `where` is the
+    line of code that waits, as `file:line in function`.
     """
 
     kind: str
@@ -72,7 +72,7 @@ class Surroundings:
 def status_of(live: Live) -> Status:
     """How an open execution stands."""
     if live.trouble is not None:
-        return Status.DIVERGED
+        return Status.PARKED if live.parked else Status.DIVERGED
     return Status.QUEUED if live.queued else Status.RUNNING
 
 
@@ -107,6 +107,10 @@ def waits_of(live: Live, around: Surroundings, depth: int = 0) -> list[Wait]:
     if live.trouble is not None:
         trouble: dict[str, Any] = {"error": live.trouble}
         since = live.stopped_at / 1000
+        if live.parked:
+            version = str(live.origin.pin)
+            words = f"version {version} of the application"
+            return [Wait("version", version, None, since, None, words, trouble)]
         return [Wait("code", live.workflow, None, since, None, live.trouble["hint"], trouble)]
     found: list[Wait] = []
     if live.paused:

@@ -66,6 +66,10 @@ def test_a_fleet_for_an_afternoon(
     scraped = [httpx.get(f"{one['address']}/metrics", headers=headers).text for one in hosts]
     assert sum('litefleet_node_answered{tenant="first"} 1' in text for text in scraped) == 1
     assert sum('litefleet_log_sequence{tenant="first"}' in text for text in scraped) == 1
+    spec = ("digest", "document=a", "--cron", "@yearly", "--tenant", "first")
+    assert _json(user, "schedule", "create", "yearly", *spec)["durable"] is True
+    gone = _json(user, "schedule", "delete", "yearly", "--tenant", "first")
+    assert (gone["deleted"], gone["durable"]) == (True, True)
     (lag,) = _json(user, "lag")["items"]
     assert lag["tenant"] == "first"
     _json(user, "resume")

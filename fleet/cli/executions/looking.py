@@ -1,10 +1,10 @@
-"""`litefleet exec list`, `show`, `log` and `waiting`."""
+"""`litefleet exec list`, `show`, `log`, `waiting` and `versions`."""
 
 from __future__ import annotations
 
 import time
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -35,7 +35,9 @@ class StatusChoice(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     TERMINATED = "terminated"
+    QUEUED = "queued"
     DIVERGED = "diverged"
+    PARKED = "parked"
 
 
 @app.command("list")
@@ -58,11 +60,12 @@ def list_(
         return
     forks = any(one.get("forked_from") for one in items)
     more = ["made from"] if forks else []
-    rows = table("id", "workflow", "status", "started", "took", *more, right=("took",))
+    rows = table("id", "workflow", "status", "version", "started", "took", *more, right=("took",))
     for one in items:
         standing = one["status"] + (", paused" if one.get("paused") else "")
         took = "" if one["closed_at"] is None else console.age(one["closed_at"] - one["started_at"])
-        cells = [one["id"], one["workflow"], standing, clock(one["started_at"]), took]
+        begun = clock(one["started_at"])
+        cells = [one["id"], one["workflow"], standing, _version(one), begun, took]
         rows.add_row(*cells, *([origin_words(one.get("forked_from"))] if forks else []))
     console.show(rows)
     if len(items) == limit:
@@ -91,7 +94,8 @@ def show(
         "status": one["status"] + (", paused" if one.get("paused") else ""),
         "started": clock(one["started_at"]),
         "closed": clock(one["closed_at"]),
-        "version": str(one.get("version") or ""),
+        "version": _version(one),
+        "began with": str(one.get("version") or ""),
         "forked from": origin_words(one.get("forked_from")),
         "input": words(one["input"], 2000),
         "durable": "yes" if one["durable"] else "not proven",
@@ -104,6 +108,36 @@ def show(
     console.show(details({key: value for key, value in rows.items() if value}))
     if waits:
         console.show(tree_of({"id": "waits for"}, waits, time.time()))
+
+
+def _version(one: dict[str, Any]) -> str:
+    """The version that an open execution runs on; that with which a closed one began."""
+    open_ = one["closed_at"] is None
+    words = str((one.get("runs_on") if open_ else one.get("version")) or "")
+    return f"{words}, pinned" if one.get("pinned") else words
+
+
+@app.command()
+def versions(
+    tenant: Tenant = None,
+    url: Url = None,
+    name: Name = DEFAULT_NAME,
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Show the versions of the application, and how many open executions need each."""
+    with Target.of(tenant, url, name, address, None).open() as executions:
+        answer = executions.versions()
+    if as_json:
+        console.print_json(answer)
+        return
+    rows = table("version", "", "open", "pinned", right=("open", "pinned"))
+    for one in answer["items"]:
+        standing = "current" if one["current"] else "kept" if one["loaded"] else "waited for"
+        if standing == "kept" and not one["open"]:
+            standing = "kept, needed by none"
+        rows.add_row(one["version"] or "(none)", standing, str(one["open"]), str(one["pinned"]))
+    console.show(rows)
 
 
 @app.command()

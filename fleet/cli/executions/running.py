@@ -52,6 +52,13 @@ def start(
     reuse: Annotated[
         ReuseChoice, typer.Option(help="What an id that is in use means.")
     ] = ReuseChoice.EXISTING,
+    pinned: Annotated[
+        bool | None,
+        typer.Option(
+            "--pinned/--not-pinned",
+            help="Whether it stays with this version of the application; by default as declared.",
+        ),
+    ] = None,
     wait: Annotated[
         float | None, typer.Option(min=0, metavar="SECONDS", help="Wait for the result.")
     ] = None,
@@ -65,7 +72,7 @@ def start(
     """Start an execution; with --wait, and give its result."""
     given = arguments(values, input)
     with Target.of(tenant, url, name, address, ack).open() as executions:
-        started = executions.start(workflow, given, id, reuse.value)
+        started = executions.start(workflow, given, id, reuse.value, pinned)
         if wait is None:
             if as_json:
                 console.print_json(started)

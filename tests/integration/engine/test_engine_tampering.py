@@ -10,12 +10,12 @@ from pathlib import Path
 import apsw
 import pytest
 
-from node import ChildFailed, Queue, RetryPolicy, activity, workflow
+from node import ChildFailed, Queue, RetryPolicy, Schedule, activity, workflow
 from node.engine.errors import LogDamaged
 from node.engine.events import Kind, Reuse
 from node.engine.forked import ForkMode
 from node.engine.inspection import events_of, inspect_log
-from tests.integration.engine.harness import application, engine
+from tests.integration.engine.harness import application, engine, until
 
 EVENT = "litefleet_event"
 
@@ -86,9 +86,23 @@ async def forked() -> None:
     await works()
 
 
+HOURLY = Schedule("hourly", queued, every=3600)
+
+
 async def write(folder: Path) -> None:
     app = application(
-        talks, chained, parent, leaf, breaks, queued, works, LINE, streams, publishes, forked
+        talks,
+        chained,
+        parent,
+        leaf,
+        breaks,
+        queued,
+        works,
+        LINE,
+        streams,
+        publishes,
+        forked,
+        HOURLY,
     )
     async with engine(folder, app) as it:
         await it.start("parent", {}, id="p")
@@ -114,6 +128,8 @@ async def write(folder: Path) -> None:
         for id in ("q1", "q2", "q3"):
             await it.start("queued", {}, id=id)
         await it.result("q3", wait=10)
+        await it.schedules.backfill("hourly", 0, 52 * 3600)
+        await until(lambda: not it.schedules.show("hourly").waiting)
         await it.start("forked", {}, id="f")
         await it.signal("f", "word", key="a")
         await it.result("f", wait=10)
@@ -129,6 +145,10 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     asyncio.run(write(folder))
     inspect_log(folder / "log.db")
     return folder
+
+
+#: The first signal that a schedule's keeper is told, counted from the first one of all.
+TOLD = 4
 
 
 def change(kind: Kind, nth: int, what: str) -> tuple[Kind, int, str]:
@@ -178,6 +198,24 @@ def change(kind: Kind, nth: int, what: str) -> tuple[Kind, int, str]:
         (change(Kind.STEP, -1, "kind = 43"), "does not wait for"),
         (change(Kind.ORIGIN, -3, "payload = '{\"queue\":{}}'"), "which queue"),
         (change(Kind.ORIGIN, -3, "payload = '{}'"), "does not wait for"),
+        (change(Kind.SIGNAL, TOLD, "payload = replace(payload, 'ask', 'run')"), "'at'"),
+        (change(Kind.SIGNAL, TOLD, "payload = replace(payload, 'ask', 'dance')"), "no change of"),
+        (change(Kind.SIGNAL, TOLD, "payload = replace(payload, 'asked', 'late')"), "not asked for"),
+        (change(Kind.SIGNAL, TOLD, "payload = '{\"v\":7}'"), "not subscriptable"),
+        (change(Kind.SIGNAL, TOLD + 1, "payload = replace(payload, ',\"item\":0', '')"), "settled"),
+        (change(Kind.SIGNAL, TOLD + 1, "payload = replace(payload, 'm\":0', 'm\":5')"), "not wait"),
+        (
+            change(Kind.SIGNAL, TOLD + 3, "payload = replace(payload, '7200000', '60')"),
+            "no tick of",
+        ),
+        (
+            change(Kind.CONTINUED, 1, "payload = replace(payload, '\"upto\":', '\"upto\":1')"),
+            "go on",
+        ),
+        (change(Kind.CONTINUED, 1, "payload = replace(payload, '3600', '360')"), "go on from"),
+        (change(Kind.ORIGIN, -3, "payload = replace(payload, 'hourly', 'daily')"), "of that tick"),
+        (change(Kind.ORIGIN, -3, "payload = replace(payload, '0000]', '1000]')"), "of that tick"),
+        (change(Kind.ORIGIN, -3, "payload = replace(payload, '0000]', '0.5]')"), "for which time"),
         (change(Kind.CHUNK, 0, "payload = '{}'"), "'v'"),
         (change(Kind.CHUNK, 0, "payload = '{\"v\":[]}'"), "adds nothing"),
         (change(Kind.CHUNK, 0, "payload = '{\"v\":[2]}'"), "its hash"),
