@@ -223,6 +223,21 @@ def test_reuse_begins_anew() -> None:
     assert before.beginning.signals == ()
 
 
+def test_what_a_schedule_began_goes_on_as_that() -> None:
+    play = played()
+    origin = Event(2, "rehearsal", Kind.ORIGIN, "work", 1, '{"schedule":["hourly",7000]}', 0, 0)
+    log = [play.log[0], origin, *(one._replace(sequence=one.sequence + 1) for one in play.log[1:])]
+    known = Source(WHO, standing(log))
+    for fork in (
+        forked(known, "fork", None),
+        reuse(known, "f", "{}", None, messages=True, paused=True),
+    ):
+        assert fork.forked.schedule == ("hourly", 7000)
+        assert "schedule" not in str(list(fork.rows(None))[1])
+    info = rehearsed("fork", forked(known, "fork", None)).info()
+    assert (info.id, info.schedule) == ("rehearsal", "hourly")
+
+
 def test_what_the_log_holds_is_read_back() -> None:
     forked = Forked(
         ForkedFrom("a", ForkMode.EXACT, 7, "acme", "line", "00"),
@@ -233,6 +248,7 @@ def test_what_the_log_holds_is_read_back() -> None:
             Stretch(2, Identity("b", "acme", "line")),
         ),
         {"leaf": "x"},
+        ("hourly", 7),
     )
     beginning = Beginning("{}", paused=True, forked=forked)
     assert Beginning.read(beginning.payload()) == beginning
