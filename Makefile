@@ -12,7 +12,7 @@ RUNTIME_STAMP := $(VENV)/installed-runtime
 
 .DEFAULT_GOAL := help
 .PHONY: help venv test unit integration acceptance simulation lint format types demo clean
-.PHONY: bench bench-short four-ways properties
+.PHONY: bench bench-short four-ways properties faults faults-short bench-idle
 
 help:
 	@echo "make demo    lose a host, lose nothing (arguments: ARGS=\"--lose 2\")"
@@ -22,6 +22,9 @@ help:
 	@echo "make lint    ruff check and format check; make types: mypy; make format: rewrite"
 	@echo "make bench   the engine beside SQLite itself, DBOS and Temporal: a quarter of an hour;"
 	@echo "             make bench-short: only see that the measurements run"
+	@echo "make faults  every fault on real parts, many times, with the books compared: half an hour;"
+	@echo "             make faults-short: once, without the long ones"
+	@echo "make bench-idle  what an idle tenant costs in requests: an hour"
 	@echo "make venv    the virtual environment in $(VENV); make clean: remove it"
 
 # What running needs. The stamps make it happen again only when a pinned version changes.
@@ -94,6 +97,18 @@ bench: $(STAMP)
 
 bench-short: $(STAMP)
 	$(BIN)/python -m tests.benchmarks --build $(BENCH) --short $(ARGS)
+
+# Every fault of docs/reliability.md on real parts, with the books compared; half an hour.
+faults: $(STAMP)
+	$(BIN)/python -m tests.faults --out build/faults.json $(ARGS)
+
+# Each of them once, without those that take long by their nature.
+faults-short: $(STAMP)
+	$(BIN)/python -m tests.faults --short --runs 1 --out build/faults-short.json $(ARGS)
+
+# What an awake tenant that does nothing asks of the store; an hour.
+bench-idle: $(STAMP)
+	$(BIN)/python -m tests.benchmarks.idle $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -28,7 +28,7 @@ from backup.ownership import OwnerRecord
 from backup.store import ObjectStore, S3Store
 from node.authority import AuthorityFile
 from node.checks import Checks
-from node.copying import CopyOrder, order_copy
+from node.copying import Copying, CopyOrder
 from node.cradle import Cradle
 from node.engine_process import EngineProcess
 from node.guarding import Guarding
@@ -89,7 +89,7 @@ class Supervisor:
         self._serving: Server | None = None
         self._sidecar_told = False
         """It was ended on purpose, and not by itself."""
-        self._copying = asyncio.Lock()
+        self._copying = Copying()
         self._replacing: asyncio.Task[None] | None = None
         """The end of an engine that is to be started again with other code."""
         self.checks = Checks(
@@ -165,12 +165,9 @@ class Supervisor:
         """
         if self._claim is None or self.status.state is not NodeState.ACTIVE:
             raise BadCopy(f"{self._order.tenant} is {self.status.state} here; nothing was copied")
-        async with self._copying:
-            return await order_copy(
-                CopyOrder(
-                    store=self._order.store, database=self._database, record=self._claim.record
-                )
-            )
+        return await self._copying.copy(
+            CopyOrder(store=self._order.store, database=self._database, record=self._claim.record)
+        )
 
     async def look_after(self, version: int, wait: float) -> NodeStatus:
         """The status once its version is above ``version``, or after ``wait`` seconds."""
@@ -320,10 +317,9 @@ class Supervisor:
                 self._set(alerts=alerts)
 
         async def act(alert: Alert) -> None:
-            assert self._replication is not None
             self._incident(f"{alert.guard}: {alert.text}; {alert.action.replace('_', ' ')}")
             if alert.action is Action.RESTART_SIDECAR:
-                self._replication.restart()
+                self._restart_sidecar()
 
         return Guarding(
             self._order.guards,
@@ -413,8 +409,8 @@ class Supervisor:
             status = await self._engine.ended()
             served = self.status.serving or self._replacing is not None
             self._restart_sidecar()
-            if await self.checks.cut_off():
-                # It had the file open, and so the sidecar may not have been the first.
+            if any(await asyncio.gather(self.checks.cut_off(), self._copying.cut_off())):
+                # They had the file open, and so the sidecar may not have been the first.
                 self._restart_sidecar()
             if self._replacing is not None:
                 self._replacing = None
