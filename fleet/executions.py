@@ -87,9 +87,21 @@ class Executions(EngineLink):
         query = {"execution": id, "level": level, "limit": limit, "after": after}
         return self._get("/log", query)
 
-    def archive(self, id: str) -> Answer:
-        """The execution as a file that `replay` takes."""
-        return self._get(_one(id) + "/archive")
+    def archive(self, id: str, children: bool = False) -> Answer:
+        """The execution as a file that `replay` and `import_` take, with those it started."""
+        return self._get(_one(id) + "/archive", {"children": children or None})
+
+    def fork(self, id: str, *, new_id: str | None, dry_run: bool, **how: Any) -> Answer:
+        """Make a new execution from this one, or say what that would do."""
+        body = {"id": new_id or uuid4().hex[:16], "dry_run": dry_run, **how}
+        return self._post(_one(id) + "/fork", body)
+
+    def import_(
+        self, archive: Mapping[str, Any], *, new_id: str | None, dry_run: bool, **how: Any
+    ) -> Answer:
+        """Make a new execution from an archive, or say what that would do."""
+        body = {"archive": dict(archive), "id": new_id, "dry_run": dry_run, **how}
+        return self._post("/executions/import", body)
 
     def signal(self, id: str, name: str, value: Any, key: str | None) -> Answer:
         body = {"value": value, "key": key or uuid4().hex}

@@ -32,6 +32,7 @@ from node.api_answers import (
     validation_error,
 )
 from node.api_control import ControlApi
+from node.api_forks import ForksApi
 from node.api_log import LogApi
 from node.api_messages import MessagesApi
 from node.api_metrics import MetricsApi
@@ -174,6 +175,7 @@ class _Api:
             Route("/versions", self.versions, methods=["GET"]),
             *MessagesApi(self.engine, self.answers).routes(),
             *ControlApi(self.engine, self.answers).routes(),
+            *ForksApi(self.engine, self.answers).routes(),
             *StreamsApi(self.engine, self.answers).routes(),
             *SchedulesApi(self.engine, self.answers).routes(),
             *self.webhooks.routes(),
@@ -265,6 +267,7 @@ class _Api:
             "status": view.status,
             "paused": view.paused,
             "version": view.version,
+            "forked_from": view.forked_from,
             "pinned": view.pinned,
             "runs_on": view.runs_on,
             "started_at": view.started_at,

@@ -56,7 +56,7 @@ class WaitingQuery(BaseModel):
 
 
 class ControlApi:
-    """Routes for control, for waiting, for archives and for tokens."""
+    """Routes for control, for waiting and for tokens."""
 
     def __init__(self, engine: Engine, answers: Answers) -> None:
         self.engine = engine
@@ -74,7 +74,6 @@ class ControlApi:
             Route(one + "/pin", self.pin, methods=["POST"]),
             Route(one + "/unpin", self.unpin, methods=["POST"]),
             Route(one + "/waiting", self.waiting, methods=["GET"]),
-            Route(one + "/archive", self.archive, methods=["GET"]),
             Route("/waiting", self.all_waiting, methods=["GET"]),
             Route("/external/{token}", self.complete, methods=["POST"]),
         ]
@@ -139,11 +138,6 @@ class ControlApi:
         items = [_waiting(one) for one in found]
         standing = self.answers.standing(self.engine.sequence)
         return JSONResponse({"items": items, "next": following, **standing})
-
-    async def archive(self, request: Request) -> Response:
-        """The execution as a file that `replay` takes."""
-        archive = self.engine.archive(request.path_params["id"])
-        return Response(archive.model_dump_json(), media_type="application/json")
 
     async def complete(self, request: Request) -> Response:
         """Complete an external event; `changed` is false when it was completed before."""

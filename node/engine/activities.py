@@ -21,6 +21,7 @@ from node.engine.definition import Activity
 from node.engine.durability import Durability, Proofs, effective
 from node.engine.errors import EngineStopped, Interrupted
 from node.engine.events import Kind, Payload
+from node.engine.forked import Supply
 from node.engine.live import Live
 from node.engine.observer import Observer, Watch
 from node.engine.pulse import Pulse
@@ -135,6 +136,8 @@ class Activities:
 
     def _start(self, live: Live, current: Pending) -> None:
         due = current.progress.retry_at
+        if live.supply is not None and not live.still and self._reuse(live, live.supply, current):
+            return
         if due and due > self._now():
             self._wake(live, current)
         elif _activity(current).transactional:
@@ -149,6 +152,27 @@ class Activities:
             task.running = self._running
             self._running.add(task)
             current.progress.attempt = task
+
+    def _reuse(self, live: Live, supply: Supply, current: Pending) -> bool:
+        """Whether a fork has a result for it already."""
+        activity = _activity(current)
+        found = supply.take(activity.name, activity.version, str(current.payload))
+        if found is not None:
+            self.reused(live, Kind.STEP_REUSED, current, found.result, found.version)
+        return found is not None
+
+    def reused(
+        self, live: Live, kind: Kind, pending: Pending, payload: Payload, version: str | None
+    ) -> None:
+        """A step ends as it did in the execution that this one was forked from."""
+        current = self._wanted(live, pending)
+        if current is not None and not current.progress.resolved:
+            self._note_version(live, current, version)
+            self._resolve(live, kind, current, payload, None)
+
+    def _note_version(self, live: Live, pending: Pending, version: str | None) -> None:
+        if version is not None:
+            self._commits.append(live.entry(Kind.STEP_VERSION, *pending.step, version))
 
     def launch_again(self, live: Live, pending: Pending, crashes: int) -> None:
         """After a restart, `crashes` of which came since the last sign of life."""
@@ -258,6 +282,11 @@ class Activities:
         commits.hold()
         try:
             told = None if watch is None else watch.ended(outcome.kind, outcome.payload)
+            version = _activity(pending).version
+            if version is not None and outcome.kind is Kind.STEP_COMPLETED:
+                current = self._wanted(live, pending)
+                if current is not None and not current.progress.resolved:
+                    self._note_version(live, current, version)
             self._resolve(live, outcome.kind, pending, outcome.payload, told)
         finally:
             try:
@@ -361,6 +390,7 @@ class Activities:
                 watch.ended(outcome.kind, outcome.payload, outcome.retry_at)
             return outcome.kind, outcome.payload
 
+        self._note_version(live, current, activity.version)
         live.in_transaction += 1
         after = partial(self._performed, live, current, watch)
         self._commits.call(Call(live.rowid, live.key, *current.step, perform, after))

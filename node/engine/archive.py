@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from hashlib import blake2b
+from itertools import pairwise
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from node.engine.application import Application
 from node.engine.beginning import Beginning, standing
 from node.engine.durability import Durability, effective
-from node.engine.errors import DeterminismError, Divergence, PayloadError, UnknownWorkflow
+from node.engine.errors import ArchiveRefused, DeterminismError, Divergence, UnknownWorkflow
 from node.engine.events import Event, Kind
+from node.engine.fork_source import Source
+from node.engine.forked import Identity
 from node.engine.live import Origin
 from node.engine.run import Run
+from node.engine.verified import verify_execution
 
-FORMAT = "litefleet-execution"
+FORMAT: Final = "litefleet-execution"
+#: Version 2 has children, and a digest that tells damage.
+VERSION: Final = 2
 
 
 class _Row(BaseModel):
@@ -34,13 +42,15 @@ class _Row(BaseModel):
 class Archive(BaseModel):
     """One execution with all its events. Write it with `model_dump_json`.
 
-    `secret` is what its tokens were made with (hex), and is of use for nothing else.
+    `secret` is what its tokens were made with (hex), and is of use for nothing else. `children`
+    are the executions that it started, where they were asked for. `digest` is over all of it; it
+    tells damage, and is no signature.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     format: str = FORMAT
-    version: int = 1
+    version: int = VERSION
     tenant: str
     lineage: str
     execution: str
@@ -48,9 +58,11 @@ class Archive(BaseModel):
     durability: Durability
     secret: str
     rows: list[_Row]
+    children: list[Archive] = []
+    digest: str = ""
 
     @staticmethod
-    def of(events: Sequence[Event], **about: Any) -> Archive:
+    def of(events: Sequence[Event], *, children: Sequence[Archive] = (), **about: Any) -> Archive:
         """An archive of these events, the whole of one execution."""
         rows = [
             _Row(
@@ -65,23 +77,75 @@ class Archive(BaseModel):
             for event in events
         ]
         first = events[0]
-        return Archive(execution=first.execution, workflow=first.name, rows=rows, **about)
+        archive = Archive(
+            execution=first.execution,
+            workflow=first.name,
+            rows=rows,
+            children=list(children),
+            **about,
+        )
+        return archive.model_copy(update={"digest": archive.true_digest()})
 
     @staticmethod
     def read(text: str | bytes) -> Archive:
-        """Raises PayloadError for what is no archive, or one of a newer version."""
+        """Raises ArchiveRefused for what is no archive, a damaged one, or a newer one."""
         try:
-            archive = Archive.model_validate_json(text)
-            if archive.format != FORMAT or archive.version > 1 or not archive.rows:
-                raise PayloadError("this is no archive of an execution that can be read here")
-            _ = archive.events
-        except (ValidationError, KeyError) as error:
-            raise PayloadError(f"this is no archive of an execution: {error}") from error
-        return archive
+            body = json.loads(text)
+        except ValueError as error:
+            raise ArchiveRefused(f"this is no archive of an execution: {error}") from None
+        return Archive.checked(body)
+
+    @staticmethod
+    def checked(body: Any) -> Archive:
+        """Like `read`, from decoded JSON. Raises ArchiveRefused."""
+        if not isinstance(body, dict) or body.get("format") != FORMAT:
+            raise ArchiveRefused("this is no archive of an execution")
+        version = body.get("version")
+        if isinstance(version, int) and version > VERSION:
+            raise ArchiveRefused(
+                f"this archive was written by a newer Litefleet (version {version}; this one reads"
+                f" up to {VERSION})",
+                hint="Upgrade Litefleet here. Nothing was changed.",
+            )
+        try:
+            archive = Archive.model_validate(body)
+        except ValidationError as error:
+            details = error.errors(include_url=False, include_context=False, include_input=False)
+            words = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in details[:3]]
+            raise ArchiveRefused(
+                f"this is no archive of an execution: {'; '.join(words)}"
+            ) from None
+        return archive.whole()
+
+    def whole(self) -> Archive:
+        """Itself, if it holds together. Raises ArchiveRefused."""
+        true = self.true_digest()
+        if self.version > 1 and self.digest != true:
+            raise ArchiveRefused(f"the archive of {self.execution!r} does not match its digest")
+        try:
+            _ = bytes.fromhex(self.secret)
+            events = self.events
+            verify_execution(events)
+            if events[0].name != self.workflow:
+                raise ValueError("its first event is another workflow's")
+            for before, event in pairwise(events):
+                if event.at < before.at or event.commit < before.commit:
+                    raise ValueError(f"event {event.sequence} goes back in time")
+        except (ValueError, KeyError) as error:
+            raise ArchiveRefused(f"the archive of {self.execution!r}: {error}") from None
+        children = [child.whole() for child in self.children]
+        return self.model_copy(update={"digest": true, "children": children})
+
+    def true_digest(self) -> str:
+        """What `digest` must be."""
+        body = self.model_dump(mode="json", exclude={"digest", "children", "version"})
+        body["children"] = [child.digest for child in self.children]
+        text = json.dumps(body, sort_keys=True, separators=(",", ":"))
+        return blake2b(text.encode(), digest_size=16).hexdigest()
 
     @property
     def events(self) -> list[Event]:
-        """Its events, in order."""
+        """Its events, in order. Raises KeyError for one of an unknown kind."""
         return [
             Event(
                 row.sequence,
@@ -165,3 +229,16 @@ def replay_archive(archive: Archive, application: Application) -> Replayed:
         secret=bytes.fromhex(archive.secret),
         floor=archive.durability,
     )
+
+
+def source_of(archive: Archive) -> Source:
+    """An archive as what is forked, or recorded."""
+    history = standing(archive.events)
+    who = Identity(
+        archive.execution,
+        archive.tenant,
+        archive.lineage,
+        Beginning.of(history[0]).run,
+        bytes.fromhex(archive.secret),
+    )
+    return Source(who, history, foreign=True, digest=archive.digest)

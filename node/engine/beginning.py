@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from node.engine.events import BEGINNINGS, INTENTS, MESSAGES, Event, Kind, Payload, opened
+from node.engine.forked import Forked, retimed
 
 #: How many idempotency keys go along when an execution continues as new.
 KEYS: Final = 1000
@@ -63,6 +64,8 @@ class Beginning:
     keys: tuple[tuple[Kind, str, str], ...] = ()
     """The newest keys of messages that it had, at most KEYS."""
     paused: bool = False
+    forked: Forked | None = None
+    """The other execution that it was made from, if any."""
 
     @staticmethod
     def of(event: Event) -> Beginning:
@@ -84,12 +87,13 @@ class Beginning:
                 tuple((str(name), compact(value)) for name, value in body["signals"]),
                 tuple((Kind(code), str(name), str(key)) for code, name, key in body["keys"]),
                 bool(body["paused"]),
+                Forked.of(body),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"it does not say how it begins: {error}") from error
 
     def payload(self) -> str:
-        """What the log holds of it, in a CONTINUED or RESTARTED event."""
+        """What the log holds of it, in a CONTINUED, RESTARTED or FORKED event."""
         return compact(
             {
                 "input": json.loads(self.input),
@@ -99,6 +103,7 @@ class Beginning:
                 "signals": [[name, json.loads(value)] for name, value in self.signals],
                 "keys": [[kind.value, name, key] for kind, name, key in self.keys],
                 "paused": self.paused,
+                **({} if self.forked is None else self.forked.body()),
             }
         )
 
@@ -118,7 +123,7 @@ def standing(events: Iterable[Event]) -> list[Event]:
             kept = [one for one in kept if one.sequence < int(str(event.payload))]
         else:
             kept.append(event)
-    return kept
+    return retimed(kept) if kept and kept[0].kind is Kind.FORKED else kept
 
 
 def restarted(history: Sequence[Event], input: str) -> Beginning:

@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import blake2b
 from random import Random
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from node.engine.errors import NotInActivity
 from node.engine.pulse import Pulse
+
+#: Characters that an execution's id has at most.
+LONGEST_ID: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ def new_id(at: int, random: Random) -> str:
 def child_id(parent: str, workflow: str, number: int) -> str:
     """The id of a child that was not given one."""
     id = f"{parent}.{workflow}.{number}"
-    if len(id) <= 200:
+    if len(id) <= LONGEST_ID:
         return id
     return blake2b(id.encode(), digest_size=16, person=b"child").hexdigest()
 

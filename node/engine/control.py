@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
-
 from node.engine.beginning import compact, restarted, standing
 from node.engine.commits import Commits
 from node.engine.errors import (
-    ActivityFailed,
-    ChildFailed,
     ExecutionClosed,
     ExecutionConflict,
     ExecutionDiverged,
     PayloadError,
     UnknownExecution,
 )
-from node.engine.events import Event, Kind, Reuse, Status
+from node.engine.events import Reuse, Status
 from node.engine.executor import Executor
+from node.engine.fork_source import failed_at
 from node.engine.live import Live, Origin
 from node.engine.queue_ticket import queue_of
 from node.engine.queues import refused
@@ -156,7 +153,7 @@ class Control:
         other = None if ticket is None else self._executor.queues.duplicate(ticket)
         if ticket is not None and other is not None:
             raise refused(ticket, other.key)
-        live = self._executor.reopen(stored, whole, _cut(standing(whole)))
+        live = self._executor.reopen(stored, whole, failed_at(standing(whole)))
         await self._commits.settled()
         for child in self._executor.children_to_retry(live):
             if child not in self._executor.live:
@@ -215,25 +212,3 @@ class Control:
 
 def _reason(text: str) -> str | None:
     return compact(text) if text else None
-
-
-def _cut(history: list[Event]) -> int:
-    """The first event to be void when the execution of this history is tried again."""
-    last = history[-1]
-    if last.kind is Kind.CANCELLED:
-        return next(event.sequence for event in history if event.kind is Kind.CANCEL)
-    if last.kind is Kind.FAILED:
-        failure = json.loads(str(last.payload))
-        failed = [event for event in history if event.kind in (Kind.STEP_FAILED, Kind.CHILD_FAILED)]
-        grouped = failure["type"].endswith("ExceptionGroup")
-        for event in reversed(failed):
-            if grouped or _message(event) == failure["message"]:
-                return event.sequence
-    return last.sequence
-
-
-def _message(event: Event) -> str:
-    body = json.loads(str(event.payload))
-    if event.kind is Kind.CHILD_FAILED:
-        return str(ChildFailed(workflow=event.name, **body))
-    return str(ActivityFailed(step=event.name, occurrence=event.occurrence, **body))

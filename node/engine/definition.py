@@ -111,8 +111,10 @@ class Activity(Generic[P, R]):
         durability: Durability | None,
         transactional: bool,
         heartbeat_timeout: float | None = None,
+        version: str | None = None,
     ) -> None:
         self.name = named(name or function.__name__, "activity")
+        self.version = version
         self.function = function
         self.is_async = inspect.iscoroutinefunction(function)
         self.retry = retry
@@ -288,6 +290,7 @@ class ActivityNamespace:
         durability: Durability | str | None = ...,
         transactional: bool = ...,
         heartbeat_timeout: float | timedelta | None = ...,
+        version: str | int | None = ...,
     ) -> _ActivityDecorator: ...
     def __call__(
         self,
@@ -300,14 +303,19 @@ class ActivityNamespace:
         durability: Durability | str | None = None,
         transactional: bool = False,
         heartbeat_timeout: float | timedelta | None = None,
+        version: str | int | None = None,
     ) -> Any:
         """Declare an activity. `timeout` is for one attempt. A plain function runs on a thread;
         at its timeout it is left behind, since nothing can stop it. `heartbeat_timeout` is the
-        longest time between two heartbeats of an attempt."""
+        longest time between two heartbeats of an attempt. `version` is kept with each result:
+        a fork that reuses results takes none of another version."""
         level = level_of(durability)
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         beat = heartbeat_timeout
         pause = beat.total_seconds() if isinstance(beat, timedelta) else beat
+        declared = None if version is None else str(version)
+        if declared is not None and not (0 < len(declared) <= 100 and declared.isprintable()):
+            raise DefinitionError("an activity's version has 1 to 100 printable characters")
 
         def declare(function: Callable[..., Any]) -> Activity[..., Any]:
             return Activity(
@@ -318,6 +326,7 @@ class ActivityNamespace:
                 durability=level,
                 transactional=transactional,
                 heartbeat_timeout=pause,
+                version=declared,
             )
 
         return declare if function is None else declare(function)

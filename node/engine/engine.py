@@ -27,13 +27,14 @@ from node.engine.errors import (
 from node.engine.events import CLOSED_STATUS, RESERVED, STATUS_CODES, Kind, Payload, Reuse, Status
 from node.engine.executor import Executor
 from node.engine.families import check_id
+from node.engine.forks import Forks
 from node.engine.live import Live
 from node.engine.mail import Answer, Mail, Sent
+from node.engine.making import Making
 from node.engine.observer import Observer, Observers
 from node.engine.payload import limit_to
 from node.engine.queue_control import QueueControl
 from node.engine.queues import asked
-from node.engine.reading import Reading
 from node.engine.releases import Releases
 from node.engine.schedule_control import ScheduleControl
 from node.engine.schema import connect
@@ -47,7 +48,7 @@ logger = logging.getLogger(__name__)
 REPLAYS_AT_ONCE: Final = 50
 
 
-class Engine(Reading):
+class Engine(Making):
     """Runs the executions of one log. All methods belong to the loop that called `open`.
 
     `authority` is asked right before anything leaves the node. `clock` gives unix seconds.
@@ -162,6 +163,17 @@ class Engine(Reading):
         )
         self._mail = Mail(executor=self._executor, store=store, commits=self._commits)
         self.control = Control(executor=self._executor, store=store, commits=self._commits)
+        self._forks = Forks(
+            application=self._application,
+            executor=self._executor,
+            store=store,
+            commits=self._commits,
+            tenant=config.tenant,
+            lineage=config.lineage,
+            random=self._random,
+            now=self._now,
+            view=self.execution,
+        )
         self.queues = QueueControl(self, self._executor.queues)
         self.schedules = ScheduleControl(config.application, self._executor, store, self._commits)
         for code, count in store.counts().items():

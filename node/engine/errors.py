@@ -208,6 +208,18 @@ class EngineStopped(EngineError):
     hint = "Ask again; another engine may have taken over."
 
 
+class ForkRefused(EngineError):
+    """An execution cannot be forked as it was asked. Nothing was changed."""
+
+    hint = "Choose another step, or reuse the results of its steps."
+
+
+class ArchiveRefused(PayloadError):
+    """A file is no archive of an execution, or a damaged or newer one. Nothing was changed."""
+
+    hint = "Export the execution again."
+
+
 class UnknownWebhook(EngineError):
     """The application declares no webhook at this path."""
 

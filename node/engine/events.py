@@ -99,6 +99,15 @@ class Kind(IntEnum):
     STEP_CHUNK = 81
     """A running activity published to a stream; the payload has the stream and the values."""
 
+    FORKED = 90
+    """An execution begins with what another one had (see forked.py); name is the workflow."""
+    KEPT = 91
+    """What a fork may take rather than run, right after its origin; name is the workflow."""
+    STEP_REUSED = 92
+    """The activity is not run: the payload is the result that it had in another execution."""
+    STEP_VERSION = 93
+    """The version that the activity declares whose result comes next."""
+
 
 #: What a workflow's code does; a replay must do the same in the same order.
 COMMANDS: Final = frozenset(
@@ -122,17 +131,19 @@ INTENTS: Final = frozenset({Kind.STEP, Kind.TIMER, Kind.CHILD, Kind.EXTERNAL})
 #: The code no longer waits for a step.
 GIVEN_UP: Final = frozenset({Kind.STEP_CANCELLED, Kind.CHILD_CANCELLED, Kind.EXTERNAL_CANCELLED})
 #: A step's good end, with a result.
-DONE: Final = frozenset({Kind.STEP_COMPLETED, Kind.CHILD_COMPLETED, Kind.EXTERNAL_COMPLETED})
+DONE: Final = frozenset(
+    {Kind.STEP_COMPLETED, Kind.STEP_REUSED, Kind.CHILD_COMPLETED, Kind.EXTERNAL_COMPLETED}
+)
 #: How a step that the code waits for ends.
 OUTCOMES: Final = DONE | {Kind.STEP_FAILED, Kind.TIMER_FIRED, Kind.CHILD_FAILED}
 #: What happens to a step in between, unseen by the code.
-NOTES: Final = frozenset({Kind.STEP_RETRY, Kind.HEARTBEAT, Kind.STEP_CHUNK})
+NOTES: Final = frozenset({Kind.STEP_RETRY, Kind.HEARTBEAT, Kind.STEP_CHUNK, Kind.STEP_VERSION})
 #: How an accepted update ends.
 UPDATE_ENDS: Final = frozenset({Kind.UPDATE_COMPLETED, Kind.UPDATE_FAILED})
 #: What a workflow's code is told; a replay tells it the same in the same order.
 DELIVERIES: Final = OUTCOMES | MESSAGES | {Kind.CANCEL}
 #: What begins a history: nothing before it is replayed.
-BEGINNINGS: Final = frozenset({Kind.STARTED, Kind.CONTINUED, Kind.RESTARTED})
+BEGINNINGS: Final = frozenset({Kind.STARTED, Kind.CONTINUED, Kind.RESTARTED, Kind.FORKED})
 #: What ends an execution. Exactly one of them closes each finished execution.
 CLOSING: Final = frozenset({Kind.COMPLETED, Kind.FAILED, Kind.CANCELLED, Kind.TERMINATED})
 #: Those of them that the code does itself.
@@ -216,7 +227,8 @@ class Event(NamedTuple):
     """One row of the log. A tuple, since an engine that opens a log makes very many of them.
 
     `sequence` counts the log's events from 1 without a gap; `at` is the unix time in
-    milliseconds of the commit that holds it, and `commit` that commit's last sequence.
+    milliseconds of the commit that holds it, and `commit` that commit's last sequence. What a
+    fork has from another execution keeps the times that it had there (see `forked.retimed`).
     """
 
     sequence: int

@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 
 from node.engine.activities import Activities, StandIn
 from node.engine.beginning import KEYS, Beginning, Post, standing
+from node.engine.branching import Branching
 from node.engine.commits import Commits
 from node.engine.definition import Workflow
 from node.engine.durability import Durability, Proofs, effective
@@ -32,6 +33,7 @@ from node.engine.events import (
 )
 from node.engine.external import execution_secret
 from node.engine.families import Families
+from node.engine.forked import Kept, Supply
 from node.engine.lines import emit
 from node.engine.live import Answered, Ending, Live, Origin
 from node.engine.observer import Observer
@@ -41,7 +43,6 @@ from node.engine.releases import Releases, with_pin
 from node.engine.run import Run
 from node.engine.schedule_state import SCHEDULE
 from node.engine.schedules import Schedules
-from node.engine.steering import Steering
 from node.engine.steps import Command, Pending, Step
 from node.engine.store import Stored
 from node.engine.timers import Timers
@@ -55,7 +56,7 @@ _TIMER: Final = Kind.TIMER
 _CONTINUED: Final = Kind.CONTINUED
 
 
-class Executor(Steering):
+class Executor(Branching):
     """The open executions of one engine.
 
     `on_closed` is called with an execution and its closing event's kind once that is committed;
@@ -327,52 +328,82 @@ class Executor(Steering):
         live = self._admit(
             stored.id, stored.rowid, stored.workflow, given, beginning, origin, begun
         )
+        self._go_on_from(live, stored, whole, history, turn, beginning.paused)
+        return live
+
+    def _go_on_from(
+        self,
+        live: Live,
+        stored: Stored,
+        whole: Sequence[Event],
+        history: list[Event],
+        turn: Turn | None,
+        paused: bool | None,
+    ) -> None:
+        beginning = Beginning.of(history[0])
         live.post = Post.of(history)
         live.started, live.started_at = stored.started, stored.started_at
+        live.forked_from = stored.forked_from
         seen = {event.kind for event in whole}
         if Kind.REOPENED in seen:
             live.reopened_at = max(event.at for event in whole if event.kind is Kind.REOPENED)
-        live.paused = _is_paused(beginning, history) if Kind.PAUSED in seen else beginning.paused
+        if paused is not None:
+            # One that began paused may have been resumed only.
+            told = seen & {Kind.PAUSED, Kind.RESUMED}
+            live.paused = _is_paused(paused, history) if told else paused
         live.cancelled = Kind.CANCEL in seen and Kind.CANCEL in {event.kind for event in history}
-        live.committed.set_result(None)
+        if not live.committed.done():
+            live.committed.set_result(None)
         if stored.workflow == SCHEDULE:
             self.schedules.kept(live, history)
-        known = self.knows(stored.workflow, origin)
-        if turn is not None and (turn.since is None or known):
-            since = live.reopened_at if turn.begun is not None else live.started_at
-            self.queues.restored(live, turn, since)
+        known = self.knows(stored.workflow, live.origin)
+        if turn is not None and turn.begun is not None and (turn.since is None or known):
+            self.queues.restored(live, turn, live.reopened_at or live.started_at)
         if not known:
-            self._give_up(live, self.releases.missing(stored.workflow, origin))
-            return live
+            self._give_up(live, self.releases.missing(stored.workflow, live.origin))
+            return
         if live.history is not None:
             live.history.clear()
             for event in history:
                 if event.kind not in NOTES:
                     live.remember(*event[2:7])
+                    if event.commit < 0:
+                        # A fork's code was told it as somebody else.
+                        live.history[-1] = live.history[-1]._replace(commit=event.commit)
         live.post = Post.of(history)
         if live.run is None:
             signals = (event for event in history if event.kind is Kind.SIGNAL)
             live.early = [(event.name, event.payload) for event in signals]
-            return live
+        kept = Kept.of(history) if beginning.forked is not None else None
+        if kept is not None:
+            live.kept = kept
+            live.supply = Supply(kept.results, history) if kept.results else None
+        if live.run is None:
+            if turn is not None:
+                # It may begin before this returns.
+                self.queues.restored(live, turn, live.started_at)
+            return
         began = perf_counter()
         try:
             commands = live.run.replay(history, strict=_strict(live.durability))
         except EngineError as error:
             self._give_up(live, error)
-            return live
+            return
         for event in live.run.untold:
             self._wait_for_proof(live, event.kind, event.name, event.payload)
         self._commits.tally.replays.add(perf_counter() - began)
         fresh = {id(command.pending) for command in commands}
         waiting = [pending for pending in live.run.pending.values() if id(pending) not in fresh]
         self._carry_out(live, commands)
+        if kept is not None:
+            self._hand_over(live, kept, whole)
+            waiting = [pending for pending in waiting if not live.keeps(pending.step)]
         for pending in waiting:
             if pending.kind is _TIMER:
                 self._timers.add(cast(int, pending.payload), (live, pending.step))
             elif pending.kind is _STEP:
                 crashes = self._crashes(pending.progress.sign)
                 self._activities.launch_again(live, pending, crashes)
-        return live
 
     def recover(self, begun: Iterable[tuple[str, str | None, int]]) -> None:
         """Every open execution is restored: settle what a crash has left between them. `begun`
@@ -410,6 +441,10 @@ class Executor(Steering):
             secret=self.secret_of(key),
             schedule=origin.schedule,
         )
+
+    def durability(self, definition: Workflow[..., Any]) -> Durability:
+        """That of a workflow's executions."""
+        return effective(self._floor, definition.durability)
 
     def secret_of(self, key: str) -> bytes:
         """What an execution's tokens are made with."""
@@ -484,6 +519,8 @@ class Executor(Steering):
         transactional = False
         if kind is _STEP and pending is not None:
             transactional = pending.activity is not None and pending.activity.transactional
+            # A fork may have its result already, and that is told after the commit.
+            transactional = transactional and live.supply is None
             if not transactional:
                 after = partial(self._activities.committed, live, pending)
         elif kind in CLOSING:
@@ -523,11 +560,14 @@ class Executor(Steering):
             self._activities.call(live, pending)
 
     def _closed(self, live: Live, kind: Kind, payload: Payload, at: int, sequence: int) -> None:
-        del self.live[live.key]
-        live.ended = Ending(kind, payload, at, sequence)
         if self._observer is not None:
             self._observer.execution_closed(live.watched, kind, payload, at)
-        self._on_closed(live, kind)
+        self._close(live, Ending(kind, payload, at, sequence))
+
+    def _close(self, live: Live, ending: Ending) -> None:
+        del self.live[live.key]
+        live.ended = ending
+        self._on_closed(live, ending.kind)
         if live.run is not None:
             live.run.retire()
         live.closed.set()
@@ -596,8 +636,7 @@ def _strict(durability: Durability) -> bool:
     return durability is not Durability.EVERY_COMMIT
 
 
-def _is_paused(beginning: Beginning, history: Iterable[Event]) -> bool:
-    paused = beginning.paused
+def _is_paused(paused: bool, history: Iterable[Event]) -> bool:
     for event in history:
         if event.kind in (Kind.PAUSED, Kind.RESUMED):
             paused = event.kind is Kind.PAUSED

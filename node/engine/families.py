@@ -6,9 +6,11 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from node.engine.beginning import compact, restarted, standing
+from node.engine.context import LONGEST_ID
 from node.engine.errors import (
     EngineError,
     ExecutionConflict,
@@ -144,10 +146,14 @@ class Families:
             if origin.parent is not None and not origin.detached:
                 self._recover_child(live, origin)
         for live in list(self._executor.live.values()):
-            if not live.over:
-                for pending in list(live.code.pending.values()):
-                    if pending.kind is Kind.CHILD:
-                        self._recover_parent(live, pending)
+            self.begun(live)
+
+    def begun(self, live: Live) -> None:
+        """The code waits for children that may not have been started, or have ended."""
+        if not live.over:
+            for pending in list(live.code.pending.values()):
+                if pending.kind is Kind.CHILD:
+                    self._recover_parent(live, pending)
 
     def _recover_child(self, live: Live, origin: Origin) -> None:
         parent = self._executor.live.get(str(origin.parent))
@@ -169,14 +175,23 @@ class Families:
 
     def _recover_parent(self, live: Live, pending: Pending) -> None:
         key = json.loads(str(pending.payload))["id"]
-        if key in self._executor.live:
+        if key in self._executor.live or live.keeps(pending.step):
             return
         stored = self._find(key)
+        if stored is None and live.still and live.kept is not None:
+            # A fork that is held back has not asked for it, as far as the world knows.
+            live.held.append(partial(self._start_late, live, pending.step))
+            return
         if stored is None:
             self.start(live, pending.step, pending.payload)
             return
         kind = next(kind for kind, status in CLOSED_STATUS.items() if status is stored.status)
         self._tell(live, pending.step, *_outcome(key, kind, stored.outcome))
+
+    def _start_late(self, live: Live, step: Step) -> None:
+        pending = None if live.over else live.code.pending.get(step)
+        if pending is not None:
+            self._recover_parent(live, pending)
 
     def _tell(self, parent: Live, step: Step, kind: Kind, payload: Payload) -> None:
         pending = parent.run.pending.get(step) if parent.run is not None else None
@@ -208,7 +223,7 @@ def check_id(id: str, *, system: bool = False) -> None:
             f"ids that begin with {RESERVED!r} are the engine's own",
             hint="Choose another id, or leave it out.",
         )
-    if not (0 < len(id) <= 200 and id.isprintable() and "/" not in id):
+    if not (0 < len(id) <= LONGEST_ID and id.isprintable() and "/" not in id):
         raise PayloadError(
             "an execution id has 1 to 200 printable characters without '/'",
             hint="Choose another id, or leave it out.",

@@ -56,7 +56,8 @@ class Follower:
             signals = (event for event in history[:before] if event.kind is Kind.SIGNAL)
             self.early = [(event.name, event.payload) for event in signals]
             history = history[before:]
-        self.started = history[0]
+        self.at = history[0]
+        """What the code was told last."""
         self.commands: deque[Event] = deque()
         self.deliveries: deque[Event] = deque()
         self.closing: deque[Event] = deque()
@@ -80,16 +81,20 @@ class Follower:
         """Whether the log goes on after what the code did, with `issued` commands not compared."""
         return bool(len(self.commands) > issued or self.deliveries or self.closing)
 
+    def coming(self, issued: int) -> Event | None:
+        """What the log holds for the code's next command, with `issued` ones not compared."""
+        return self.commands[issued] if issued < len(self.commands) else None
+
     def follow(self) -> list[Command]:
         if not self.begun:
             # It ended, or is, in its queue.
             return []
-        at = self.started
+        at = self.at
         try:
             self._compare(self.run.begin(at.at, self.early), at)
             # What comes after its end was in the log already when it ended, and is not told.
             while self.deliveries and not self.run.finished:
-                at = self.deliveries.popleft()
+                at = self.at = self.deliveries.popleft()
                 if self.commands and self.commands[0].sequence < at.sequence:
                     raise _missing(self.commands[0])
                 step = (at.name, at.occurrence)

@@ -293,6 +293,10 @@ class _Verifier:
             execution = self.executions.get(rowid)
             if execution is None:
                 raise self._damaged(f"execution {key!r} has no events")
+            try:
+                execution.check_whole()
+            except ValueError as error:
+                raise self._damaged(f"execution {key!r}: {error}") from None
             said = (execution.workflow, execution.started, execution.closed, execution.status)
             if said != (workflow, started, closed, status):
                 raise self._damaged(f"execution {key!r} is not listed as its events say")

@@ -12,6 +12,7 @@ from node.engine.beginning import Beginning, Post, compact
 from node.engine.durability import Durability
 from node.engine.errors import VersionMissing
 from node.engine.events import Event, Kind, Payload
+from node.engine.forked import Kept, Supply
 from node.engine.observer import Watched
 from node.engine.queue_ticket import Ticket
 from node.engine.run import Run
@@ -176,6 +177,12 @@ class Live:
     """What waits for it to be resumed."""
     answers: dict[Step, asyncio.Future[Answered]] = field(default_factory=dict)
     """Who waits for the end of which update."""
+    forked_from: str | None = None
+    """The JSON of the execution that it was made from."""
+    kept: Kept | None = None
+    """What it takes from the execution that it was forked from."""
+    supply: Supply | None = None
+    """The results of that which it has not used, if it may use any."""
     history: list[Event] | None = None
     """What forced replay is made from, in the order the code saw it; None without it."""
 
@@ -219,6 +226,11 @@ class Live:
     def still(self) -> bool:
         """No attempt starts and no timer wakes the code."""
         return self.paused or self.queued
+
+    def keeps(self, step: Step) -> bool:
+        """Whether the outcome of a step is kept from the execution that it was forked from."""
+        kept = self.kept
+        return kept is not None and any(step == (name, n) for _, name, n, *_ in kept.outcomes)
 
     @property
     def over(self) -> bool:

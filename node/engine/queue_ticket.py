@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from node.engine.errors import PayloadError
 from node.engine.events import Event, Kind
+from node.engine.forked import forked_of
 
 #: Priorities are from -PRIORITIES to PRIORITIES.
 PRIORITIES: Final = 1_000_000
@@ -97,13 +98,15 @@ class Turn:
     def of(events: Sequence[Event]) -> Turn | None:
         """What the events since it last began say; None for one that was not queued.
 
-        One that is tried again waits again. One that goes on with a new input keeps its turn.
+        One that is tried again waits again, and so does a fork. One that goes on with a new
+        input keeps its turn.
         """
         ticket = queue_of(events)
         if ticket is None:
             return None
         first = events[0]
-        begun, since = (first, None) if first.kind is Kind.CONTINUED else (None, first.sequence)
+        begun = first if _begins(first) else None
+        since = None if first.kind is Kind.CONTINUED else first.sequence
         for event in events:
             if event.kind is Kind.REOPENED:
                 since = event.sequence
@@ -117,9 +120,15 @@ class Turn:
 def unbegun(events: Sequence[Event]) -> int | None:
     """Of the standing events of an execution: how many of them came before its code began,
     None when that never did. 0 for one that was not queued."""
-    if events[0].kind is Kind.CONTINUED or queue_of(events) is None:
+    if queue_of(events) is None or _begins(events[0]):
         return 0
     for number, event in enumerate(events):
         if event.kind is Kind.DEQUEUED:
             return number
     return None
+
+
+def _begins(first: Event) -> bool:
+    """Whether the code begins with this event already, though the execution is in a queue."""
+    forked = forked_of(first)
+    return first.kind is Kind.CONTINUED or (forked is not None and forked.begun)

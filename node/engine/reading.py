@@ -245,11 +245,24 @@ class Reading:
         wake = self._executor.next_wake
         return 0.0 if wake is None else max(0, self._now() - wake) / 1000
 
-    def archive(self, id: str) -> Archive:
-        """An execution as a file that can be replayed elsewhere. Raises UnknownExecution."""
+    def export(self, id: str, *, with_children: bool = False) -> Archive:
+        """An execution as a file that can be replayed and imported elsewhere, with those that it
+        started if they are asked for. Raises UnknownExecution."""
+        return self._export(id, with_children, {id})
+
+    def _export(self, id: str, with_children: bool, seen: set[str]) -> Archive:
         config = self.config
+        events = self.events(id)
+        children: list[Archive] = []
+        for event in events if with_children else ():
+            child = json.loads(str(event.payload))["id"] if event.kind is Kind.CHILD else None
+            # One with an id of its own may be in the log more than once, or not at all.
+            if child is not None and child not in seen and self._reading().find(child) is not None:
+                seen.add(child)
+                children.append(self._export(child, with_children, seen))
         return Archive.of(
-            self.events(id),
+            events,
+            children=children,
             tenant=config.tenant,
             lineage=config.lineage,
             durability=config.durability,

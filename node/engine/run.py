@@ -32,6 +32,7 @@ from node.engine.errors import (
 from node.engine.events import DONE, MESSAGES, TIMER_STEP, Event, Kind, Payload, letter
 from node.engine.external import token_for
 from node.engine.following import Follower
+from node.engine.forked import Identity
 from node.engine.lines import emit
 from node.engine.loop import Line, WorkflowLoop
 from node.engine.messages import Messages
@@ -69,10 +70,10 @@ class Run:
         self.key = key
         self.workflow = workflow
         self.beginning = beginning
-        self.tenant = tenant
-        self.lineage = lineage
-        self.secret = secret
-        self.schedule = schedule
+        self._forked = beginning.forked
+        self._own = Identity(key, tenant, lineage, beginning.run, secret)
+        forked = beginning.forked
+        self.schedule = schedule or (None if forked is None else forked.schedule)
         self.pending: dict[Step, Pending] = {}
         self.finished = False
         self.untold: Sequence[Event] = ()
@@ -83,6 +84,7 @@ class Run:
 
     def _reset(self) -> None:
         self._random: Random | None = None
+        self._identity = self._own
         self._loop = WorkflowLoop(self, self.key)  # type: ignore[abstract]
         self._messages: Messages | None = None
         self._main: asyncio.Task[Any] | None = None
@@ -100,6 +102,8 @@ class Run:
         """Start the code at the time of its first event. `early` are the signals that came
         before that: name and letter. Raises PayloadError."""
         self._loop.milliseconds = self._started_at = at
+        if self._forked is not None:
+            self._become()
         bound = self.workflow.codec.arguments(self.beginning.input)
         coroutine = self.workflow.function(*bound.args, **bound.kwargs)
         for name, value in self.beginning.signals:
@@ -118,6 +122,8 @@ class Run:
         loop = self._loop
         if at > loop.milliseconds:
             loop.milliseconds = at
+        if self._forked is not None:
+            self._become()
         if kind in MESSAGES or kind is _CANCEL:
             return self._message(kind, step, payload)
         pending = self.pending.pop(step, None)
@@ -290,7 +296,7 @@ class Run:
     @property
     def about(self) -> dict[str, object]:
         """What a record that the code logs says of it; see `lines.FIELDS`."""
-        return {"tenant": self.tenant, "execution": self.key, "workflow": self.workflow.name}
+        return {"tenant": self._own.tenant, "execution": self.key, "workflow": self.workflow.name}
 
     def _refuse_when_reading(self) -> None:
         if self._loop.reading:
@@ -306,7 +312,8 @@ class Run:
             return shape.read("null" if payload is None else payload)
 
         pending = self._pending(name, None, Kind.EXTERNAL, read)
-        return token_for(self.secret, self.key, pending.step), self._wait(pending)
+        who = self._author()
+        return token_for(who.secret, who.execution, pending.step), self._wait(pending)
 
     def patched(self, name: str) -> bool:
         """Whether the code is to take the new path called `name`: always the same answer in one
@@ -315,7 +322,7 @@ class Run:
         known = self._patches.get(name)
         if known is None:
             follower = self._follower
-            issued = sum(command.kind is not Kind.PATCH for command in self._commands)
+            issued = self._issued()
             # A history that goes on without it was written by the old path.
             known = follower is None or name in follower.patches or not follower.ahead(issued)
             self._patches[name] = known
@@ -372,7 +379,9 @@ class Run:
         """Start another execution; its id, and its outcome for one that is not detached."""
         self._refuse_when_reading()
         number = self._counts.get(workflow.name, 0) + 1
-        key = child_id(self.key, workflow.name, number) if id is None else id
+        key = child_id(self._author().execution, workflow.name, number) if id is None else id
+        if self._forked is not None:
+            key = self._forked.renamed.get(key, key)
         flag = ',"detached":true' if detached else ""
         if ticket is not None:
             flag += f",{compact(ticket.body())[1:-1]}"
@@ -423,7 +432,8 @@ class Run:
 
     def info(self) -> WorkflowInfo:
         started_at = datetime.fromtimestamp(self._started_at / 1000, UTC)
-        info = WorkflowInfo(self.key, self.workflow.name, started_at, self.tenant, self.lineage)
+        who = self._identity
+        info = WorkflowInfo(who.execution, self.workflow.name, started_at, who.tenant, who.lineage)
         if self.schedule is None:
             return info
         schedule, at = self.schedule
@@ -435,12 +445,38 @@ class Run:
         """The execution's own random numbers."""
         self._refuse_when_reading()
         if self._random is None:
-            self._random = Random(seed(self.lineage, self.key, self.beginning.run))
+            self._random = Random(_seed(self._identity))
         return self._random
+
+    def _become(self) -> None:
+        """While a fork's code is told what another one was told, it is that one."""
+        forked, follower, before = self._forked, self._follower, self._identity
+        self._identity = self._own
+        if forked is not None and follower is not None:
+            self._identity = forked.identity(follower.at.commit) or self._own
+        if self._random is not None and self._identity != before:
+            # In place, since the code may have kept it.
+            self._random.seed(_seed(self._identity))
+
+    def _author(self) -> Identity:
+        """Who the code is, or was, at its next command."""
+        forked, follower = self._forked, self._follower
+        if forked is None or follower is None:
+            return self._own
+        logged = follower.coming(self._issued())
+        return (None if logged is None else forked.identity(logged.commit)) or self._own
+
+    def _issued(self) -> int:
+        """How many of its commands were not compared with the log yet."""
+        return sum(command.kind is not Kind.PATCH for command in self._commands)
 
     def issued(self, step: Step) -> bool:
         """Whether the code has called this step by now."""
         return step[1] <= self._counts.get(step[0], 0)
+
+
+def _seed(who: Identity) -> int:
+    return seed(who.lineage, who.execution, who.run)
 
 
 def _determinism_error(error: BaseException | None) -> DeterminismError | None:

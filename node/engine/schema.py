@@ -82,7 +82,10 @@ def _at(sequence: str) -> str:
 
 _KINDS = " ".join(f"WHEN {kind.value} THEN '{kind.name.lower()}'" for kind in Kind)
 _STEPS = ", ".join(
-    str(kind.value) for kind in sorted((COMMANDS | OUTCOMES | NOTES) - UPDATE_ENDS - {Kind.CHUNK})
+    str(kind.value)
+    for kind in sorted(
+        (COMMANDS | OUTCOMES | NOTES) - UPDATE_ENDS - {Kind.CHUNK, Kind.STEP_VERSION}
+    )
 )
 _STATUSES = " ".join(f"WHEN {code} THEN '{status}'" for code, status in STATUS_CODES.items())
 _DONE, _FAILED, _GIVEN_UP, _INTENTS, _ENDED, _BEGINNINGS = (
@@ -104,7 +107,9 @@ CREATE VIEW executions AS
     {_at("x.started")} AS started_at, {_at("x.closed")} AS closed_at,
     CASE s.kind WHEN {Kind.STARTED.value} THEN {body_of("s.payload")}
       ELSE json_extract({body_of("s.payload")}, '$.input') END AS input,
-    coalesce({body_of("e.payload")}, CASE WHEN x.status = 1 THEN 'null' END) AS outcome
+    coalesce({body_of("e.payload")}, CASE WHEN x.status = 1 THEN 'null' END) AS outcome,
+    CASE s.kind WHEN {Kind.FORKED.value} THEN
+      json_extract({body_of("s.payload")}, '$.from.id') END AS forked_from
   FROM litefleet_execution x JOIN litefleet_name n ON n.id = x.workflow
   JOIN litefleet_event s ON s.sequence = x.started
   LEFT JOIN litefleet_event o ON o.sequence = x.started + 1 AND o.execution = x.id
@@ -117,7 +122,7 @@ CREATE VIEW timeline AS
   JOIN litefleet_name n ON n.id = e.name;
 CREATE VIEW steps AS
   SELECT x.key AS execution, n.name AS step, g.occurrence,
-    CASE WHEN g.done THEN 'completed' WHEN g.failed THEN 'failed'
+    CASE WHEN g.reused THEN 'reused' WHEN g.done THEN 'completed' WHEN g.failed THEN 'failed'
       WHEN g.fired THEN 'fired' WHEN g.cancelled THEN 'cancelled'
       WHEN x.status > 0 THEN 'abandoned' ELSE 'running' END AS status,
     g.failures, {_at("g.first")} AS called_at,
@@ -125,6 +130,7 @@ CREATE VIEW steps AS
     {body_of("i.payload")} AS input,
     CASE WHEN g.last > g.first THEN {body_of("o.payload")} END AS outcome
   FROM (SELECT execution, name, occurrence, min(sequence) AS first, max(sequence) AS last,
+      max(kind = {Kind.STEP_REUSED.value}) AS reused,
       max(kind IN ({_DONE})) AS done, max(kind IN ({_FAILED})) AS failed,
       max(kind = {Kind.TIMER_FIRED.value}) AS fired,
       max(kind IN ({_GIVEN_UP})) AS cancelled,

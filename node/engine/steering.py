@@ -165,7 +165,7 @@ class Steering(Telling):
         live = self.restore(stored, [*whole, event])
         for lost in history:
             if lost.sequence >= cut and lost.kind in MESSAGES:
-                self._post_again(live, lost)
+                self._post_again(live, lost.kind, lost.name, str(lost.payload))
         if live.workflow == SCHEDULE:
             lost_ones = (one for one in history if one.sequence >= cut)
             self.schedules.reopened(live, [one for one in lost_ones if one.kind in MESSAGES])
@@ -178,20 +178,20 @@ class Steering(Telling):
         self._drain()
         return failed
 
-    def _post_again(self, live: Live, lost: Event) -> None:
+    def _post_again(self, live: Live, kind: Kind, name: str, payload: str) -> None:
         if live.busy:
-            live.deferred.append(partial(self._post_again, live, lost))
+            live.deferred.append(partial(self._post_again, live, kind, name, payload))
             return
         unbegun = live.queued and live.run is None
         if unbegun:
-            lost_for_good = lost.kind is Kind.UPDATE
+            lost_for_good = kind is Kind.UPDATE
         else:
             lost_for_good = live.over or (
-                lost.kind is Kind.UPDATE and lost.name not in live.code.messages.updates
+                kind is Kind.UPDATE and name not in live.code.messages.updates
             )
         if lost_for_good:
-            words = f"the {lost.kind.name.lower()} {lost.name} is dropped"
+            words = f"the {kind.name.lower()} {name} is dropped"
             logger.warning(words, extra=live.about)
             return
-        number = live.post.add(lost.kind, lost.name, opened(lost.payload)[1])
-        self._log_and_tell(live, lost.kind, (lost.name, number), lost.payload)
+        number = live.post.add(kind, name, opened(payload)[1])
+        self._log_and_tell(live, kind, (name, number), payload)

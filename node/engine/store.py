@@ -56,7 +56,9 @@ _EXECUTION = (
     f" CASE s.kind WHEN {Kind.STARTED.value} THEN {body_of('s.payload')}"
     f" ELSE json_extract({body_of('s.payload')}, '$.input') END, {body_of('e.payload')},"
     f" {seals.time_of('x.started')}, {seals.time_of('x.closed')},"
-    " json_extract(o.payload, '$.version')"
+    " json_extract(o.payload, '$.version'),"
+    f" CASE s.kind WHEN {Kind.FORKED.value} THEN"
+    f" json_extract({body_of('s.payload')}, '$.from') END"
     " FROM litefleet_execution x JOIN litefleet_name n ON n.id = x.workflow"
     " JOIN litefleet_event s ON s.sequence = x.started"
     " LEFT JOIN litefleet_event e ON e.sequence = x.closed"
@@ -81,6 +83,8 @@ class Stored:
     started_at: int
     closed_at: int | None
     version: str | None
+    forked_from: str | None = None
+    """The JSON of the execution that it was made from, as `forked.ForkedFrom` has it."""
 
 
 class Store:

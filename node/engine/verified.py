@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 
 from node.engine.beginning import Beginning
 from node.engine.events import (
@@ -20,6 +21,7 @@ from node.engine.events import (
     Kind,
     opened,
 )
+from node.engine.forked import Forked, Kept
 from node.engine.queue_ticket import Ticket
 from node.engine.schedule_state import CHANGED, SCHEDULE, State, check_execution
 from node.engine.stream import check_chunk
@@ -38,7 +40,9 @@ _WITHOUT_CODE = frozenset(
     {
         Kind.STARTED,
         Kind.RESTARTED,
+        Kind.FORKED,
         Kind.ORIGIN,
+        Kind.KEPT,
         Kind.DEQUEUED,
         Kind.SIGNAL,
         Kind.CANCEL,
@@ -83,12 +87,17 @@ class Verified:
         """It waits for its turn there."""
         self._code = True
         """Its code has begun, or may."""
+        self._forked: Forked | None = None
+        self._heads = [Kind.ORIGIN, Kind.KEPT]
+        """What a fork's next events are."""
+        self._stands = 0
+        """How many events that it has from another execution come next."""
         self._schedule: State | None = None
         """Where a schedule stands, if it keeps that."""
 
     def add(self, event: Event, back: int) -> None:
         """The next event, which is no REOPENED."""
-        if event.kind is Kind.STARTED:
+        if event.kind in (Kind.STARTED, Kind.FORKED):
             if self.last or back:
                 raise ValueError("it starts an execution again")
         elif not self.last:
@@ -109,6 +118,7 @@ class Verified:
     def wait_again(self) -> None:
         """It was opened again: in a queue it needs another turn."""
         self._queued = self._queue is not None
+        self._heads, self._stands = [], 0
 
     def reopen(self, event: Event, back: int) -> int:
         """The end is taken back: the first sequence that is void."""
@@ -120,13 +130,20 @@ class Verified:
             raise ValueError(f"it takes back what is not there, from {cut!r} on")
         return cut
 
+    def check_whole(self) -> None:
+        """There are no more events. Raises ValueError when some must be missing."""
+        if self._forked is not None and (self._heads or self._stands):
+            raise ValueError("what it was forked with is not all there")
+
     def _link(self, event: Event, back: int) -> None:
         if event.sequence - back != self.last:
             raise ValueError(f"it does not follow event {self.last}")
 
     def _apply(self, event: Event) -> None:
         kind = event.kind
-        self.last = event.sequence
+        before, self.last = self.last, event.sequence
+        if self._forked is not None:
+            self._inherit(event, before)
         began, self._began = self._began, None
         if not self._code and kind not in _WITHOUT_CODE:
             raise ValueError("its code acts before its queue has let it go")
@@ -134,6 +151,8 @@ class Verified:
             self.started = self._first = event.sequence
             self.workflow, self._began, self._run = event.name, kind, 1
             self._keep(event)
+        elif kind is Kind.FORKED:
+            self._fork(event)
         elif kind in BEGINNINGS:
             self._begin_again(event)
         elif kind in CLOSING:
@@ -152,7 +171,12 @@ class Verified:
                 self._queue = ticket.queue
                 # One that goes on with a new input has its turn already.
                 self._queued = began is not Kind.CONTINUED
-                self._code = not self._queued
+                begun = self._forked is not None and self._forked.begun
+                self._code = not self._queued or begun
+        elif kind is Kind.KEPT:
+            if self._forked is None:
+                raise ValueError("it is for a fork")
+            Kept.read(event.payload)
         elif kind is Kind.DEQUEUED:
             if not self._queued:
                 raise ValueError("it has a turn that it does not wait for")
@@ -190,6 +214,33 @@ class Verified:
         else:
             self._step(event)
 
+    def _fork(self, event: Event) -> None:
+        beginning = Beginning.of(event)
+        forked = beginning.forked
+        if forked is None or beginning.run != 1:
+            raise ValueError("it does not say what it was forked from")
+        if any(count < 0 for count, _ in forked.times) or forked.begun > bool(forked.times):
+            raise ValueError("it does not say what stands")
+        if sum(one.commits for one in forked.past) != len(forked.times):
+            raise ValueError("it does not say whose it was that stands")
+        self.started = self._first = event.sequence
+        self.workflow, self._began, self._run = event.name, event.kind, 1
+        self._called, self._received = dict(beginning.counts), dict(beginning.posted)
+        self._keys, self._paused = set(beginning.keys), beginning.paused
+        self._forked, self._stands = forked, forked.events
+
+    def _inherit(self, event: Event, before: int) -> None:
+        """A fork's first events are in one commit, one after the other."""
+        if self._heads:
+            if event.kind is not self._heads.pop(0) or event.sequence != before + 1:
+                raise ValueError("it is not what a fork begins with")
+        elif event.kind is Kind.KEPT:
+            raise ValueError("it is for a fork's beginning")
+        elif self._stands:
+            if event.sequence != before + 1:
+                raise ValueError("it does not follow what the fork begins with")
+            self._stands -= 1
+
     def _begin_again(self, event: Event) -> None:
         beginning = Beginning.of(event)
         restarts = event.kind is Kind.RESTARTED
@@ -212,6 +263,7 @@ class Verified:
         self._keys = set(beginning.keys)
         self._cancelled, self._paused = False, beginning.paused
         self._queue, self._queued, self._code = None, False, True
+        self._forked = None
         self._open.clear()
         self._patches.clear()
         self._updates.clear()
@@ -291,7 +343,45 @@ class Verified:
             self._settled.add(step)
         elif event.kind not in NOTES | GIVEN_UP:
             raise ValueError("it has no place here")
-        elif event.kind is Kind.STEP_CHUNK:
-            check_chunk(event)
+        elif event.kind in (Kind.STEP_CHUNK, Kind.STEP_VERSION):
+            if event.kind is Kind.STEP_CHUNK:
+                check_chunk(event)
+            elif not isinstance(event.payload, str) or not event.payload:
+                raise ValueError("it is no version")
             if step in self._settled:
                 raise ValueError("its step is over")
+
+
+def verify_execution(events: Iterable[Event]) -> None:
+    """Check all the events of one execution, in order. Raises ValueError, which names the first
+    that breaks a rule."""
+    kept: list[tuple[Event, int]] = []
+    found, last = Verified(), 0
+    for event in events:
+        back = event.sequence - last if last else 0
+        try:
+            if event.sequence <= last:
+                raise ValueError(f"it does not follow event {last}")
+            if event.kind is Kind.REOPENED:
+                cut = found.reopen(event, back)
+                kept = [one for one in kept if one[0].sequence < cut]
+                found = _stood(kept, event)
+            else:
+                found.add(event, back)
+            kept.append((event, back))
+        except (ValueError, KeyError, TypeError) as error:
+            words = f"event {event.sequence} ({event.kind.name.lower()} {event.name}"
+            raise ValueError(f"{words} #{event.occurrence}): {error}") from None
+        last = event.sequence
+    if not last:
+        raise ValueError("there are no events")
+    found.check_whole()
+
+
+def _stood(kept: Sequence[tuple[Event, int]], reopened: Event) -> Verified:
+    found = Verified()
+    for past, back in kept:
+        found.stand(past, back)
+    found.wait_again()
+    found.last = reopened.sequence
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -33,6 +34,9 @@ class ExecutionView:
     paused: bool = False
     version: str | None = None
     """What the application that started it called its version."""
+    forked_from: Mapping[str, Any] | None = None
+    """For a fork, and for what was imported, the execution that it was made from: `id`, `mode`
+    and `sequence`, with `tenant`, `lineage` and `digest` where that was another log's."""
     pinned: bool = False
     """It does not move to another version."""
     runs_on: str | None = None
@@ -70,6 +74,7 @@ def stored_of(live: Live) -> Stored:
         started_at=live.started_at,
         closed_at=ending.at if ending else None,
         version=live.origin.version,
+        forked_from=live.forked_from,
     )
 
 
@@ -91,6 +96,7 @@ def view_of(
         sequence=stored.closed or newest,
         rowid=stored.rowid,
         version=stored.version,
+        forked_from=None if stored.forked_from is None else json.loads(stored.forked_from),
     )
     if live is not None:
         status = Status.QUEUED if live.queued else view.status

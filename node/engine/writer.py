@@ -48,12 +48,13 @@ _INSERT_SEALED: Final = {
 _COLUMNS: Final = 7
 _KIND, _NAME = 3, 4
 # Plain numbers, which are quicker to compare than the kinds themselves.
-_STARTED: Final = int(Kind.STARTED)
+_FORKED: Final = int(Kind.FORKED)
+_NEW: Final = frozenset({int(Kind.STARTED), _FORKED})
 _RESTARTED: Final = int(Kind.RESTARTED)
 _OPENED_AGAIN: Final = frozenset({int(Kind.RESTARTED), int(Kind.REOPENED)})
 _CLOSED_AS: Final = {int(kind): status for kind, status in CLOSED_AS.items()}
-#: A kind above it changes nothing but its own table.
-_BEYOND: Final = max(_STARTED, *_OPENED_AGAIN, *_CLOSED_AS)
+#: A kind above it, up to FORKED, changes nothing but its own table.
+_BEYOND: Final = max(int(Kind.STARTED), *_OPENED_AGAIN, *_CLOSED_AS)
 
 
 @dataclass(slots=True)
@@ -274,9 +275,9 @@ class Writer:
                     payload = shelf.keep(payload)
                 values += (sequence, execution, back, kind, number, nth, payload)
                 digests.append(chain.digest(sequence, key, kind, name, nth, payload))
-                if kind > _BEYOND:
+                if _BEYOND < kind < _FORKED:
                     continue
-                if kind == _STARTED:
+                if kind in _NEW:
                     started.append((execution, key, number, sequence))
                 elif kind in _OPENED_AGAIN:
                     reopened.append((sequence if kind == _RESTARTED else None, execution))

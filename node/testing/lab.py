@@ -13,10 +13,12 @@ from types import ModuleType
 from typing import Any, Final, ParamSpec, Self, TypeVar, overload
 
 from node.engine.application import Application, collect, load_app
+from node.engine.archive import Archive
 from node.engine.definition import Activity, Workflow
 from node.engine.durability import Durability
 from node.engine.engine import Engine, EngineConfig
 from node.engine.events import Event, Status
+from node.engine.forked import ForkMode
 from node.engine.signals import Signal
 from node.engine.views import ExecutionView
 from node.engine.waiting import Wait
@@ -220,6 +222,32 @@ class Lab:
         id = workflow.given_id or f"{workflow.name}-{self._number(workflow.name)}"
         await self.engine.start(workflow.name, values, id=id)
         return Execution(id, workflow)
+
+    async def fork(
+        self,
+        source: Execution[Any] | Archive | Path | str,
+        *,
+        at: str | int | None = None,
+        mode: ForkMode | str = ForkMode.EXACT,
+        id: str | None = None,
+        input: dict[str, Any] | None = None,
+        messages: bool = True,
+        paused: bool = False,
+    ) -> Execution[Any]:
+        """Make an execution from another one, or from an archive (also its file, as a Path),
+        such as one exported from production; see Engine.fork. Its id is that of the other one
+        with `-fork-1` and so on, unless `id` says otherwise."""
+        if isinstance(source, Path):
+            source = Archive.read(source.read_bytes())
+        of = source.execution if isinstance(source, Archive) else id_of(source)
+        key = id or f"{of}-fork-{self._number('fork', of)}"
+        how: dict[str, Any] = {"at": at, "mode": ForkMode(mode), "input": input}
+        how |= {"messages": messages, "paused": paused}
+        if isinstance(source, Archive):
+            made = await self.engine.import_(source, id=key, **how)
+        else:
+            made = await self.engine.fork(of, new_id=key, **how)
+        return Execution(made.view.id, self.application.workflows[made.view.workflow])
 
     async def run(self, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Start an execution and give its result; see `start` and `result`."""

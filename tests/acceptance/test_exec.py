@@ -49,6 +49,14 @@ async def count() -> int:
 @workflow
 async def fix() -> str:
     return await mend()
+
+@activity(version=1)
+def square(number: int) -> int:
+    return number * number
+
+@workflow
+async def squares(numbers: list[int], power: int = 1) -> int:
+    return sum([await square(number) for number in numbers]) ** power
 """
 
 
@@ -161,3 +169,51 @@ def test_what_cannot_be_done_is_said_with_what_to_do(cli: Cli, user: User) -> No
     assert (ran.returncode, json.loads(ran.stdout)["error"]["type"]) == (1, "unreachable")
     ran = user.run("exec", "list", "--url", cli.url, "--tenant", "acme", "--json")
     assert json.loads(ran.stdout)["error"]["type"] == "two_targets"
+
+
+def test_forks_and_imports(cli: Cli) -> None:
+    cli.run("start", "squares", "numbers=[1,2,3]", "--id", "s", "--wait", "20")
+    plan = cli.json("fork", "s", "numbers=[2,1,5]", "--dry-run")
+    assert [one["action"] for one in plan["steps"]] == ["reused", "reused", "runs"]
+    assert plan["steps"][2]["why"] == "its arguments changed"
+    assert "its arguments changed" in cli.run("fork", "s", "numbers=[2,5]", "--dry-run").stdout
+    refused = cli.json("fork", "s", code=1)["error"]
+    assert refused["type"] == "fork_refused"
+    assert "square#3" in refused["hint"]
+    made = cli.run("fork", "s", "--at", "square#3", "--id", "t")
+    assert made.stdout == "t\n"
+    assert cli.run("result", "t", "--wait", "20").stdout == "14\n"
+    assert "s, exact" in cli.run("show", "t").stdout
+    made = cli.json("fork", "s", "power=2", "--paused", "--id", "u")
+    assert (made["paused"], made["forked_from"]["mode"]) == (True, "reuse")
+    cli.run("resume", "u")
+    assert cli.run("result", "u", "--wait", "20").stdout == "196\n"
+    kinds = [one["kind"] for one in cli.json("log", "u")["items"]]
+    assert kinds.count("step_reused") == 3
+
+    cli.run("start", "fix", "--id", "f", "--wait", "20", code=1)
+    cli.run("fork", "f", "--id", "g")
+    assert cli.run("result", "g", "--wait", "20").stdout == "mended\n"
+    about = cli.json("export", "f", "--to", "f.json", "--with-children")
+    assert about["children"] == 0
+    record = cli.json("import", "f.json", "--id", "r")
+    assert (record["status"], record["forked_from"]["id"]) == ("failed", "f")
+    assert cli.json("import", "f.json", "--id", "r")["id"] == "r"
+    plan = cli.json("import", "f.json", "--mode", "exact", "--dry-run")
+    assert [one["action"] for one in plan["steps"]] == ["runs"]
+    made = cli.json("import", "f.json", "--mode", "exact", "--no-paused")
+    assert cli.run("result", made["id"], "--wait", "20").stdout == "mended\n"
+
+    file = cli.user.folder / "f.json"
+    text = file.read_text()
+    for bad, words in (
+        (text.replace("too bad", "too good"), "digest"),
+        (text.replace('"version": 2', '"version": 9'), "newer"),
+        ("{}", "no archive"),
+        ("[]", "no archive"),
+        ("{", "no JSON"),
+    ):
+        file.write_text(bad)
+        error = cli.json("import", "f.json", code=1)["error"]
+        assert words in error["message"]
+        assert error["hint"]

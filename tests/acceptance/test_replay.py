@@ -60,7 +60,7 @@ async def record(folder: Path) -> None:
             await asyncio.sleep(0.002)
         (folder / "archives").mkdir()
         for id in ("ada", "bob", "cy"):
-            text = engine.archive(id).model_dump_json()
+            text = engine.export(id).model_dump_json()
             (folder / "archives" / f"{id}.json").write_text(text)
 
 

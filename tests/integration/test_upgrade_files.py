@@ -28,7 +28,7 @@ async def write(folder: Path) -> None:
         await engine.signal("over", "go", "x")
         await engine.result("over", wait=10)
         for id in ("open", "kept", "over"):
-            (folder / f"{id}.json").write_text(engine.archive(id).model_dump_json())
+            (folder / f"{id}.json").write_text(engine.export(id).model_dump_json())
 
 
 def test_what_is_open_in_files_is_checked(tmp_path: Path) -> None:

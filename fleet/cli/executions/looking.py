@@ -1,11 +1,9 @@
-"""`litefleet exec list`, `show`, `log`, `waiting`, `versions` and `export`."""
+"""`litefleet exec list`, `show`, `log`, `waiting` and `versions`."""
 
 from __future__ import annotations
 
-import json
 import time
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -19,12 +17,12 @@ from fleet.cli.executions.target import (
     clock,
     complete_id,
     error_words,
+    origin_words,
     words,
 )
 from fleet.cli.executions.waits import seconds_of, stack_words, tree_of
 from fleet.cli.options import Address, Json, Name
 from fleet.cli.tables import details, table
-from fleet.problem import Problem
 
 app = typer.Typer()
 
@@ -60,12 +58,15 @@ def list_(
     if as_json:
         console.print_json({"items": items})
         return
-    rows = table("id", "workflow", "status", "version", "started", "took", right=("took",))
+    forks = any(one.get("forked_from") for one in items)
+    more = ["made from"] if forks else []
+    rows = table("id", "workflow", "status", "version", "started", "took", *more, right=("took",))
     for one in items:
         standing = one["status"] + (", paused" if one.get("paused") else "")
         took = "" if one["closed_at"] is None else console.age(one["closed_at"] - one["started_at"])
         begun = clock(one["started_at"])
-        rows.add_row(one["id"], one["workflow"], standing, _version(one), begun, took)
+        cells = [one["id"], one["workflow"], standing, _version(one), begun, took]
+        rows.add_row(*cells, *([origin_words(one.get("forked_from"))] if forks else []))
     console.show(rows)
     if len(items) == limit:
         console.note(f"the first {limit}; more with --limit")
@@ -95,6 +96,7 @@ def show(
         "closed": clock(one["closed_at"]),
         "version": _version(one),
         "began with": str(one.get("version") or ""),
+        "forked from": origin_words(one.get("forked_from")),
         "input": words(one["input"], 2000),
         "durable": "yes" if one["durable"] else "not proven",
         "bookmark": one["bookmark"],
@@ -203,34 +205,3 @@ def waiting(
     else:
         console.show(tree_of({"id": id}, answer["items"], time.time()))
         console.show(stack_words(answer.get("stack", [])))
-
-
-@app.command()
-def export(
-    id: Id,
-    to: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where to; stdout by default.")
-    ] = None,
-    tenant: Tenant = None,
-    url: Url = None,
-    name: Name = DEFAULT_NAME,
-    address: Address = None,
-    as_json: Json = False,
-) -> None:
-    """Write one execution with its whole log to a file that `litefleet replay` takes.
-
-    The file holds what the execution's tokens are made with: treat it as its data.
-    """
-    if to is not None and to.exists():
-        raise Problem("exists", f"{to} exists.", "Name another file, or remove it first.")
-    with Target.of(tenant, url, name, address, None).open() as executions:
-        archive = executions.archive(id)
-    if to is None:
-        console.print_json(archive)
-        return
-    to.write_text(json.dumps(archive, indent=1) + "\n", encoding="utf-8")
-    about = {"file": str(to), "execution": id, "events": len(archive["rows"])}
-    if as_json:
-        console.print_json(about)
-    else:
-        console.note(f"{about['events']} events of {id} are in {to}")

@@ -193,3 +193,11 @@ def error_words(error: Any) -> str:
     if isinstance(error, dict) and "type" in error:
         return f"{error['type']}: {error.get('message', '')}".rstrip(": ")
     return words(error)
+
+
+def origin_words(forked_from: Any) -> str:
+    """Where a fork, or what was imported, comes from."""
+    if not forked_from:
+        return ""
+    log = f" of {forked_from['tenant']}" if "tenant" in forked_from else ""
+    return f"{forked_from['id']}{log}, {forked_from['mode']}"

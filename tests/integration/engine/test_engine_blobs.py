@@ -102,7 +102,7 @@ async def carry(folder: Path, **mode: Any) -> None:
         again = await it.start("carries", {"text": text}, id="c", reuse=Reuse.IF_CLOSED)
         assert again.view.input["text"] == text
         await it.control.terminate("c", "enough")
-        archive = Archive.read(it.archive("c").model_dump_json())
+        archive = Archive.read(it.export("c").model_dump_json())
         assert replay_archive(archive, APP).ok
 
 

@@ -183,7 +183,7 @@ def test_an_archive_replays_elsewhere_and_says_where_code_diverges(tmp_path: Pat
         async with engine(tmp_path, app) as it:
             await it.start("job", {"n": 4}, id="a")
             await it.result("a", wait=10)
-            archive = Archive.read(it.archive("a").model_dump_json())
+            archive = Archive.read(it.export("a").model_dump_json())
         done = replay_archive(archive, app)
         assert (done.ok, done.execution, done.events) == (True, "a", len(archive.rows))
         other = replay_archive(archive, application(double, changed)).divergence
@@ -205,7 +205,7 @@ def test_an_archive_replays_elsewhere_and_says_where_code_diverges(tmp_path: Pat
             secret = bytes.fromhex(archive.secret)
             part = replay(events[:length], app, tenant="acme", lineage="line", secret=secret)
             assert part.ok
-        for text in ("", "{}", archive.model_dump_json().replace('"version":1', '"version":2')):
+        for text in ("", "{}", archive.model_dump_json().replace('"version":2', '"version":3')):
             with pytest.raises(PayloadError):
                 Archive.read(text)
 

@@ -73,7 +73,7 @@ def test_queues(tmp_path: Path, mode: Any) -> None:
             assert it.execution("t").result == [1, 2]
             assert it.execution("left").result == 2
             assert (it.counts["running"], it.counts["queued"]) == (0, 0)
-            assert replay_archive(it.archive("t"), queues_scenario.APP).ok
+            assert replay_archive(it.export("t"), queues_scenario.APP).ok
 
     go(test())
     inspect_log(tmp_path / "log.db")
@@ -194,14 +194,14 @@ def test_cancel_terminate_and_pause_work_at_once(tmp_path: Path, reopened: bool)
         await it.signal("e", "end")
         await until(lambda: it.execution("d").status is Status.RUNNING)
         for id in "bc":
-            assert replay_archive(it.archive(id), APP).ok
+            assert replay_archive(it.export(id), APP).ok
         # One that never began waits for its turn when it is tried again.
         await it.control.retry("b")
         assert it.execution("b").status is Status.QUEUED
         await it.signal("d", "end")
         await it.signal("b", "end", 5)
         assert (await it.result("b", wait=10)).result == 5
-        assert replay_archive(it.archive("b"), APP).ok
+        assert replay_archive(it.export("b"), APP).ok
 
     go(first())
     if reopened:
@@ -248,7 +248,7 @@ def test_a_retry_waits_for_a_turn_of_its_own(tmp_path: Path, mode: Any) -> None:
             assert running == ["a"]
             await it.signal("b", "end")
             assert (await it.result("a", wait=10)).result == ["mended", "heard"]
-            assert replay_archive(it.archive("a"), app).ok
+            assert replay_archive(it.export("a"), app).ok
 
     go(first())
     go(second())

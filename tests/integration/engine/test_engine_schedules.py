@@ -323,7 +323,7 @@ def test_what_was_recorded_is_followed_with_its_time(log: Path) -> None:
     async def main() -> None:
         async with Lab(every(HOUR), job, note, path=log, now=MORNING) as lab:
             await lab.advance(HOUR)
-            archive = lab.engine.archive("s:2026-03-28T07:00:00Z")
+            archive = lab.engine.export("s:2026-03-28T07:00:00Z")
             assert assert_replays(archive, lab.application) == 1
             # A replay that is not told the time does something else.
             rows = [row for row in archive.rows if row.kind != "origin"]

@@ -108,7 +108,7 @@ def test_a_reader_is_woken_and_goes_on_where_it_was(tmp_path: Path) -> None:
             await say(it, "end")
             await it.result("t", wait=10)
             assert it._readers._by_key == {}
-            replay_archive(it.archive("t"), APP)
+            replay_archive(it.export("t"), APP)
             with it.follow("t", "nothing") as nobody, pytest.raises(UnknownStream):
                 await nobody.read(1, 1)
             with it.follow("u", "said") as nobody, pytest.raises(UnknownExecution):

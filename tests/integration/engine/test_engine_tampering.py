@@ -13,6 +13,7 @@ import pytest
 from node import ChildFailed, Queue, RetryPolicy, Schedule, activity, workflow
 from node.engine.errors import LogDamaged
 from node.engine.events import Kind, Reuse
+from node.engine.forked import ForkMode
 from node.engine.inspection import events_of, inspect_log
 from tests.integration.engine.harness import application, engine, until
 
@@ -54,7 +55,7 @@ async def parent() -> None:
 LINE = Queue("line", concurrency=1)
 
 
-@activity
+@activity(version=1)
 async def works() -> None:
     pass
 
@@ -78,12 +79,30 @@ async def queued() -> None:
     await works()
 
 
+@workflow
+async def forked() -> None:
+    await works()
+    await workflow.receive("word")
+    await works()
+
+
 HOURLY = Schedule("hourly", queued, every=3600)
 
 
 async def write(folder: Path) -> None:
     app = application(
-        talks, chained, parent, leaf, breaks, queued, works, LINE, streams, publishes, HOURLY
+        talks,
+        chained,
+        parent,
+        leaf,
+        breaks,
+        queued,
+        works,
+        LINE,
+        streams,
+        publishes,
+        forked,
+        HOURLY,
     )
     async with engine(folder, app) as it:
         await it.start("parent", {}, id="p")
@@ -111,6 +130,13 @@ async def write(folder: Path) -> None:
         await it.result("q3", wait=10)
         await it.schedules.backfill("hourly", 0, 52 * 3600)
         await until(lambda: not it.schedules.show("hourly").waiting)
+        await it.start("forked", {}, id="f")
+        await it.signal("f", "word", key="a")
+        await it.result("f", wait=10)
+        await it.fork("f", at="works#2", new_id="exact")
+        await it.fork("f", mode=ForkMode.REUSE, new_id="reused")
+        for id in ("exact", "reused"):
+            await it.result(id, wait=10)
 
 
 @pytest.fixture(scope="module")
@@ -170,8 +196,8 @@ def change(kind: Kind, nth: int, what: str) -> tuple[Kind, int, str]:
         (change(Kind.DEQUEUED, 0, "payload = replace(payload, 'line', 'other')"), "another queue"),
         (change(Kind.DEQUEUED, 0, "payload = '{}'"), "'queue'"),
         (change(Kind.STEP, -1, "kind = 43"), "does not wait for"),
-        (change(Kind.ORIGIN, -1, "payload = '{\"queue\":{}}'"), "which queue"),
-        (change(Kind.ORIGIN, -1, "payload = '{}'"), "does not wait for"),
+        (change(Kind.ORIGIN, -3, "payload = '{\"queue\":{}}'"), "which queue"),
+        (change(Kind.ORIGIN, -3, "payload = '{}'"), "does not wait for"),
         (change(Kind.SIGNAL, TOLD, "payload = replace(payload, 'ask', 'run')"), "'at'"),
         (change(Kind.SIGNAL, TOLD, "payload = replace(payload, 'ask', 'dance')"), "no change of"),
         (change(Kind.SIGNAL, TOLD, "payload = replace(payload, 'asked', 'late')"), "not asked for"),
@@ -187,9 +213,9 @@ def change(kind: Kind, nth: int, what: str) -> tuple[Kind, int, str]:
             "go on",
         ),
         (change(Kind.CONTINUED, 1, "payload = replace(payload, '3600', '360')"), "go on from"),
-        (change(Kind.ORIGIN, -1, "payload = replace(payload, 'hourly', 'daily')"), "of that tick"),
-        (change(Kind.ORIGIN, -1, "payload = replace(payload, '0000]', '1000]')"), "of that tick"),
-        (change(Kind.ORIGIN, -1, "payload = replace(payload, '0000]', '0.5]')"), "for which time"),
+        (change(Kind.ORIGIN, -3, "payload = replace(payload, 'hourly', 'daily')"), "of that tick"),
+        (change(Kind.ORIGIN, -3, "payload = replace(payload, '0000]', '1000]')"), "of that tick"),
+        (change(Kind.ORIGIN, -3, "payload = replace(payload, '0000]', '0.5]')"), "for which time"),
         (change(Kind.CHUNK, 0, "payload = '{}'"), "'v'"),
         (change(Kind.CHUNK, 0, "payload = '{\"v\":[]}'"), "adds nothing"),
         (change(Kind.CHUNK, 0, "payload = '{\"v\":[2]}'"), "its hash"),
@@ -200,6 +226,26 @@ def change(kind: Kind, nth: int, what: str) -> tuple[Kind, int, str]:
         (change(Kind.STEP_CHUNK, 0, 'payload = \'{"s":"out","v":1}\''), "no chunk"),
         (change(Kind.STEP_CHUNK, 0, "occurrence = 2"), "has no intent"),
         (change(Kind.STEP_CHUNK, 0, "kind = 11"), "second outcome"),
+        (change(Kind.FORKED, 0, "payload = '{}'"), "how it begins"),
+        (change(Kind.FORKED, 0, "payload = json_remove(payload, '$.from')"), "was forked from"),
+        (change(Kind.FORKED, 0, "payload = json_remove(payload, '$.past')"), "was forked from"),
+        (change(Kind.FORKED, 0, "payload = json_set(payload, '$.run', 2)"), "was forked from"),
+        (change(Kind.FORKED, 0, "payload = json_set(payload, '$.times[0][0]', -1)"), "stands"),
+        (change(Kind.FORKED, 0, "payload = json_set(payload, '$.times[0][0]', 99)"), "its hash"),
+        (change(Kind.FORKED, 0, "payload = json_set(payload, '$.past', json('[]'))"), "whose"),
+        (change(Kind.FORKED, 1, "payload = json_set(payload, '$.begun', 1)"), "what stands"),
+        (change(Kind.FORKED, 0, "payload = json_set(payload, '$.from.id', 'g')"), "its hash"),
+        (change(Kind.FORKED, 0, "payload = json_set(payload, '$.paused', 1)"), "its hash"),
+        (change(Kind.FORKED, 0, "kind = 1"), "it is for a fork|its hash"),
+        (change(Kind.KEPT, 0, "payload = '[]'"), "what is kept"),
+        (change(Kind.KEPT, 1, "payload = replace(payload, 'null', '7')"), "its hash"),
+        (change(Kind.KEPT, 1, "payload = '{\"results\":[1]}'"), "cannot unpack|not iterable"),
+        (change(Kind.KEPT, 0, "kind = 41"), "what a fork begins with"),
+        (change(Kind.STEP_REUSED, 0, "occurrence = 9"), "has no intent"),
+        (change(Kind.STEP_REUSED, 0, "kind = 10"), "out of order"),
+        (change(Kind.STEP_REUSED, 0, "kind = 91"), "a fork's beginning"),
+        (change(Kind.STEP_VERSION, 0, "payload = NULL"), "no version"),
+        (change(Kind.STEP_VERSION, 0, "kind = 11"), "second outcome"),
         (change(Kind.REOPENED, 0, "payload = 1"), "takes back what is not there"),
         (change(Kind.REOPENED, 0, "payload = '9'"), "takes back what is not there"),
         (change(Kind.REOPENED, 0, "payload = payload + 1"), "second outcome|its hash"),

@@ -304,7 +304,7 @@ def test_logs_and_archives_are_followed_by_other_code(tmp_path: Path) -> None:
     @in_lab(remind, job, path=path)
     async def test(lab: Lab) -> None:
         await lab.run(job)
-        (tmp_path / "job.json").write_text(lab.engine.archive("job-1").model_dump_json())
+        (tmp_path / "job.json").write_text(lab.engine.export("job-1").model_dump_json())
 
     test()
     same, other = Lab(remind, job).application, Lab(remind, changed).application
@@ -312,6 +312,35 @@ def test_logs_and_archives_are_followed_by_other_code(tmp_path: Path) -> None:
         assert assert_replays(recorded, same) == 1
         with pytest.raises(AssertionError, match="does not follow"):
             assert_replays(recorded, other)
+
+
+def test_a_recorded_failure_is_forked_in_a_test(tmp_path: Path) -> None:
+    """What failed elsewhere is brought to the laboratory, and mended there."""
+    path = tmp_path / "failed.json"
+
+    @in_lab(SHOP)
+    async def elsewhere(lab: Lab) -> None:
+        lab.mock(charge, raises=NonRetryable("no money"))
+        order = await lab.start(purchase, "o")
+        await lab.signal(order, APPROVED, True)
+        assert (await lab.ended(order)).status is Status.FAILED
+        path.write_text(lab.engine.export(order.id).model_dump_json())
+        lab.mock(charge, returns="paid")
+        assert await lab.result(await lab.fork(order)) == "paid 1 0"
+
+    @in_lab(SHOP)
+    async def here(lab: Lab) -> None:
+        lab.mock(charge, returns="paid")
+        mended = await lab.fork(path)
+        assert mended.id == "purchase-1-fork-1"
+        assert await lab.result(mended) == "paid 1 0"
+        assert [call.activity for call in lab.calls()] == ["charge"]
+        again = await lab.fork(mended, mode="reuse", input={"order": "p"}, id="again")
+        assert await lab.result(again) == "paid 1 0"
+        assert [call.activity for call in lab.calls()] == ["charge", "book", "charge"]
+
+    elsewhere()
+    here()
 
 
 def test_a_lab_takes_modules_names_and_applications() -> None:

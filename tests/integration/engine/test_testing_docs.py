@@ -35,7 +35,7 @@ def examples() -> Iterator[dict[str, object]]:
 
 def test_the_examples_run(examples: dict[str, object], tmp_path: Path) -> None:
     tests = {name: test for name, test in examples.items() if name.startswith("test_")}
-    assert len(tests) == "\n".join(blocks()).count("def test_") == 6
+    assert len(tests) == "\n".join(blocks()).count("def test_") == 7
     for test in tests.values():
         assert callable(test)
         test(**({"tmp_path": tmp_path} if inspect.signature(test).parameters else {}))
