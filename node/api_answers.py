@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from node.api_models import Ack
 from node.engine.durability import Outcome
 from node.engine.engine import Engine
 from node.engine.errors import (
+    Divergence,
     DuplicateRefused,
     DurabilityUnavailable,
     EngineError,
@@ -50,6 +52,7 @@ _STATUS: Final[dict[type[EngineError], int]] = {
     ExecutionConflict: 409,
     ExecutionClosed: 409,
     ExecutionDiverged: 409,
+    Divergence: 409,
     DuplicateRefused: 409,
     PayloadTooLarge: 413,
     PayloadError: 422,
@@ -65,9 +68,6 @@ _STATUS: Final[dict[type[EngineError], int]] = {
     WebhookSecretMissing: 503,
     EngineStopped: 503,
 }
-Model = TypeVar("Model", bound=BaseModel)
-#: Whether an answer waits for proof that it is durable.
-Ack = Literal["durable", "async"]
 
 
 class Unproven(Exception):
@@ -119,16 +119,6 @@ class Answers:
         return {"durable": durable or known, "bookmark": self.engine.bookmark(sequence)}
 
 
-def query_of(model: type[Model], request: Request) -> Model:
-    """The request's query string. Raises ValidationError."""
-    return model.model_validate(dict(request.query_params))
-
-
-async def body_of(model: type[Model], request: Request) -> Model:
-    """The request's JSON body; none is like an empty object. Raises ValidationError."""
-    return model.model_validate_json(await request.body() or b"{}")
-
-
 # Errors -----------------------------------------------------------------------------------------
 
 
@@ -138,11 +128,21 @@ def error_answer(status: int, type: str, message: str, hint: str, **more: Any) -
     return JSONResponse(body, status_code=status, headers=headers)
 
 
+def status_of(kind: type[EngineError]) -> int:
+    """The HTTP status that an error is answered with."""
+    return next((code for base, code in _STATUS.items() if issubclass(kind, base)), 500)
+
+
+def type_of(kind: type[Exception]) -> str:
+    """What an answer calls an error."""
+    return _snake(kind.__name__)
+
+
 async def engine_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, EngineError)
-    status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
+    status = status_of(type(error))
     more = {"outcome": "unknown"} if status == 503 else {}
-    return error_answer(status, _snake(type(error).__name__), str(error), error.hint, **more)
+    return error_answer(status, type_of(type(error)), str(error), error.hint, **more)
 
 
 async def unproven(request: Request, error: Exception) -> Response:
@@ -168,7 +168,7 @@ async def validation_error(request: Request, error: Exception) -> Response:
 
 async def http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    hint = "The paths are /executions, /executions/{id}[/events|/result] and /status."
+    hint = "GET /openapi.json lists the paths, and what each takes."
     return error_answer(
         error.status_code, _snake(error.detail.replace(" ", "")), error.detail, hint
     )

@@ -3,111 +3,109 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Final
 
-from pydantic import BaseModel, ConfigDict
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
-
-from node.api_answers import Ack, Answers, body_of
+from node.api_answers import Answers
+from node.api_models import (
+    Completed,
+    CompleteRequest,
+    Controlled,
+    ControlRequest,
+    StopRequest,
+    Waits,
+    WaitShown,
+)
+from node.api_route import Routes, operation
+from node.engine.archive import Archive
 from node.engine.engine import Engine
+from node.engine.errors import (
+    ExecutionClosed,
+    ExecutionConflict,
+    ExecutionDiverged,
+    PayloadError,
+    PayloadTooLarge,
+    UnknownExecution,
+    UnknownToken,
+    UnknownWorkflow,
+)
+
+_ONE: Final = "/executions/{id}"
 
 
-class ControlRequest(BaseModel):
-    """What POST /executions/{id}/cancel, terminate, pause, resume and retry take. `reason` is
-    for the first two."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    reason: str = ""
-    ack: Ack = "durable"
-
-
-class CompleteRequest(BaseModel):
-    """What POST /external/{token} takes."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    value: Any = None
-    ack: Ack = "durable"
-
-
-class ControlApi:
+class ControlApi(Routes):
     """Routes for control, for waiting, for archives and for tokens."""
 
     def __init__(self, engine: Engine, answers: Answers) -> None:
         self.engine = engine
         self.answers = answers
 
-    def routes(self) -> list[Route]:
-        """Their paths begin with /executions/{id}, and there is /external/{token}."""
-        one = "/executions/{id}"
-        return [
-            Route(one + "/cancel", self.cancel, methods=["POST"]),
-            Route(one + "/terminate", self.terminate, methods=["POST"]),
-            Route(one + "/pause", self.pause, methods=["POST"]),
-            Route(one + "/resume", self.resume, methods=["POST"]),
-            Route(one + "/retry", self.retry, methods=["POST"]),
-            Route(one + "/waiting", self.waiting, methods=["GET"]),
-            Route(one + "/archive", self.archive, methods=["GET"]),
-            Route("/external/{token}", self.complete, methods=["POST"]),
-        ]
-
-    async def cancel(self, request: Request) -> Response:
-        """Ask it to stop; `changed` is false when it has ended or was asked before."""
-        body, id = await self._admit(request)
-        return await self._done(id, await self.engine.control.cancel(id, body.reason), body.ack)
-
-    async def terminate(self, request: Request) -> Response:
-        """End it and its children without asking."""
-        body, id = await self._admit(request)
-        changed = await self.engine.control.terminate(id, body.reason)
-        return await self._done(id, changed, body.ack)
-
-    async def pause(self, request: Request) -> Response:
-        """Let it start nothing more for now."""
-        body, id = await self._admit(request)
-        return await self._done(id, await self.engine.control.pause(id), body.ack)
-
-    async def resume(self, request: Request) -> Response:
-        """Let it go on."""
-        body, id = await self._admit(request)
-        return await self._done(id, await self.engine.control.resume(id), body.ack)
-
-    async def retry(self, request: Request) -> Response:
-        """Try one that failed again, from the step that failed."""
-        body, id = await self._admit(request)
-        await self.engine.control.retry(id)
-        return await self._done(id, True, body.ack)
-
-    async def waiting(self, request: Request) -> Response:
-        """What it waits for, since when, and what will wake it."""
-        id = request.path_params["id"]
-        items = [asdict(wait) for wait in self.engine.waiting(id)]
-        standing = self.answers.standing(self.engine.sequence)
-        return JSONResponse({"id": id, "items": items, **standing})
-
-    async def archive(self, request: Request) -> Response:
-        """The execution as a file that `replay` takes."""
-        archive = self.engine.archive(request.path_params["id"])
-        return Response(archive.model_dump_json(), media_type="application/json")
-
-    async def complete(self, request: Request) -> Response:
-        """Complete an external event; `changed` is false when it was completed before."""
-        body = await body_of(CompleteRequest, request)
-        self.answers.admit(body.ack, "a completion")
-        changed = await self.engine.complete(request.path_params["token"], body.value)
-        standing = await self.answers.proven(self.engine.sequence, body.ack)
-        return JSONResponse({"changed": changed, **standing})
-
-    async def _admit(self, request: Request) -> tuple[ControlRequest, str]:
-        body = await body_of(ControlRequest, request)
+    @operation("POST", f"{_ONE}/cancel", raises=(UnknownExecution, ExecutionDiverged), proves=True)
+    async def cancel(self, id: str, body: StopRequest) -> Controlled:
+        """Ask an execution, and its children, to stop. `changed` is false when it has ended or
+        was asked before."""
         self.answers.admit(body.ack, "it")
-        return body, request.path_params["id"]
+        return await self._done(id, await self.engine.control.cancel(id, body.reason), body)
 
-    async def _done(self, id: str, changed: bool, ack: Ack) -> Response:
+    @operation("POST", f"{_ONE}/terminate", raises=(UnknownExecution,), proves=True)
+    async def terminate(self, id: str, body: StopRequest) -> Controlled:
+        """End an execution and its children without asking their code."""
+        self.answers.admit(body.ack, "it")
+        return await self._done(id, await self.engine.control.terminate(id, body.reason), body)
+
+    @operation("POST", f"{_ONE}/pause", raises=(UnknownExecution, ExecutionClosed), proves=True)
+    async def pause(self, id: str, body: ControlRequest) -> Controlled:
+        """Let an execution start no further attempt and see no timer fire. Messages arrive."""
+        self.answers.admit(body.ack, "it")
+        return await self._done(id, await self.engine.control.pause(id), body)
+
+    @operation("POST", f"{_ONE}/resume", raises=(UnknownExecution, ExecutionClosed), proves=True)
+    async def resume(self, id: str, body: ControlRequest) -> Controlled:
+        """Let a paused execution go on."""
+        self.answers.admit(body.ack, "it")
+        return await self._done(id, await self.engine.control.resume(id), body)
+
+    @operation(
+        "POST",
+        f"{_ONE}/retry",
+        raises=(UnknownExecution, ExecutionConflict, UnknownWorkflow),
+        proves=True,
+    )
+    async def retry(self, id: str, body: ControlRequest) -> Controlled:
+        """Try an execution that failed again, from the step that failed."""
+        self.answers.admit(body.ack, "it")
+        await self.engine.control.retry(id)
+        return await self._done(id, True, body)
+
+    @operation("GET", f"{_ONE}/waiting", raises=(UnknownExecution,))
+    async def waiting(self, id: str) -> Waits:
+        """What an execution waits for, since when, and what will wake it."""
+        items = [WaitShown(**asdict(wait)) for wait in self.engine.waiting(id)]
+        return Waits(id=id, items=items, **self.answers.standing(self.engine.sequence))
+
+    @operation("GET", f"{_ONE}/archive", raises=(UnknownExecution,))
+    async def archive(self, id: str) -> Archive:
+        """An execution as a file that `litefleet replay` takes. It holds what the execution's
+        tokens are made with."""
+        return self.engine.archive(id)
+
+    @operation(
+        "POST",
+        "/external/{token}",
+        raises=(UnknownToken, ExecutionClosed, PayloadError, PayloadTooLarge),
+        proves=True,
+        example={"value": "approved"},
+    )
+    async def complete(self, token: str, body: CompleteRequest) -> Completed:
+        """Complete the external event that a token names."""
+        self.answers.admit(body.ack, "a completion")
+        changed = await self.engine.complete(token, body.value)
+        return Completed(
+            changed=changed, **await self.answers.proven(self.engine.sequence, body.ack)
+        )
+
+    async def _done(self, id: str, changed: bool, body: ControlRequest) -> Controlled:
         view = self.engine.execution(id)
-        standing = await self.answers.proven(self.engine.sequence, ack)
-        body = {"id": id, "status": view.status, "paused": view.paused, "changed": changed}
-        return JSONResponse({**body, **standing})
+        standing = await self.answers.proven(self.engine.sequence, body.ack)
+        return Controlled(
+            id=id, status=view.status, paused=view.paused, changed=changed, **standing
+        )

@@ -78,14 +78,16 @@ class Codec:
             fields[key] = NotRequired[hint] if has_default else hint
         shape = cast(Any, TypedDict)(f"{self.name}_input", fields)
         shape.__pydantic_config__ = {"extra": "forbid", "arbitrary_types_allowed": False}
-        return self._adapter(shape)
+        return adapter_of(shape, self.name)
 
     @cached_property
     def _output(self) -> TypeAdapter[Any]:
-        return self._adapter(self._hints.get("return", Any))
+        return adapter_of(self._hints.get("return", Any), self.name)
 
-    def _adapter(self, hint: Any) -> TypeAdapter[Any]:
-        return _adapter(hint, self.name)
+    @property
+    def adapters(self) -> tuple[TypeAdapter[dict[str, Any]], TypeAdapter[Any]]:
+        """The types of the arguments by name, and of the result."""
+        return self._input, self._output
 
     def check(self) -> None:
         """Resolve the type hints now. Raises DefinitionError."""
@@ -147,15 +149,15 @@ class Shape:
     def __init__(self, hint: Any, name: str) -> None:
         """Raises DefinitionError when the type cannot be written as JSON."""
         self.name = name
-        self._adapter = _adapter(hint, name)
+        self.adapter = adapter_of(hint, name)
 
     def write(self, value: Any) -> str:
         """Its JSON. Raises PayloadError, PayloadTooLarge."""
-        return _write(self._adapter, value, self.name, "its value")
+        return _write(self.adapter, value, self.name, "its value")
 
     def read(self, text: str) -> Any:
         """The value that this JSON is. Raises PayloadError."""
-        return _read(self._adapter, text, self.name, "its value")
+        return _read(self.adapter, text, self.name, "its value")
 
 
 def plain_json(value: Any, name: str) -> str:
@@ -166,7 +168,8 @@ def plain_json(value: Any, name: str) -> str:
 _ANY: Final[TypeAdapter[Any]] = TypeAdapter(Any)
 
 
-def _adapter(hint: Any, name: str) -> TypeAdapter[Any]:
+def adapter_of(hint: Any, name: str) -> TypeAdapter[Any]:
+    """How values of a type are checked and written. Raises DefinitionError."""
     try:
         return TypeAdapter(hint)
     except (PydanticSchemaGenerationError, PydanticUserError) as error:

@@ -15,6 +15,7 @@ from node.api import create_api
 from node.engine.application import collect
 from node.engine.durability import Barrier, Outcome, Proof
 from node.engine.engine import Engine, EngineConfig
+from tests.integration.engine.openapi_checks import Checked
 
 
 @activity
@@ -73,7 +74,7 @@ def serve(
             path=path / "log.db", application=APP, tenant="acme", lineage="l", epoch=7, create=True
         )
         async with Engine(config, barrier=barrier, authority=authority) as engine:
-            transport = httpx.ASGITransport(create_api(engine, proof_timeout=0.05))
+            transport = Checked(create_api(engine, proof_timeout=0.05), APP)
             async with httpx.AsyncClient(transport=transport, base_url="http://node") as client:
                 await test(client, engine)
 

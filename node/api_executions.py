@@ -1,0 +1,156 @@
+"""The engine's HTTP API for executions: start them, and read what the log says about them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from node.api_answers import Answers, Unproven
+from node.api_models import (
+    EventPage,
+    EventShown,
+    EventsQuery,
+    ExecutionDetail,
+    ExecutionPage,
+    ExecutionShown,
+    ListQuery,
+    Outcome,
+    ResultQuery,
+    Started,
+    StartRequest,
+)
+from node.api_route import Routes, operation
+from node.engine.engine import Engine
+from node.engine.errors import (
+    DuplicateRefused,
+    ExecutionConflict,
+    PayloadError,
+    PayloadTooLarge,
+    UnknownExecution,
+    UnknownQueue,
+    UnknownWorkflow,
+)
+from node.engine.events import CLOSED_STATUS, Event, Status
+from node.engine.views import ExecutionView
+
+#: How an execution stands once it is over.
+CLOSED: Final = frozenset(CLOSED_STATUS.values())
+#: Why a start can be refused.
+START_ERRORS: Final = (
+    UnknownWorkflow,
+    UnknownQueue,
+    ExecutionConflict,
+    DuplicateRefused,
+    PayloadError,
+    PayloadTooLarge,
+)
+
+
+class ExecutionsApi(Routes):
+    """Routes for executions."""
+
+    def __init__(self, engine: Engine, answers: Answers) -> None:
+        self.engine = engine
+        self.answers = answers
+
+    @operation(
+        "POST",
+        "/executions",
+        statuses=(201, 200),
+        raises=START_ERRORS,
+        proves=True,
+        example={"workflow": "greet", "id": "ada", "input": {"name": "Ada"}},
+    )
+    async def start(self, body: StartRequest) -> tuple[int, Started]:
+        """Start an execution: 201, or 200 when one of that id, workflow and input exists."""
+        self.answers.admit(body.ack, "a start")
+        started = await self.engine.start(
+            body.workflow,
+            body.input,
+            id=body.id,
+            reuse=body.reuse,
+            queue=body.queue,
+            priority=body.priority,
+            dedup=body.dedup,
+            partition=body.partition,
+        )
+        view = started.view
+        standing = await self.answers.proven(view.sequence, body.ack)
+        answer = Started(id=view.id, workflow=view.workflow, status=view.status, **standing)
+        return 201 if started.created else 200, answer
+
+    @operation("GET", "/executions")
+    async def list_executions(self, query: ListQuery) -> ExecutionPage:
+        """Executions in the order of their start."""
+        views = self.engine.executions(
+            status=query.status,
+            workflow=query.workflow,
+            after=query.after,
+            limit=query.limit,
+        )
+        following = str(views[-1].rowid) if len(views) == query.limit else None
+        items = [ExecutionShown(**self._summary(view)) for view in views]
+        return ExecutionPage(items=items, next=following)
+
+    @operation("GET", "/executions/{id}", raises=(UnknownExecution,))
+    async def show(self, id: str) -> ExecutionDetail:
+        """One execution, with its input, and with its result or error once it is over."""
+        view = self.engine.execution(id)
+        return ExecutionDetail(**self._summary(view), input=view.input, **outcome_of(view))
+
+    @operation("GET", "/executions/{id}/events", raises=(UnknownExecution,))
+    async def events(self, id: str, query: EventsQuery) -> EventPage:
+        """An execution's part of the log."""
+        events = [event for event in self.engine.events(id) if event.sequence > query.after]
+        page = events[: query.limit]
+        following = str(page[-1].sequence) if len(events) > len(page) else None
+        newest = page[-1].sequence if page else self.engine.sequence
+        items = [_event(event) for event in page]
+        return EventPage(items=items, next=following, **self.answers.standing(newest))
+
+    @operation("GET", "/executions/{id}/result", raises=(UnknownExecution,), proves=True)
+    async def result(self, id: str, query: ResultQuery) -> Outcome:
+        """How an execution stands once it is over, or after `wait` seconds. `durable` is false
+        if the proof did not come in time."""
+        view = await self.engine.result(id, wait=query.wait)
+        durable = False
+        if view.status in CLOSED and query.ack == "durable" and self.engine.can_prove:
+            try:
+                await self.answers.prove(view.sequence)
+                durable = True
+            except Unproven as error:
+                if not error.late:
+                    raise
+        standing = self.answers.standing(view.sequence, durable=durable)
+        return Outcome(id=view.id, status=view.status, **outcome_of(view), **standing)
+
+    def _summary(self, view: ExecutionView) -> dict[str, Any]:
+        return {
+            "id": view.id,
+            "workflow": view.workflow,
+            "status": view.status,
+            "paused": view.paused,
+            "version": view.version,
+            "started_at": view.started_at,
+            "closed_at": view.closed_at,
+            **self.answers.standing(view.sequence),
+        }
+
+
+def outcome_of(view: ExecutionView) -> dict[str, Any]:
+    """Its result or its error, as far as there is one."""
+    if view.status is Status.COMPLETED:
+        return {"result": view.result}
+    return {} if view.error is None else {"error": view.error}
+
+
+def _event(event: Event) -> EventShown:
+    payload = event.payload
+    return EventShown(
+        sequence=event.sequence,
+        at=event.at / 1000,
+        kind=event.kind.name.lower(),
+        step=event.name,
+        occurrence=event.occurrence,
+        payload=json.loads(payload) if isinstance(payload, str) else payload,
+    )
