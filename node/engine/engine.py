@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from random import Random, SystemRandom
 from typing import Any, Final, Self
 
@@ -26,6 +27,7 @@ from node.engine.errors import (
 from node.engine.events import CLOSED_STATUS, RESERVED, STATUS_CODES, Kind, Payload, Reuse, Status
 from node.engine.executor import Executor
 from node.engine.families import check_id
+from node.engine.labels import checked_labels
 from node.engine.live import Live, Origin
 from node.engine.mail import Answer, Mail, Sent
 from node.engine.observer import Observer, Observers
@@ -197,6 +199,7 @@ class Engine(Reading):
         await self._commits.close()
         self._executor.refuse_uncommitted(EngineStopped("the engine is closed"))
         await self._proofs.close()
+        self._aside.close()
         self._store.close(gracefully=not self._cut_short)
 
     def cut_off(self) -> None:
@@ -286,6 +289,7 @@ class Engine(Reading):
         priority: int = 0,
         dedup: str | None = None,
         partition: str | None = None,
+        labels: Mapping[str, str] | None = None,
         system: bool = False,
     ) -> Started:
         """Start an execution; committed when this returns. `system` is for a workflow of the
@@ -297,7 +301,8 @@ class Engine(Reading):
 
         On a `queue`, or on the workflow's own, it waits for its turn: the smaller `priority`
         first. While an execution of that queue with the same `dedup` key is open, that one is
-        given. `partition` says whose limits count beside the queue's. Raises UnknownQueue,
+        given. `partition` says whose limits count beside the queue's. `labels` are what it is found
+        by; an execution that exists keeps those that it has. Raises UnknownQueue,
         DuplicateRefused,
         UnknownWorkflow, PayloadError, PayloadTooLarge, ExecutionConflict, EngineStopped.
         """
@@ -312,6 +317,8 @@ class Engine(Reading):
         check_id(key)
         ticket = asked(definition.queue, queue, priority=priority, dedup=dedup, partition=partition)
         origin = None if ticket is None else Origin(ticket=self._executor.queues.admit(ticket))
+        if labels:
+            origin = replace(origin or Origin(), labels=checked_labels(labels))
         live = self._executor.live.get(key)
         unknown = live is not None or self._commits.lacks(key)
         stored = None if unknown else self._store.find(key)

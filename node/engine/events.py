@@ -95,6 +95,9 @@ class Kind(IntEnum):
     STEP_CHUNK = 81
     """A running activity published to a stream; the payload has the stream and the values."""
 
+    LABELLED = 90
+    """The code labelled the execution; the payload has the changed labels (see `labels`)."""
+
 
 #: What a workflow's code does; a replay must do the same in the same order.
 COMMANDS: Final = frozenset(
@@ -109,6 +112,7 @@ COMMANDS: Final = frozenset(
         Kind.EXTERNAL,
         Kind.EXTERNAL_CANCELLED,
         Kind.CHUNK,
+        Kind.LABELLED,
     }
 )
 #: What comes from outside, unasked; each name counts its own.

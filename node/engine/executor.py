@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from random import Random
@@ -223,7 +223,8 @@ class Executor(Steering):
             self._go_on(live)
             return
         early, live.early = live.early, []
-        live.run = self._run(live.key, self._application.workflows[live.workflow], beginning)
+        definition = self._application.workflows[live.workflow]
+        live.run = self._run(live.key, definition, beginning, live.origin.labels)
         self._turn(live, lambda: live.code.begin(at, early))
 
     def _introduce(self, live: Live) -> None:
@@ -258,7 +259,7 @@ class Executor(Steering):
                 self._observer.execution_continued(live.watched)
             # Those with the writer are back, and the others were withdrawn.
             live.in_transaction = 0
-            live.run = self._run(live.key, live.code.workflow, beginning)
+            live.run = self._run(live.key, live.code.workflow, beginning, live.origin.labels)
             if live.history is not None:
                 live.history.clear()
             live.remember(Kind.CONTINUED, live.workflow, 1, payload, at)
@@ -310,6 +311,7 @@ class Executor(Steering):
         except EngineError as error:
             self._give_up(live, error)
             return live
+        live.origin = replace(live.origin, labels=live.run.labels)
         fresh = {id(command.pending) for command in commands}
         waiting = [pending for pending in live.run.pending.values() if id(pending) not in fresh]
         self._carry_out(live, commands)
@@ -337,11 +339,18 @@ class Executor(Steering):
         if definition is None:
             raise UnknownWorkflow(f"no workflow {stored.workflow!r}")
         history = standing(whole)
-        run = self._run(stored.id, definition, Beginning.of(history[0]))
+        labels = Origin.of(history).labels
+        run = self._run(stored.id, definition, Beginning.of(history[0]), labels)
         run.replay(history, strict=_strict(effective(self._floor, definition.durability)))
         return run
 
-    def _run(self, key: str, definition: Workflow[..., Any], beginning: Beginning) -> Run:
+    def _run(
+        self,
+        key: str,
+        definition: Workflow[..., Any],
+        beginning: Beginning,
+        labels: Mapping[str, str],
+    ) -> Run:
         return Run(
             key=key,
             workflow=definition,
@@ -349,6 +358,7 @@ class Executor(Steering):
             tenant=self._tenant,
             lineage=self._lineage,
             secret=self.secret_of(key),
+            labels=labels,
         )
 
     def secret_of(self, key: str) -> bytes:
@@ -370,7 +380,7 @@ class Executor(Steering):
         # In a queue there is no code: it costs memory, and many may be waiting.
         waits = origin.ticket is not None and not begun
         if definition is not None and not waits:
-            run = self._run(key, definition, beginning)
+            run = self._run(key, definition, beginning, origin.labels)
         live = Live(
             key=key,
             rowid=rowid,
@@ -429,6 +439,8 @@ class Executor(Steering):
             pass
         elif command.kind is Kind.CHUNK:
             after = partial(self._on_chunk, live.key)
+        elif command.kind is Kind.LABELLED:
+            live.origin = replace(live.origin, labels=live.code.labels)
         elif pending is None:
             raise AssertionError(f"{command.kind.name} is about no step")
         elif command.kind is Kind.STEP:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from node.engine.beginning import Beginning, Post, compact
 from node.engine.durability import Durability
 from node.engine.events import Event, Kind, Payload
+from node.engine.labels import FIELD as LABELS
 from node.engine.observer import Watched
 from node.engine.queue_ticket import Ticket
 from node.engine.run import Run
@@ -50,6 +51,8 @@ class Origin:
     """The `traceparent` that the start came with."""
     ticket: Ticket | None = None
     """The queue that it was started on, if any."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """What it is labelled with."""
 
     @staticmethod
     def of(history: Iterable[Event]) -> Origin:
@@ -65,6 +68,7 @@ class Origin:
                     body.get("version"),
                     body.get("trace"),
                     Ticket.of(body),
+                    body.get(LABELS, {}),
                 )
         return Origin()
 
@@ -80,6 +84,8 @@ class Origin:
             body["trace"] = self.trace
         if self.ticket is not None:
             body |= self.ticket.body()
+        if self.labels:
+            body[LABELS] = dict(self.labels)
         return compact(body) if body else None
 
 

@@ -32,6 +32,8 @@ from node.engine.errors import (
 from node.engine.events import DONE, MESSAGES, TIMER_STEP, Event, Kind, Payload, letter
 from node.engine.external import token_for
 from node.engine.following import Follower
+from node.engine.labels import FIELD as LABELS
+from node.engine.labels import changed, checked_labels
 from node.engine.loop import WorkflowLoop
 from node.engine.messages import Messages
 from node.engine.payload import Shape
@@ -58,6 +60,7 @@ class Run:
         tenant: str,
         lineage: str,
         secret: bytes = bytes(32),
+        labels: Mapping[str, str] | None = None,
     ) -> None:
         self.key = key
         self.workflow = workflow
@@ -65,6 +68,7 @@ class Run:
         self.tenant = tenant
         self.lineage = lineage
         self.secret = secret
+        self._given_labels = labels or {}
         self.pending: dict[Step, Pending] = {}
         self.finished = False
         self._reset()
@@ -76,6 +80,7 @@ class Run:
         self._main: asyncio.Task[Any] | None = None
         self._patches: dict[str, bool] = {}
         self._closed_streams: set[str] = set()
+        self.labels: Mapping[str, str] = self._given_labels
         self._follower: Follower | None = None
         self._cancelled: list[Payload] = []
         self._counts = dict(self.beginning.counts)
@@ -291,6 +296,14 @@ class Run:
         self._closed_streams.add(stream)
         self.emit(Kind.CHUNK, stream, 1, END)
 
+    def label(self, change: Mapping[str, str | None]) -> None:
+        """Change the execution's labels; None takes one away. Raises PayloadError."""
+        self._refuse_when_reading()
+        after = checked_labels(changed(self.labels, change))
+        if after != self.labels:
+            self.labels = after
+            self.emit(Kind.LABELLED, self.workflow.name, 1, compact(dict(change)))
+
     def _refuse_closed(self, stream: str) -> None:
         if stream in self._closed_streams:
             raise StreamClosed(f"the stream {stream!r} is closed")
@@ -315,6 +328,7 @@ class Run:
         *,
         detached: bool,
         ticket: Ticket | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> tuple[str, asyncio.Future[Any]]:
         """Start another execution; its id, and its outcome for one that is not detached."""
         self._refuse_when_reading()
@@ -323,6 +337,8 @@ class Run:
         flag = ',"detached":true' if detached else ""
         if ticket is not None:
             flag += f",{compact(ticket.body())[1:-1]}"
+        if labels:
+            flag += f',"{LABELS}":{compact(dict(labels))}'
         body = f'{{"id":{json.dumps(key)},"input":{payload}{flag}}}'
         pending = self._pending(workflow.name, body, Kind.CHILD, workflow.codec.value)
         if not detached:

@@ -20,6 +20,7 @@ from node.engine.events import (
     Kind,
     opened,
 )
+from node.engine.labels import change_in, changed, labels_in
 from node.engine.queue_ticket import Ticket
 from node.engine.stream import check_chunk
 
@@ -59,6 +60,8 @@ class Verified:
         self.last = 0
         self.closed: int | None = None
         self.status = 0
+        self.labels: dict[str, str] = {}
+        """What it is labelled with. Those that a retry made void are still there."""
         self._began: Kind | None = None
         """The kind of the previous event if that began a history."""
         self._first = 0
@@ -138,6 +141,7 @@ class Verified:
             body = json.loads(str(event.payload))
             if not isinstance(body, dict):
                 raise ValueError("it does not say where its execution comes from")
+            self.labels = labels_in(body)
             ticket = Ticket.of(body)
             if ticket is not None:
                 self._queue = ticket.queue
@@ -156,6 +160,10 @@ class Verified:
             self._patches.add(event.name)
         elif kind is Kind.CHUNK:
             self._publish(event)
+        elif kind is Kind.LABELLED:
+            if event.name != self.workflow or event.occurrence != 1:
+                raise ValueError("it labels another execution")
+            self.labels = changed(self.labels, change_in(event.payload))
         elif kind is Kind.CANCEL:
             if self._cancelled:
                 raise ValueError("it was asked to stop before")
@@ -188,6 +196,7 @@ class Verified:
             raise ValueError("it does not say whether it is paused")
         if restarts:
             self.started, self.closed, self.status = event.sequence, None, 0
+        self.labels = {}
         self._run += 1
         self._first = event.sequence
         self._began = event.kind

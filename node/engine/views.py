@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from node.engine.events import CLOSED_STATUS, Status
@@ -33,6 +34,7 @@ class ExecutionView:
     paused: bool = False
     version: str | None = None
     """What the application that started it called its version."""
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ def stored_of(live: Live) -> Stored:
         started_at=live.started_at,
         closed_at=ending.at if ending else None,
         version=live.origin.version,
+        labels=live.origin.labels,
     )
 
 
@@ -84,6 +87,7 @@ def view_of(stored: Stored, live: Live | None, newest: int) -> ExecutionView:
         sequence=stored.closed or newest,
         rowid=stored.rowid,
         version=stored.version,
+        labels=stored.labels,
     )
     if live is not None:
         status = Status.QUEUED if live.queued else view.status

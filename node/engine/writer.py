@@ -16,6 +16,8 @@ import apsw
 from node.engine import chain
 from node.engine.blobs import Kept, Shelf
 from node.engine.events import CLOSED_AS, Kind, Payload
+from node.engine.labels import KINDS as _LABELLING
+from node.engine.labels import Relabelling
 from node.engine.schema import BUSY_TIMEOUT_MS, OWN_PREFIX, OWN_VIEWS
 from node.engine.seals import End
 
@@ -242,6 +244,7 @@ class Writer:
             started: list[tuple[int, str, int, int]] = []
             closed: list[tuple[int, int, int]] = []
             reopened: list[tuple[int | None, int]] = []
+            relabelled: Relabelling | None = None
             known, previous = self._names, self._heads
             shelf, sure = self._shelf, self._shelf.sure
             sequence = self._tail.sequence
@@ -266,6 +269,9 @@ class Writer:
                     reopened.append((sequence if kind == _RESTARTED else None, execution))
                 elif kind in _CLOSED_AS:
                     closed.append((sequence, _CLOSED_AS[kind], execution))
+                if kind in _LABELLING:
+                    relabelled = relabelled or Relabelling()
+                    relabelled.add(execution, kind, entry.payload)
             if names:
                 db.executemany(
                     "INSERT INTO litefleet_name VALUES (?, ?)",
@@ -295,6 +301,8 @@ class Writer:
                 db.executemany(
                     "UPDATE litefleet_execution SET closed = ?, status = ? WHERE id = ?", closed
                 )
+            if relabelled is not None:
+                relabelled.write(db)
             begun = self._timer()
             db.execute("COMMIT")
             batch.took = self._timer() - begun

@@ -73,13 +73,32 @@ async def streams() -> None:
     out.close()
 
 
+@workflow
+async def labelled() -> None:
+    workflow.label(stage="one", hint="x")
+    await works()
+    workflow.label(stage="two", hint=None)
+
+
 @workflow(queue=LINE)
 async def queued() -> None:
     await works()
 
 
 async def write(folder: Path) -> None:
-    app = application(talks, chained, parent, leaf, breaks, queued, works, LINE, streams, publishes)
+    app = application(
+        talks,
+        chained,
+        parent,
+        leaf,
+        breaks,
+        queued,
+        works,
+        LINE,
+        streams,
+        publishes,
+        labelled,
+    )
     async with engine(folder, app) as it:
         await it.start("parent", {}, id="p")
         await it.result("p", wait=10)
@@ -104,6 +123,8 @@ async def write(folder: Path) -> None:
         for id in ("q1", "q2", "q3"):
             await it.start("queued", {}, id=id)
         await it.result("q3", wait=10)
+        await it.start("labelled", {}, id="l", labels={"customer": "acme"})
+        await it.result("l", wait=10)
 
 
 @pytest.fixture(scope="module")
@@ -155,9 +176,15 @@ def change(kind: Kind, nth: int, what: str) -> tuple[Kind, int, str]:
         (change(Kind.DEQUEUED, 0, "kind = 70"), "acts before its queue"),
         (change(Kind.DEQUEUED, 0, "payload = replace(payload, 'line', 'other')"), "another queue"),
         (change(Kind.DEQUEUED, 0, "payload = '{}'"), "'queue'"),
-        (change(Kind.STEP, -1, "kind = 43"), "does not wait for"),
-        (change(Kind.ORIGIN, -1, "payload = '{\"queue\":{}}'"), "which queue"),
-        (change(Kind.ORIGIN, -1, "payload = '{}'"), "does not wait for"),
+        (change(Kind.STEP, -2, "kind = 43"), "does not wait for"),
+        (change(Kind.ORIGIN, -2, "payload = '{\"queue\":{}}'"), "which queue"),
+        (change(Kind.ORIGIN, -2, "payload = '{}'"), "does not wait for"),
+        (change(Kind.ORIGIN, -1, 'payload = \'{"labels":{"a":1}}\''), "its labels are none"),
+        (change(Kind.ORIGIN, -1, "payload = replace(payload, 'acme', 'evil')"), "its hash"),
+        (change(Kind.LABELLED, 0, "payload = '{}'"), "what is labelled"),
+        (change(Kind.LABELLED, 0, 'payload = \'{"a b":"c"}\''), "no name for a label"),
+        (change(Kind.LABELLED, 0, "occurrence = 2"), "labels another execution"),
+        (change(Kind.LABELLED, 1, 'payload = \'{"stage":"three"}\''), "its hash"),
         (change(Kind.CHUNK, 0, "payload = '{}'"), "'v'"),
         (change(Kind.CHUNK, 0, "payload = '{\"v\":[]}'"), "adds nothing"),
         (change(Kind.CHUNK, 0, "payload = '{\"v\":[2]}'"), "its hash"),
@@ -196,9 +223,14 @@ def test_tampering_is_found(
         ("UPDATE litefleet_life SET ended = 7", "whether an engine closed it"),
         ("INSERT INTO litefleet_life VALUES (NULL, 0, 0, 0)", "said to have opened it"),
         ("DROP TABLE litefleet_life", "no such table"),
+        ("UPDATE litefleet_label SET value = 'evil' WHERE name = 'customer'", "not labelled as"),
+        ("DELETE FROM litefleet_label", "not labelled as"),
+        ("INSERT INTO litefleet_label VALUES (1, 'a', 'b')", "not labelled as"),
+        ("INSERT INTO litefleet_label VALUES (999, 'a', 'b')", "execution 999 has labels"),
+        ("DROP TABLE litefleet_label", "no such table"),
     ],
 )
-def test_tampering_with_the_lives_is_found(
+def test_tampering_with_the_other_tables_is_found(
     written: Path, tmp_path: Path, statement: str, words: str
 ) -> None:
     for file in written.iterdir():
