@@ -21,10 +21,12 @@ from node.api_answers import (
     unproven,
     validation_error,
 )
+from node.api_bulk import BulkApi
 from node.api_control import ControlApi
 from node.api_description import DescriptionApi
 from node.api_executions import ExecutionsApi
 from node.api_messages import MessagesApi
+from node.api_sql import SqlApi
 from node.api_streams import StreamsApi
 from node.api_webhooks import WebhooksApi
 from node.api_workflows import WorkflowsApi
@@ -54,6 +56,8 @@ def create_api(
         WorkflowsApi(engine, answers),
         MessagesApi(engine, answers),
         ControlApi(engine, answers),
+        BulkApi(engine, answers),
+        SqlApi(engine, answers),
         StreamsApi(engine, answers),
         WebhooksApi(engine, answers, environment, clock),
     )

@@ -24,7 +24,10 @@ from node.engine.errors import (
     PayloadError,
     PayloadTooLarge,
     QueryFailed,
+    ReadersBusy,
     StateChanged,
+    StatementRefused,
+    StatementTooSlow,
     UnknownExecution,
     UnknownHandler,
     UnknownQueue,
@@ -67,6 +70,9 @@ _STATUS: Final[dict[type[EngineError], int]] = {
     WebhookTooLarge: 413,
     WebhookSecretMissing: 503,
     EngineStopped: 503,
+    StatementTooSlow: 408,
+    StatementRefused: 422,
+    ReadersBusy: 503,
 }
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, Final
 
 from node.api_answers import Answers, Unproven
 from node.api_models import (
+    Count,
+    CountQuery,
+    Counts,
     EventPage,
     EventShown,
     EventsQuery,
     ExecutionDetail,
     ExecutionPage,
     ExecutionShown,
+    Filter,
     ListQuery,
     Outcome,
     ResultQuery,
@@ -26,15 +31,21 @@ from node.engine.errors import (
     ExecutionConflict,
     PayloadError,
     PayloadTooLarge,
+    ReadersBusy,
+    StatementTooSlow,
     UnknownExecution,
     UnknownQueue,
     UnknownWorkflow,
 )
 from node.engine.events import CLOSED_STATUS, Event, Status
+from node.engine.finding import Tally
+from node.engine.selection import Selection
 from node.engine.views import ExecutionView
 
 #: How an execution stands once it is over.
 CLOSED: Final = frozenset(CLOSED_STATUS.values())
+#: Why looking for executions can fail.
+READ_ERRORS: Final = (PayloadError, StatementTooSlow, ReadersBusy)
 #: Why a start can be refused.
 START_ERRORS: Final = (
     UnknownWorkflow,
@@ -73,24 +84,30 @@ class ExecutionsApi(Routes):
             priority=body.priority,
             dedup=body.dedup,
             partition=body.partition,
+            labels=body.labels,
         )
         view = started.view
         standing = await self.answers.proven(view.sequence, body.ack)
         answer = Started(id=view.id, workflow=view.workflow, status=view.status, **standing)
         return 201 if started.created else 200, answer
 
-    @operation("GET", "/executions")
+    @operation("GET", "/executions", raises=READ_ERRORS)
     async def list_executions(self, query: ListQuery) -> ExecutionPage:
-        """Executions in the order of their start."""
-        views = self.engine.executions(
-            status=query.status,
-            workflow=query.workflow,
-            after=query.after,
-            limit=query.limit,
+        """Executions in the order of their first start, page by page; a page stays the same while
+        others start. It can be shorter than `limit`, even empty, where looking took long: only
+        `next` says whether there are more."""
+        views, following = await self.engine.find(
+            selection_of(query), order=query.order, after=query.after, limit=query.limit
         )
-        following = str(views[-1].rowid) if len(views) == query.limit else None
         items = [ExecutionShown(**self._summary(view)) for view in views]
         return ExecutionPage(items=items, next=following)
+
+    @operation("GET", "/counts", raises=READ_ERRORS)
+    async def count_executions(self, query: CountQuery) -> Counts:
+        """How many executions there are, by status or workflow or both."""
+        found = await self.engine.tally(selection_of(query), query.by)
+        items = [_count(one, query.by) for one in found]
+        return Counts(items=items, total=sum(one.count for one in found))
 
     @operation("GET", "/executions/{id}", raises=(UnknownExecution,))
     async def show(self, id: str) -> ExecutionDetail:
@@ -133,8 +150,33 @@ class ExecutionsApi(Routes):
             "version": view.version,
             "started_at": view.started_at,
             "closed_at": view.closed_at,
+            "labels": dict(view.labels),
             **self.answers.standing(view.sequence),
         }
+
+
+def selection_of(asked: Filter) -> Selection:
+    """A filter as the engine has it."""
+    labels = (one.partition("=") for one in asked.label)
+    return Selection(
+        statuses=frozenset(asked.status),
+        workflows=frozenset(asked.workflow),
+        prefix=asked.id_prefix,
+        labels=tuple((name, value) for name, _, value in labels),
+        started_after=asked.started_after,
+        started_before=asked.started_before,
+        closed_after=asked.closed_after,
+        closed_before=asked.closed_before,
+        parent=asked.parent,
+        queue=asked.queue,
+        version=asked.version,
+        failures=asked.failures,
+    )
+
+
+def _count(found: Tally, by: Sequence[str]) -> Count:
+    apart: dict[str, Any] = {"workflow": found.workflow, "status": found.status}
+    return Count(count=found.count, **{key: apart[key] for key in by})
 
 
 def outcome_of(view: ExecutionView) -> dict[str, Any]:

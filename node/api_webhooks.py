@@ -186,6 +186,7 @@ class WebhooksApi(Routes):
                 priority=action.priority,
                 dedup=action.dedup,
                 partition=action.partition,
+                labels=action.labels,
             )
         except ExecutionConflict:
             if not derived or action.id is None:

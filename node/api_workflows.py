@@ -56,6 +56,7 @@ class WorkflowsApi(Routes):
             priority=query.priority,
             dedup=query.dedup,
             partition=query.partition,
+            labels={name: value for name, _, value in (one.partition("=") for one in query.label)},
         )
         view = started.view
         if query.wait and view.status not in CLOSED:
