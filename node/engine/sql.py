@@ -98,7 +98,9 @@ def _given(
     from apsw.ext import query_info
 
     about = query_info(db, sql)
-    if about.query_remaining is not None and about.query_remaining.strip(" \n\t\r;"):
+    rest = about.query_remaining
+    # A comment is no statement.
+    if rest is not None and query_info(db, rest).has_vdbe:
         raise StatementRefused("there is more than one statement")
     if not about.is_readonly:
         raise StatementRefused("it does not only read")
@@ -109,7 +111,7 @@ def _given(
     given: list[tuple[Any, ...]] = []
     total, more = 0, False
     try:
-        for row in cursor.execute(sql, _bound(parameters)):
+        for row in cursor.execute(about.first_query, _bound(parameters)):
             total += sum(_size(value) for value in row)
             if len(given) >= most or total > size:
                 more = True
