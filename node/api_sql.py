@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from node.api_answers import Answers
 from node.api_models import (
@@ -19,6 +20,9 @@ from node.engine import sql_guide
 from node.engine.engine import Engine
 from node.engine.errors import ReadersBusy, StatementRefused, StatementTooSlow
 from node.engine.sql_guide import Relation
+
+if TYPE_CHECKING:
+    from node.engine.sql import Answer
 
 #: Seconds for looking at the tables' names.
 BRIEF: Final = 2.0
@@ -43,32 +47,40 @@ class SqlApi(Routes):
         found = await self.engine.sql(
             body.sql, body.parameters, rows=body.rows, seconds=body.timeout
         )
-        return SqlRows(
-            columns=found.columns,
-            rows=[[shown(value) for value in row] for row in found.rows],
-            truncated=found.truncated,
-            seconds=found.seconds,
-            **self.answers.standing(found.sequence),
-        )
+        return rows_of(found, self.answers.standing(found.sequence))
 
     @operation("GET", "/sql/schema", raises=(StatementTooSlow, ReadersBusy))
     async def show_sql_schema(self) -> SqlGuide:
         """What can be asked in SQL: views and the tenant's own tables with their columns, and
         questions with the statements that answer them."""
         tables = await self.engine.read_aside(sql_guide.own_tables, seconds=BRIEF)
-        return SqlGuide(
-            dialect=sql_guide.DIALECT,
-            views=[_relation(one) for one in sql_guide.VIEWS],
-            tables=[_relation(one) for one in tables],
-            examples=[
-                SqlExample(question=question, sql=sql) for question, sql in sql_guide.EXAMPLES
-            ],
-            limits=sql_guide.LIMITS,
-        )
+        return guide_of(tables)
 
 
-def shown(value: Any) -> Any:
-    """A value of SQLite's as JSON has it."""
+def rows_of(found: Answer, standing: Mapping[str, Any]) -> SqlRows:
+    """What a statement gave, as JSON has it."""
+    return SqlRows(
+        columns=found.columns,
+        rows=[[_shown(value) for value in row] for row in found.rows],
+        truncated=found.truncated,
+        seconds=found.seconds,
+        **standing,
+    )
+
+
+def guide_of(tables: Iterable[Relation]) -> SqlGuide:
+    """What can be asked of a log with these tables of its tenant's."""
+    examples = [SqlExample(question=question, sql=sql) for question, sql in sql_guide.EXAMPLES]
+    return SqlGuide(
+        dialect=sql_guide.DIALECT,
+        views=[_relation(one) for one in sql_guide.VIEWS],
+        tables=[_relation(one) for one in tables],
+        examples=examples,
+        limits=sql_guide.LIMITS,
+    )
+
+
+def _shown(value: Any) -> Any:
     if isinstance(value, bytes):
         return {"base64": base64.b64encode(value).decode()}
     return value

@@ -24,6 +24,7 @@ from fleet.cli import (
     lag,
     replay,
     restore,
+    sql,
     tenants,
     up,
     verify,
@@ -45,6 +46,7 @@ app.command()(up.up)
 app.add_typer(tenants.app, name="tenant")
 app.add_typer(hosts.app, name="host")
 app.add_typer(executions.app, name="exec")
+app.command()(sql.sql)
 app.command()(lag.lag)
 app.command()(restore.restore)
 app.command()(verify.verify)

@@ -98,6 +98,10 @@ def sql(
     return post("/sql", models.SqlRows, models.SqlRequest(**given))
 
 
+def sql_schema() -> Call[models.SqlGuide]:
+    return get("/sql/schema", models.SqlGuide)
+
+
 def show(id: str) -> Call[models.ExecutionDetail]:
     return get(one(id), models.ExecutionDetail)
 
@@ -199,9 +203,11 @@ def unreachable(address: str, error: Exception) -> Unreachable:
 def _refusal(call: Call[Any], response: httpx.Response) -> LitefleetError:
     status = response.status_code
     try:
-        body = models.ErrorShown.model_validate_json(response.content).error
-        kind, message, hint = body.type, body.message, body.hint
-    except ValidationError:
+        # The fleet's own errors have the same shape, and may have no hint.
+        body = response.json()["error"]
+        kind, message = str(body["type"]), str(body["message"])
+        hint = str(body.get("hint") or "")
+    except (ValueError, LookupError, TypeError, AttributeError):
         kind, hint = "http_error", ""
         message = f"{call.method} {call.path} was answered with status {status}"
     if status == 503:

@@ -15,6 +15,8 @@ from node.client.errors import LitefleetError, Unavailable, Unreachable
 
 #: Seconds for which a request is repeated while the engine moves or cannot prove anything.
 PATIENCE: Final = 60.0
+#: Seconds for which nobody may listen at the address: an engine that starts again is back sooner.
+RESTARTS: Final = 3.0
 #: Seconds of the longest wait between two tries, where the engine names none.
 LONGEST_PAUSE: Final = 5.0
 _backing_off: Final = tenacity.wait_random_exponential(multiplier=0.1, max=LONGEST_PAUSE)
@@ -62,7 +64,7 @@ def policy(
     return {
         "retry": tenacity.retry_if_exception(lambda error: may_repeat(call, error)),
         "wait": _pause,
-        "stop": tenacity.stop_before_delay(patience),
+        "stop": lambda state: _is_enough(state, patience),
         "before_sleep": told,
         "reraise": True,
     }
@@ -70,10 +72,19 @@ def policy(
 
 def may_repeat(call: Call[Any], error: BaseException) -> bool:
     """Whether a call that ended like this may be sent again."""
-    if isinstance(error, Unreachable) and isinstance(error.__cause__, httpx.ConnectError):
-        # It was never sent.
+    if _never_sent(error):
         return True
     return call.repeatable and isinstance(error, (Unavailable, Unreachable))
+
+
+def _never_sent(error: BaseException | None) -> bool:
+    return isinstance(error, Unreachable) and isinstance(error.__cause__, httpx.ConnectError)
+
+
+def _is_enough(state: tenacity.RetryCallState, patience: float) -> bool:
+    error = state.outcome and state.outcome.exception()
+    longest = min(patience, RESTARTS) if _never_sent(error or None) else patience
+    return (state.seconds_since_start or 0.0) + state.upcoming_sleep > longest
 
 
 def _pause(state: tenacity.RetryCallState) -> float:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
 import apsw
 
 from node.engine import seals
-from node.engine.events import STATUS_CODES, Status
+from node.engine.events import RESERVED, STATUS_CODES, Status
 from node.engine.selection import (
     DIVERGED,
     QUEUED,
@@ -64,7 +64,7 @@ def page(
     Where each has to be looked up, a page may hold fewer than `limit`, even none, though there
     are more: it is given after a while as far as it has come.
     """
-    known = _timed(db, selection, known)
+    known = _looked_up(db, selection, known)
     newest, shown = order == "newest", WHOLE if whole else SUMMARY
     ((highest,),) = _rows(db, "SELECT coalesce(max(id), 0) FROM litefleet_execution")
     at = (highest + 1 if newest else 0) if after is None else after.number
@@ -89,18 +89,19 @@ def count(
     db: apsw.Connection, selection: Selection, known: Known, by: frozenset[str]
 ) -> list[Tally]:
     """How many there are; `by` is which of "workflow" and "status" are counted apart."""
-    known = _timed(db, selection, known)
+    known = _looked_up(db, selection, known)
     condition = where(selection, known)
     code, values = status_code(known) if "status" in by else ("NULL", [])
-    name = "n.name" if "workflow" in by else "NULL"
+    workflow = "x.workflow" if "workflow" in by else "NULL"
     rows = _rows(
         db,
-        f"SELECT {name} AS name, {code} AS code, count(*) FROM litefleet_execution x"
-        f" JOIN litefleet_name n ON n.id = x.workflow WHERE {condition.sql}"
-        " GROUP BY 1, 2 ORDER BY 1, 2",
+        f"SELECT {workflow}, {code}, count(*) FROM litefleet_execution x WHERE {condition.sql}"
+        " GROUP BY 1, 2",
         (*values, *condition.values),
     )
-    return [Tally(name, None if code is None else _STATUSES[code], n) for name, code, n in rows]
+    names = dict(_rows(db, "SELECT id, name FROM litefleet_name"))
+    found = [Tally(names.get(number), _STATUSES.get(code), n) for number, code, n in rows]
+    return sorted(found, key=lambda one: (one.workflow or "", one.status or ""))
 
 
 def _span(
@@ -113,23 +114,31 @@ def _span(
     limit: int,
 ) -> list[Stored]:
     condition = where(selection, known)
-    condition.add("x.id BETWEEN ? AND ?", *span)
+    # With a plus SQLite does not go through all executions because they are in order already.
+    column = "+x.id" if selection.by_id else "x.id"
+    condition.add(f"{column} BETWEEN ? AND ?", *span)
     # First which ones: what is shown of them is looked up only for these.
     rows = _rows(
         db,
         f"{shown} WHERE x.id IN (SELECT x.id FROM litefleet_execution x WHERE {condition.sql}"
-        f" ORDER BY x.id {'DESC' if newest else ''} LIMIT ?)"
+        f" ORDER BY {column} {'DESC' if newest else ''} LIMIT ?)"
         f" ORDER BY x.id {'DESC' if newest else ''}",
         (*condition.values, limit),
     )
     return [stored_of_row(row) for row in rows]
 
 
-def _timed(db: apsw.Connection, selection: Selection, known: Known) -> Known:
-    """With the events before each moment that is asked for."""
+def _looked_up(db: apsw.Connection, selection: Selection, known: Known) -> Known:
+    """With what the log says of the moments and the names that are asked for."""
     ((newest,),) = _rows(db, "SELECT coalesce(max(sequence), 0) FROM litefleet_event")
     times = {at: seals.last_before(db, int(at * 1000) - 1, newest) for at in moments(selection)}
-    return Known(known.queued, known.diverged, known.children, times)
+    names = _rows(db, "SELECT id, name FROM litefleet_name")
+    return replace(
+        known,
+        times=times,
+        workflows=tuple(number for number, name in names if name in selection.workflows),
+        system=tuple(number for number, name in names if name.startswith(RESERVED)),
+    )
 
 
 def _rows(db: apsw.Connection, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:

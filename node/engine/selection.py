@@ -61,6 +61,11 @@ class Selection:
         return self.queue is not None or self.version is not None
 
     @property
+    def by_id(self) -> bool:
+        """Whether ids lead to what is wanted sooner than going through everything in order."""
+        return self.prefix is not None or self.parent is not None
+
+    @property
     def parts_open_ones(self) -> bool:
         """Whether it matters which of the open ones are queued or diverged."""
         return bool(self.statuses & OPEN) and not self.statuses >= OPEN
@@ -105,29 +110,29 @@ class Where:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the engine knows and the log does not say at once: the numbers of open executions
-    that are queued or diverged, and the ids of a parent's children. Times are the newest events
-    that were logged before each moment of the selection."""
+    """What the log does not say at once. From the engine: the numbers of open executions that are
+    queued or diverged, and the ids of a parent's children. From the log, looked up before: the
+    newest event before each moment of the selection, the numbers of the workflows that it names,
+    and of the engine's own."""
 
     queued: tuple[int, ...] = ()
     diverged: tuple[int, ...] = ()
     children: tuple[str, ...] = ()
     times: Mapping[float, int] = field(default_factory=dict)
+    workflows: tuple[int, ...] = ()
+    system: tuple[int, ...] = ()
 
 
 def where(selection: Selection, known: Known) -> Where:
     """The condition that an execution `x` fulfils."""
     found = Where()
-    if not (selection.system or any(name.startswith(RESERVED) for name in selection.workflows)):
-        found.add(f"x.workflow NOT IN {SYSTEM}")
+    # Numbers as they are: where everything is looked at, that takes a third of the time.
+    if selection.workflows:
+        found.add(_among("x.workflow", known.workflows))
+    elif known.system and not selection.system:
+        found.add(f"NOT {_among('x.workflow', known.system)}")
     if selection.statuses:
         _statuses(found, selection, known)
-    if selection.workflows:
-        found.add(
-            "x.workflow IN (SELECT id FROM litefleet_name"
-            " WHERE name IN (SELECT value FROM json_each(?)))",
-            json.dumps(sorted(selection.workflows)),
-        )
     if selection.prefix:
         # What begins so is below the same with its last character counted up.
         last = chr(min(ord(selection.prefix[-1]) + 1, 0x10FFFF))
@@ -152,6 +157,12 @@ def where(selection: Selection, known: Known) -> Where:
         failed = f"SELECT execution FROM litefleet_event WHERE kind IN ({kinds})"
         found.add(f"x.id {'' if selection.failures else 'NOT '}IN ({failed})")
     return found
+
+
+def _among(column: str, numbers: tuple[int, ...]) -> str:
+    if len(numbers) == 1:
+        return f"{column} = {numbers[0]}"
+    return f"{column} IN ({', '.join(map(str, numbers))})"
 
 
 def status_code(known: Known) -> tuple[str, list[Any]]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from fleet import DEFAULT_NAME, console
-from fleet.cli.executions.target import AckOption, Id, Target, Tenant, Url
+from fleet.cli.executions.target import AckOption, Id, Target, Tenant, Url, shown
 from fleet.cli.options import Address, Json, Name
 
 app = typer.Typer()
@@ -87,11 +87,12 @@ def retry(
 
 
 def _do(target: Target, id: str, action: str, reason: str | None, as_json: bool) -> None:
-    with target.open() as executions:
-        answer = executions.control(id, action, reason)
+    with target.open() as client:
+        do = getattr(client.handle(id), action)
+        answer = do() if reason is None else do(reason)
     if as_json:
-        console.print_json(answer)
+        console.print_json(shown(answer))
         return
-    changed = "" if answer["changed"] else " (nothing changed)"
-    paused = ", paused" if answer["paused"] else ""
-    console.note(f"{id} is {answer['status']}{paused}{changed}")
+    changed = "" if answer.changed else " (nothing changed)"
+    paused = ", paused" if answer.paused else ""
+    console.note(f"{id} is {answer.status}{paused}{changed}")

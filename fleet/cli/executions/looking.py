@@ -1,4 +1,4 @@
-"""`litefleet exec list`, `show`, `log`, `waiting` and `export`."""
+"""`litefleet exec list`, `count`, `show`, `log`, `waiting` and `export`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fleet import DEFAULT_NAME, console
+from fleet.cli.executions.filters import (
+    AppVersion,
+    ClosedAfter,
+    ClosedBefore,
+    Failures,
+    IdPrefix,
+    LabelFilter,
+    Parent,
+    QueueOption,
+    StartedAfter,
+    StartedBefore,
+    StatusOption,
+    WorkflowOption,
+    filters,
+)
 from fleet.cli.executions.target import (
     Id,
     Target,
@@ -18,6 +33,7 @@ from fleet.cli.executions.target import (
     Url,
     clock,
     error_words,
+    shown,
     words,
 )
 from fleet.cli.options import Address, Json, Name
@@ -30,22 +46,22 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-class StatusChoice(StrEnum):
-    """How an execution stands."""
-
-    RUNNING = "running"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    TERMINATED = "terminated"
-    DIVERGED = "diverged"
-
-
 @app.command("list")
 def list_(
-    status: Annotated[StatusChoice | None, typer.Option(help="Only these.")] = None,
-    workflow: Annotated[str | None, typer.Option(help="Only of this workflow.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, the oldest first.")] = 100,
+    status: StatusOption = None,
+    workflow: WorkflowOption = None,
+    label: LabelFilter = None,
+    id_prefix: IdPrefix = None,
+    parent: Parent = None,
+    queue: QueueOption = None,
+    app_version: AppVersion = None,
+    failures: Failures = None,
+    started_after: StartedAfter = None,
+    started_before: StartedBefore = None,
+    closed_after: ClosedAfter = None,
+    closed_before: ClosedBefore = None,
+    newest: Annotated[bool, typer.Option("--newest", help="The newest first.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
     tenant: Tenant = None,
     url: Url = None,
     name: Name = DEFAULT_NAME,
@@ -53,20 +69,98 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List executions in the order of their start."""
-    with Target.of(tenant, url, name, address, None).open() as executions:
-        wanted = None if status is None else status.value
-        items = list(executions.list(wanted, workflow, limit))
+    wanted = filters(
+        status,
+        workflow,
+        label,
+        {
+            "started_after": started_after,
+            "started_before": started_before,
+            "closed_after": closed_after,
+            "closed_before": closed_before,
+        },
+        id_prefix=id_prefix,
+        parent=parent,
+        queue=queue,
+        version=app_version,
+        failures=failures,
+    )
+    with Target.of(tenant, url, name, address, None).open() as client:
+        items = [shown(one) for one in client.executions(newest=newest, limit=limit, **wanted)]
     if as_json:
         console.print_json({"items": items})
         return
-    rows = table("id", "workflow", "status", "started", "took", right=("took",))
+    rows = table("id", "workflow", "status", "started", "took", "labels", right=("took",))
     for one in items:
         standing = one["status"] + (", paused" if one.get("paused") else "")
         took = "" if one["closed_at"] is None else console.age(one["closed_at"] - one["started_at"])
-        rows.add_row(one["id"], one["workflow"], standing, clock(one["started_at"]), took)
+        tags = ", ".join(f"{key}={value}" for key, value in one.get("labels", {}).items())
+        rows.add_row(
+            one["id"], one["workflow"], standing, clock(one["started_at"]), took, words(tags)
+        )
     console.show(rows)
     if len(items) == limit:
         console.note(f"the first {limit}; more with --limit")
+
+
+class Apart(StrEnum):
+    """What executions are counted by."""
+
+    STATUS = "status"
+    WORKFLOW = "workflow"
+
+
+@app.command()
+def count(
+    status: StatusOption = None,
+    workflow: WorkflowOption = None,
+    label: LabelFilter = None,
+    id_prefix: IdPrefix = None,
+    parent: Parent = None,
+    queue: QueueOption = None,
+    app_version: AppVersion = None,
+    failures: Failures = None,
+    started_after: StartedAfter = None,
+    started_before: StartedBefore = None,
+    closed_after: ClosedAfter = None,
+    closed_before: ClosedBefore = None,
+    by: Annotated[
+        list[Apart] | None, typer.Option("--by", help="Count these apart; by default both.")
+    ] = None,
+    tenant: Tenant = None,
+    url: Url = None,
+    name: Name = DEFAULT_NAME,
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Count executions."""
+    wanted = filters(
+        status,
+        workflow,
+        label,
+        {
+            "started_after": started_after,
+            "started_before": started_before,
+            "closed_after": closed_after,
+            "closed_before": closed_before,
+        },
+        id_prefix=id_prefix,
+        parent=parent,
+        queue=queue,
+        version=app_version,
+        failures=failures,
+    )
+    apart = [one.value for one in by or Apart]
+    with Target.of(tenant, url, name, address, None).open() as client:
+        found = client.count(*apart, **wanted)
+    if as_json:
+        console.print_json(shown(found))
+        return
+    rows = table(*apart, "executions", right=("executions",))
+    for item in found.items:
+        rows.add_row(*(str(getattr(item, one)) for one in apart), str(item.count))
+    console.show(rows)
+    console.note(f"{found.total} in all")
 
 
 @app.command()
@@ -79,8 +173,8 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show one execution."""
-    with Target.of(tenant, url, name, address, None).open() as executions:
-        one = executions.show(id)
+    with Target.of(tenant, url, name, address, None).open() as client:
+        one = shown(client.handle(id).show())
     if as_json:
         console.print_json(one)
         return
@@ -92,6 +186,7 @@ def show(
         "closed": clock(one["closed_at"]),
         "version": str(one.get("version") or ""),
         "input": words(one["input"], 2000),
+        "labels": ", ".join(f"{key}={value}" for key, value in one["labels"].items()),
         "durable": "yes" if one["durable"] else "not proven",
         "bookmark": one["bookmark"],
     }
@@ -112,8 +207,8 @@ def log(
     as_json: Json = False,
 ) -> None:
     """Show what the log holds of one execution."""
-    with Target.of(tenant, url, name, address, None).open() as executions:
-        items = list(executions.events(id))
+    with Target.of(tenant, url, name, address, None).open() as client:
+        items = [shown(one) for one in client.handle(id).events()]
     if as_json:
         console.print_json({"items": items})
         return
@@ -135,8 +230,8 @@ def waiting(
     as_json: Json = False,
 ) -> None:
     """Show what an execution waits for, since when, and what will wake it."""
-    with Target.of(tenant, url, name, address, None).open() as executions:
-        answer = executions.waits(id)
+    with Target.of(tenant, url, name, address, None).open() as client:
+        answer = shown(client.handle(id).waiting())
     if as_json:
         console.print_json(answer)
     elif not answer["items"]:
@@ -173,8 +268,8 @@ def export(
     """
     if to is not None and to.exists():
         raise Problem("exists", f"{to} exists.", "Name another file, or remove it first.")
-    with Target.of(tenant, url, name, address, None).open() as executions:
-        archive = executions.archive(id)
+    with Target.of(tenant, url, name, address, None).open() as client:
+        archive = client.handle(id).archive().model_dump(mode="json")
     if to is None:
         console.print_json(archive)
         return

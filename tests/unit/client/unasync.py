@@ -38,14 +38,15 @@ def made() -> str:
         text = re.sub(before, after, text)
     head, _, rest = text.partition('"""\n\nfrom')
     text = f'{head}"""\n\n{NOTE}\nfrom{rest}'
-    ran = subprocess.run(
-        [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(MADE), "-"],
-        input=text,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return ran.stdout
+    for command in (["check", "--select", "I", "--fix", "--quiet"], ["format"]):
+        text = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, "--stdin-filename", str(MADE), "-"],
+            input=text,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    return text
 
 
 if __name__ == "__main__":
