@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import apsw
 
-from node.api_models import SqlGuide, SqlRows
+from node.api_models_sql import SqlGuide, SqlRows
 from node.api_sql import guide_of, rows_of
 from node.engine import schema
 from node.engine.errors import LogDamaged, LogRefused

@@ -10,6 +10,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from node.api_answers import (
@@ -26,6 +27,8 @@ from node.api_control import ControlApi
 from node.api_description import DescriptionApi
 from node.api_executions import ExecutionsApi
 from node.api_messages import MessagesApi
+from node.api_queues import QueuesApi
+from node.api_route import DeclaredRoute
 from node.api_sql import SqlApi
 from node.api_streams import StreamsApi
 from node.api_webhooks import WebhooksApi
@@ -57,12 +60,15 @@ def create_api(
         MessagesApi(engine, answers),
         ControlApi(engine, answers),
         BulkApi(engine, answers),
+        QueuesApi(engine, answers),
         SqlApi(engine, answers),
         StreamsApi(engine, answers),
         WebhooksApi(engine, answers, environment, clock),
     )
-    routes = [route for part in parts for route in part.routes()]
-    description = DescriptionApi(engine, routes)
+    routes: list[Route] = [route for part in parts for route in part.routes()]
+    description = DescriptionApi(
+        engine, [route for route in routes if isinstance(route, DeclaredRoute)]
+    )
     return _EngineApi(
         engine.config.epoch,
         routes=[*routes, *description.routes()],

@@ -7,7 +7,8 @@ from typing import Any
 
 from node.api_answers import Answers, status_of, type_of
 from node.api_executions import READ_ERRORS, selection_of
-from node.api_models import BulkDone, BulkItem, BulkRequest, ErrorBody
+from node.api_models import ErrorBody
+from node.api_models_finding import BulkDone, BulkItem, BulkRequest
 from node.api_route import Routes, operation
 from node.engine.engine import Engine
 from node.engine.errors import EngineError, EngineStopped, PayloadTooLarge

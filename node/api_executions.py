@@ -8,22 +8,17 @@ from typing import Any, Final
 
 from node.api_answers import Answers, Unproven
 from node.api_models import (
-    Count,
-    CountQuery,
-    Counts,
     EventPage,
     EventShown,
     EventsQuery,
     ExecutionDetail,
-    ExecutionPage,
     ExecutionShown,
-    Filter,
-    ListQuery,
     Outcome,
     ResultQuery,
     Started,
     StartRequest,
 )
+from node.api_models_finding import Count, CountQuery, Counts, ExecutionPage, Filter, ListQuery
 from node.api_route import Routes, operation
 from node.engine.engine import Engine
 from node.engine.errors import (

@@ -7,14 +7,7 @@ from typing import Final
 from starlette.requests import Request
 
 from node.api_answers import Answers, Unproven
-from node.api_models import (
-    Queried,
-    QueryRequest,
-    Signalled,
-    SignalRequest,
-    Updated,
-    UpdateRequest,
-)
+from node.api_models import Queried, QueryRequest, Signalled, SignalRequest, Updated, UpdateRequest
 from node.api_route import Routes, operation
 from node.engine.engine import Engine
 from node.engine.errors import (

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from node.api_answers import Answers
-from node.api_models import (
+from node.api_models_sql import (
     ColumnShown,
     RelationShown,
     SqlExample,

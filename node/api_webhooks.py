@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from node.api_answers import Answers
-from node.api_models import WebhookList, WebhookShown
+from node.api_models_application import WebhookList, WebhookShown
 from node.api_route import Content, Refusal, Routes, operation
 from node.engine.engine import Engine
 from node.engine.errors import (

@@ -7,7 +7,7 @@ from typing import Final
 
 from node.api_answers import Answers
 from node.api_executions import CLOSED, START_ERRORS, outcome_of
-from node.api_models import Ran, RunQuery, WorkflowInput, WorkflowList, WorkflowShown
+from node.api_models_application import Ran, RunQuery, WorkflowInput, WorkflowList, WorkflowShown
 from node.api_route import Routes, operation
 from node.engine.definition import Workflow
 from node.engine.engine import Engine

@@ -13,7 +13,7 @@ from fleet.cli.options import Address, Json, Name
 from fleet.cli.tables import table
 
 if TYPE_CHECKING:
-    from node.api_models import SqlGuide
+    from node.api_models_sql import SqlGuide
 
 
 def sql(

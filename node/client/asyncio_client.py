@@ -11,8 +11,24 @@ import httpx
 import tenacity
 from pydantic import BaseModel
 
-from node import api_models as models
-from node.api_models import Ack
+from node.api_models import (
+    Ack,
+    Completed,
+    Controlled,
+    EngineStatus,
+    EventShown,
+    ExecutionDetail,
+    ExecutionShown,
+    Outcome,
+    Signalled,
+    Started,
+    StreamItem,
+    StreamShown,
+    Waits,
+)
+from node.api_models_application import WorkflowShown
+from node.api_models_finding import BulkItem, BulkRequest, CountQuery, Counts, ListQuery
+from node.api_models_sql import SqlRows
 from node.client import calls, scripts
 from node.client.calls import Call
 from node.client.requests import (
@@ -138,19 +154,19 @@ class AsyncClient:
 
     def executions(
         self, *, newest: bool = False, limit: int | None = None, **filters: Unpack[Filters]
-    ) -> AsyncIterator[models.ExecutionShown]:
+    ) -> AsyncIterator[ExecutionShown]:
         """Executions in the order of their start, the newest first if it is asked for, page by
         page as they are wanted."""
-        query = models.ListQuery(
+        query = ListQuery(
             order="newest" if newest else "oldest",
             limit=min(limit or calls.PAGE, calls.PAGE),
             **filter_fields(filters),
         )
         return scripts.iterate_async(scripts.executions(query, limit), self.send)
 
-    async def count(self, *by: str, **filters: Unpack[Filters]) -> models.Counts:
+    async def count(self, *by: str, **filters: Unpack[Filters]) -> Counts:
         """How many executions there are, for each "status" and "workflow" as it is asked."""
-        query = models.CountQuery.model_validate({"by": by or ["status"], **filter_fields(filters)})
+        query = CountQuery.model_validate({"by": by or ["status"], **filter_fields(filters)})
         return await self.send(calls.count(query))
 
     def bulk(
@@ -163,10 +179,10 @@ class AsyncClient:
         all: bool = False,
         dry_run: bool = False,
         **filters: Unpack[Filters],
-    ) -> AsyncIterator[models.BulkItem]:
+    ) -> AsyncIterator[BulkItem]:
         """Cancel, terminate, pause, resume, retry or signal every execution that is found, batch
         by batch as the answers are read. With `dry_run`, only which ones it would be."""
-        request = models.BulkRequest.model_validate(
+        request = BulkRequest.model_validate(
             {
                 "action": action,
                 "filter": filter_of(filters),
@@ -182,7 +198,7 @@ class AsyncClient:
 
     # The engine -------------------------------------------------------------------------------
 
-    async def complete(self, token: str, value: Any = None) -> models.Completed:
+    async def complete(self, token: str, value: Any = None) -> Completed:
         """Complete an external event by its token."""
         return await self.send(calls.complete(token, value, self.ack))
 
@@ -193,15 +209,15 @@ class AsyncClient:
         *,
         timeout: float | None = None,
         rows: int | None = None,
-    ) -> models.SqlRows:
+    ) -> SqlRows:
         """Read the log with a SELECT; `timeout` in seconds."""
         return await self.send(calls.sql(statement, parameters, timeout, rows))
 
-    async def workflows(self) -> list[models.WorkflowShown]:
+    async def workflows(self) -> list[WorkflowShown]:
         """The application's workflows with their JSON Schemas."""
         return (await self.send(calls.workflows())).items
 
-    async def status(self) -> models.EngineStatus:
+    async def status(self) -> EngineStatus:
         """How the engine stands."""
         return await self.send(calls.status())
 
@@ -218,7 +234,7 @@ class AsyncHandle(Generic[R]):
         client: AsyncClient,
         id: str,
         decode: Callable[[Any], R],
-        started: models.Started | None = None,
+        started: Started | None = None,
     ) -> None:
         self.id = id
         self.started = started
@@ -238,13 +254,13 @@ class AsyncHandle(Generic[R]):
         script = scripts.result(self.id, wait, client.ack, self._decode)
         return await scripts.carry_out_async(script, client.send)
 
-    async def outcome(self, wait: float | None = 0.0) -> models.Outcome:
+    async def outcome(self, wait: float | None = 0.0) -> Outcome:
         """How it stands once it is over, or after `wait` seconds: with its result as JSON or its
         error, and whether that is durable."""
         script = scripts.outcome(self.id, wait, self._client.ack)
         return await scripts.carry_out_async(script, self._client.send)
 
-    async def show(self) -> models.ExecutionDetail:
+    async def show(self) -> ExecutionDetail:
         """What there is to say about it."""
         return await self._client.send(calls.show(self.id))
 
@@ -253,16 +269,14 @@ class AsyncHandle(Generic[R]):
         return (await self.show()).status
 
     @overload
-    async def signal(
-        self, signal: Signal[T], value: T, *, key: str | None = None
-    ) -> models.Signalled: ...
+    async def signal(self, signal: Signal[T], value: T, *, key: str | None = None) -> Signalled: ...
     @overload
     async def signal(
         self, signal: str, value: Any = None, *, key: str | None = None
-    ) -> models.Signalled: ...
+    ) -> Signalled: ...
     async def signal(
         self, signal: Signal[Any] | str, value: Any = None, *, key: str | None = None
-    ) -> models.Signalled:
+    ) -> Signalled:
         """Send it a signal. Twice with one `key`, it arrives once; without, one is made up."""
         name, request = signal_request(signal, value, key, self._client.ack)
         return await self._client.send(calls.signal(self.id, name, request))
@@ -308,27 +322,27 @@ class AsyncHandle(Generic[R]):
         answer = await self._client.send(calls.update(self.id, name, request))
         return typed(answer.result, type)
 
-    async def cancel(self, reason: str = "") -> models.Controlled:
+    async def cancel(self, reason: str = "") -> Controlled:
         """Ask it, and its children, to stop."""
         return await self._client.send(calls.stop(self.id, "cancel", reason, self._client.ack))
 
-    async def terminate(self, reason: str = "") -> models.Controlled:
+    async def terminate(self, reason: str = "") -> Controlled:
         """End it and its children without asking their code."""
         return await self._client.send(calls.stop(self.id, "terminate", reason, self._client.ack))
 
-    async def pause(self) -> models.Controlled:
+    async def pause(self) -> Controlled:
         """Let it start no further attempt and see no timer fire."""
         return await self._client.send(calls.control(self.id, "pause", self._client.ack))
 
-    async def resume(self) -> models.Controlled:
+    async def resume(self) -> Controlled:
         """Let it go on."""
         return await self._client.send(calls.control(self.id, "resume", self._client.ack))
 
-    async def retry(self) -> models.Controlled:
+    async def retry(self) -> Controlled:
         """Try one that failed again, from the step that failed."""
         return await self._client.send(calls.control(self.id, "retry", self._client.ack))
 
-    async def waiting(self) -> models.Waits:
+    async def waiting(self) -> Waits:
         """What it waits for, since when, and what will wake it."""
         return await self._client.send(calls.waiting(self.id))
 
@@ -336,15 +350,15 @@ class AsyncHandle(Generic[R]):
         """The execution as a file that `litefleet replay` takes."""
         return await self._client.send(calls.archive(self.id))
 
-    async def streams(self) -> list[models.StreamShown]:
+    async def streams(self) -> list[StreamShown]:
         """What it has published to."""
         return (await self._client.send(calls.streams(self.id))).items
 
-    def events(self, after: int = 0) -> AsyncIterator[models.EventShown]:
+    def events(self, after: int = 0) -> AsyncIterator[EventShown]:
         """Its part of the log, from the sequence `after` on."""
         return scripts.iterate_async(scripts.events(self.id, after), self._client.send)
 
-    def follow(self, stream: str, offset: int = 0) -> AsyncIterator[models.StreamItem]:
+    def follow(self, stream: str, offset: int = 0) -> AsyncIterator[StreamItem]:
         """The values of a stream as they come, to its end."""
         script = scripts.follow(self.id, stream, offset, self._client.ack)
         return scripts.iterate_async(script, self._client.send)

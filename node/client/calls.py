@@ -11,8 +11,42 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from node import api_models as models
-from node.api_models import Ack
+from node.api_models import (
+    Ack,
+    Completed,
+    CompleteRequest,
+    Controlled,
+    ControlRequest,
+    EngineStatus,
+    EventPage,
+    EventsQuery,
+    ExecutionDetail,
+    Outcome,
+    Queried,
+    QueryRequest,
+    ResultQuery,
+    Signalled,
+    SignalRequest,
+    Started,
+    StartRequest,
+    StopRequest,
+    StreamList,
+    StreamPage,
+    StreamQuery,
+    Updated,
+    UpdateRequest,
+    Waits,
+)
+from node.api_models_application import WorkflowList
+from node.api_models_finding import (
+    BulkDone,
+    BulkRequest,
+    CountQuery,
+    Counts,
+    ExecutionPage,
+    ListQuery,
+)
+from node.api_models_sql import SqlGuide, SqlRequest, SqlRows
 from node.client.errors import LitefleetError, Unavailable, UnexpectedAnswer, Unreachable, error_for
 from node.engine.archive import Archive
 
@@ -62,24 +96,24 @@ def post(path: str, answer: type[T], body: BaseModel, *, repeatable: bool = True
 # What can be asked ------------------------------------------------------------------------------
 
 
-def start(request: models.StartRequest) -> Call[models.Started]:
+def start(request: StartRequest) -> Call[Started]:
     """It has an id of its own, or could not be repeated."""
-    return post("/executions", models.Started, request, repeatable=request.id is not None)
+    return post("/executions", Started, request, repeatable=request.id is not None)
 
 
-def page(query: models.ListQuery) -> Call[models.ExecutionPage]:
-    return get("/executions", models.ExecutionPage, query)
+def page(query: ListQuery) -> Call[ExecutionPage]:
+    return get("/executions", ExecutionPage, query)
 
 
-def count(query: models.CountQuery) -> Call[models.Counts]:
-    return get("/counts", models.Counts, query)
+def count(query: CountQuery) -> Call[Counts]:
+    return get("/counts", Counts, query)
 
 
-def bulk(request: models.BulkRequest) -> Call[models.BulkDone]:
+def bulk(request: BulkRequest) -> Call[BulkDone]:
     """One batch. Of a signal, only a key makes a second one harmless; a second retry could be one
     too many."""
     safe = request.action != "retry" and (request.action != "signal" or request.key is not None)
-    return post("/bulk", models.BulkDone, request, repeatable=safe or request.dry_run)
+    return post("/bulk", BulkDone, request, repeatable=safe or request.dry_run)
 
 
 def sql(
@@ -87,7 +121,7 @@ def sql(
     parameters: Mapping[str, Any] | Sequence[Any],
     timeout: float | None,
     rows: int | None,
-) -> Call[models.SqlRows]:
+) -> Call[SqlRows]:
     """A SELECT."""
     given: dict[str, Any] = {"sql": statement}
     if parameters:
@@ -95,76 +129,76 @@ def sql(
         given["parameters"] = dict(parameters) if named else list(parameters)
     given |= {} if timeout is None else {"timeout": timeout}
     given |= {} if rows is None else {"rows": rows}
-    return post("/sql", models.SqlRows, models.SqlRequest(**given))
+    return post("/sql", SqlRows, SqlRequest(**given))
 
 
-def sql_schema() -> Call[models.SqlGuide]:
-    return get("/sql/schema", models.SqlGuide)
+def sql_schema() -> Call[SqlGuide]:
+    return get("/sql/schema", SqlGuide)
 
 
-def show(id: str) -> Call[models.ExecutionDetail]:
-    return get(one(id), models.ExecutionDetail)
+def show(id: str) -> Call[ExecutionDetail]:
+    return get(one(id), ExecutionDetail)
 
 
-def events(id: str, after: int) -> Call[models.EventPage]:
-    return get(one(id, "events"), models.EventPage, models.EventsQuery(after=after))
+def events(id: str, after: int) -> Call[EventPage]:
+    return get(one(id, "events"), EventPage, EventsQuery(after=after))
 
 
-def result(id: str, wait: float, ack: Ack) -> Call[models.Outcome]:
-    query = models.ResultQuery(wait=wait, ack=ack)
-    return get(one(id, "result"), models.Outcome, query, hold=wait)
+def result(id: str, wait: float, ack: Ack) -> Call[Outcome]:
+    query = ResultQuery(wait=wait, ack=ack)
+    return get(one(id, "result"), Outcome, query, hold=wait)
 
 
-def signal(id: str, name: str, request: models.SignalRequest) -> Call[models.Signalled]:
-    return post(one(id, "signals", name), models.Signalled, request)
+def signal(id: str, name: str, request: SignalRequest) -> Call[Signalled]:
+    return post(one(id, "signals", name), Signalled, request)
 
 
-def update(id: str, name: str, request: models.UpdateRequest) -> Call[models.Updated]:
-    return post(one(id, "updates", name), models.Updated, request)
+def update(id: str, name: str, request: UpdateRequest) -> Call[Updated]:
+    return post(one(id, "updates", name), Updated, request)
 
 
-def query(id: str, name: str, request: models.QueryRequest) -> Call[models.Queried]:
-    return post(one(id, "queries", name), models.Queried, request)
+def query(id: str, name: str, request: QueryRequest) -> Call[Queried]:
+    return post(one(id, "queries", name), Queried, request)
 
 
-def stop(id: str, action: str, reason: str, ack: Ack) -> Call[models.Controlled]:
+def stop(id: str, action: str, reason: str, ack: Ack) -> Call[Controlled]:
     """`cancel` or `terminate` it."""
-    return post(one(id, action), models.Controlled, models.StopRequest(reason=reason, ack=ack))
+    return post(one(id, action), Controlled, StopRequest(reason=reason, ack=ack))
 
 
-def control(id: str, action: str, ack: Ack) -> Call[models.Controlled]:
+def control(id: str, action: str, ack: Ack) -> Call[Controlled]:
     """`pause`, `resume` or `retry` it. A second retry could be one too many."""
-    request = models.ControlRequest(ack=ack)
-    return post(one(id, action), models.Controlled, request, repeatable=action != "retry")
+    request = ControlRequest(ack=ack)
+    return post(one(id, action), Controlled, request, repeatable=action != "retry")
 
 
-def waiting(id: str) -> Call[models.Waits]:
-    return get(one(id, "waiting"), models.Waits)
+def waiting(id: str) -> Call[Waits]:
+    return get(one(id, "waiting"), Waits)
 
 
 def archive(id: str) -> Call[Archive]:
     return get(one(id, "archive"), Archive)
 
 
-def streams(id: str) -> Call[models.StreamList]:
-    return get(one(id, "streams"), models.StreamList)
+def streams(id: str) -> Call[StreamList]:
+    return get(one(id, "streams"), StreamList)
 
 
-def stream(id: str, name: str, query: models.StreamQuery) -> Call[models.StreamPage]:
-    return get(one(id, "streams", name), models.StreamPage, query, hold=query.wait)
+def stream(id: str, name: str, query: StreamQuery) -> Call[StreamPage]:
+    return get(one(id, "streams", name), StreamPage, query, hold=query.wait)
 
 
-def complete(token: str, value: Any, ack: Ack) -> Call[models.Completed]:
-    request = models.CompleteRequest(value=value, ack=ack)
-    return post(f"/external/{quote(token, safe='')}", models.Completed, request)
+def complete(token: str, value: Any, ack: Ack) -> Call[Completed]:
+    request = CompleteRequest(value=value, ack=ack)
+    return post(f"/external/{quote(token, safe='')}", Completed, request)
 
 
-def workflows() -> Call[models.WorkflowList]:
-    return get("/workflows", models.WorkflowList)
+def workflows() -> Call[WorkflowList]:
+    return get("/workflows", WorkflowList)
 
 
-def status() -> Call[models.EngineStatus]:
-    return get("/status", models.EngineStatus)
+def status() -> Call[EngineStatus]:
+    return get("/status", EngineStatus)
 
 
 def one(id: str, *more: str) -> str:

@@ -13,8 +13,24 @@ import httpx
 import tenacity
 from pydantic import BaseModel
 
-from node import api_models as models
-from node.api_models import Ack
+from node.api_models import (
+    Ack,
+    Completed,
+    Controlled,
+    EngineStatus,
+    EventShown,
+    ExecutionDetail,
+    ExecutionShown,
+    Outcome,
+    Signalled,
+    Started,
+    StreamItem,
+    StreamShown,
+    Waits,
+)
+from node.api_models_application import WorkflowShown
+from node.api_models_finding import BulkItem, BulkRequest, CountQuery, Counts, ListQuery
+from node.api_models_sql import SqlRows
 from node.client import calls, scripts
 from node.client.calls import Call
 from node.client.requests import (
@@ -138,19 +154,19 @@ class Client:
 
     def executions(
         self, *, newest: bool = False, limit: int | None = None, **filters: Unpack[Filters]
-    ) -> Iterator[models.ExecutionShown]:
+    ) -> Iterator[ExecutionShown]:
         """Executions in the order of their start, the newest first if it is asked for, page by
         page as they are wanted."""
-        query = models.ListQuery(
+        query = ListQuery(
             order="newest" if newest else "oldest",
             limit=min(limit or calls.PAGE, calls.PAGE),
             **filter_fields(filters),
         )
         return scripts.iterate(scripts.executions(query, limit), self.send)
 
-    def count(self, *by: str, **filters: Unpack[Filters]) -> models.Counts:
+    def count(self, *by: str, **filters: Unpack[Filters]) -> Counts:
         """How many executions there are, for each "status" and "workflow" as it is asked."""
-        query = models.CountQuery.model_validate({"by": by or ["status"], **filter_fields(filters)})
+        query = CountQuery.model_validate({"by": by or ["status"], **filter_fields(filters)})
         return self.send(calls.count(query))
 
     def bulk(
@@ -163,10 +179,10 @@ class Client:
         all: bool = False,
         dry_run: bool = False,
         **filters: Unpack[Filters],
-    ) -> Iterator[models.BulkItem]:
+    ) -> Iterator[BulkItem]:
         """Cancel, terminate, pause, resume, retry or signal every execution that is found, batch
         by batch as the answers are read. With `dry_run`, only which ones it would be."""
-        request = models.BulkRequest.model_validate(
+        request = BulkRequest.model_validate(
             {
                 "action": action,
                 "filter": filter_of(filters),
@@ -182,7 +198,7 @@ class Client:
 
     # The engine -------------------------------------------------------------------------------
 
-    def complete(self, token: str, value: Any = None) -> models.Completed:
+    def complete(self, token: str, value: Any = None) -> Completed:
         """Complete an external event by its token."""
         return self.send(calls.complete(token, value, self.ack))
 
@@ -193,15 +209,15 @@ class Client:
         *,
         timeout: float | None = None,
         rows: int | None = None,
-    ) -> models.SqlRows:
+    ) -> SqlRows:
         """Read the log with a SELECT; `timeout` in seconds."""
         return self.send(calls.sql(statement, parameters, timeout, rows))
 
-    def workflows(self) -> list[models.WorkflowShown]:
+    def workflows(self) -> list[WorkflowShown]:
         """The application's workflows with their JSON Schemas."""
         return self.send(calls.workflows()).items
 
-    def status(self) -> models.EngineStatus:
+    def status(self) -> EngineStatus:
         """How the engine stands."""
         return self.send(calls.status())
 
@@ -218,7 +234,7 @@ class Handle(Generic[R]):
         client: Client,
         id: str,
         decode: Callable[[Any], R],
-        started: models.Started | None = None,
+        started: Started | None = None,
     ) -> None:
         self.id = id
         self.started = started
@@ -238,13 +254,13 @@ class Handle(Generic[R]):
         script = scripts.result(self.id, wait, client.ack, self._decode)
         return scripts.carry_out(script, client.send)
 
-    def outcome(self, wait: float | None = 0.0) -> models.Outcome:
+    def outcome(self, wait: float | None = 0.0) -> Outcome:
         """How it stands once it is over, or after `wait` seconds: with its result as JSON or its
         error, and whether that is durable."""
         script = scripts.outcome(self.id, wait, self._client.ack)
         return scripts.carry_out(script, self._client.send)
 
-    def show(self) -> models.ExecutionDetail:
+    def show(self) -> ExecutionDetail:
         """What there is to say about it."""
         return self._client.send(calls.show(self.id))
 
@@ -253,16 +269,12 @@ class Handle(Generic[R]):
         return self.show().status
 
     @overload
-    def signal(
-        self, signal: Signal[T], value: T, *, key: str | None = None
-    ) -> models.Signalled: ...
+    def signal(self, signal: Signal[T], value: T, *, key: str | None = None) -> Signalled: ...
     @overload
-    def signal(
-        self, signal: str, value: Any = None, *, key: str | None = None
-    ) -> models.Signalled: ...
+    def signal(self, signal: str, value: Any = None, *, key: str | None = None) -> Signalled: ...
     def signal(
         self, signal: Signal[Any] | str, value: Any = None, *, key: str | None = None
-    ) -> models.Signalled:
+    ) -> Signalled:
         """Send it a signal. Twice with one `key`, it arrives once; without, one is made up."""
         name, request = signal_request(signal, value, key, self._client.ack)
         return self._client.send(calls.signal(self.id, name, request))
@@ -304,27 +316,27 @@ class Handle(Generic[R]):
         answer = self._client.send(calls.update(self.id, name, request))
         return typed(answer.result, type)
 
-    def cancel(self, reason: str = "") -> models.Controlled:
+    def cancel(self, reason: str = "") -> Controlled:
         """Ask it, and its children, to stop."""
         return self._client.send(calls.stop(self.id, "cancel", reason, self._client.ack))
 
-    def terminate(self, reason: str = "") -> models.Controlled:
+    def terminate(self, reason: str = "") -> Controlled:
         """End it and its children without asking their code."""
         return self._client.send(calls.stop(self.id, "terminate", reason, self._client.ack))
 
-    def pause(self) -> models.Controlled:
+    def pause(self) -> Controlled:
         """Let it start no further attempt and see no timer fire."""
         return self._client.send(calls.control(self.id, "pause", self._client.ack))
 
-    def resume(self) -> models.Controlled:
+    def resume(self) -> Controlled:
         """Let it go on."""
         return self._client.send(calls.control(self.id, "resume", self._client.ack))
 
-    def retry(self) -> models.Controlled:
+    def retry(self) -> Controlled:
         """Try one that failed again, from the step that failed."""
         return self._client.send(calls.control(self.id, "retry", self._client.ack))
 
-    def waiting(self) -> models.Waits:
+    def waiting(self) -> Waits:
         """What it waits for, since when, and what will wake it."""
         return self._client.send(calls.waiting(self.id))
 
@@ -332,15 +344,15 @@ class Handle(Generic[R]):
         """The execution as a file that `litefleet replay` takes."""
         return self._client.send(calls.archive(self.id))
 
-    def streams(self) -> list[models.StreamShown]:
+    def streams(self) -> list[StreamShown]:
         """What it has published to."""
         return self._client.send(calls.streams(self.id)).items
 
-    def events(self, after: int = 0) -> Iterator[models.EventShown]:
+    def events(self, after: int = 0) -> Iterator[EventShown]:
         """Its part of the log, from the sequence `after` on."""
         return scripts.iterate(scripts.events(self.id, after), self._client.send)
 
-    def follow(self, stream: str, offset: int = 0) -> Iterator[models.StreamItem]:
+    def follow(self, stream: str, offset: int = 0) -> Iterator[StreamItem]:
         """The values of a stream as they come, to its end."""
         script = scripts.follow(self.id, stream, offset, self._client.ack)
         return scripts.iterate(script, self._client.send)

@@ -10,7 +10,8 @@ from uuid import uuid4
 
 from pydantic import TypeAdapter
 
-from node.api_models import Ack, Filter, QueryRequest, SignalRequest, StartRequest, UpdateRequest
+from node.api_models import Ack, QueryRequest, SignalRequest, StartRequest, UpdateRequest
+from node.api_models_finding import Filter
 from node.engine.definition import Workflow
 from node.engine.events import Reuse, Status
 from node.engine.queue import Queue

@@ -14,16 +14,14 @@ from uuid import uuid4
 
 from node.api_models import (
     Ack,
-    BulkItem,
-    BulkRequest,
     EventShown,
     ExecutionShown,
     Failure,
-    ListQuery,
     Outcome,
     StreamItem,
     StreamQuery,
 )
+from node.api_models_finding import BulkItem, BulkRequest, ListQuery
 from node.client import calls
 from node.client.calls import Call
 from node.client.errors import ENDED_AS, NotOver

@@ -35,7 +35,7 @@ from fleet.cli.options import Address, Json, Name
 from fleet.cli.tables import table
 
 if TYPE_CHECKING:
-    from node.api_models import BulkItem
+    from node.api_models_finding import BulkItem
 
 app = typer.Typer()
 
