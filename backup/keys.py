@@ -68,3 +68,8 @@ def epoch(tenant: str, number: int) -> str:
 def lineage(tenant: str, number: int) -> str:
     """What is known of an epoch that became active: where it came from."""
     return f"tenants/{tenant}/lineage/{number:08d}.json"
+
+
+def drills(tenant: str) -> str:
+    """The tenant's drills: when its backup was last restored, and what came of it."""
+    return f"tenants/{tenant}/drills.json"

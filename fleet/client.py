@@ -18,6 +18,9 @@ from pydantic import BaseModel, ValidationError
 
 from fleet.problem import Problem
 from fleet.views import (
+    DrillsList,
+    DrillsView,
+    DrillView,
     Durability,
     ErrorView,
     ExecutionList,
@@ -41,6 +44,9 @@ Item = TypeVar("Item")
 
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 """Seconds. The gateway answers 503 by itself well before this."""
+
+DRILL_TIMEOUT = 900.0
+"""Seconds: a drill restores the whole of a tenant's log."""
 
 PAGE = 500
 """Items asked for at once where an answer comes in pages."""
@@ -131,6 +137,15 @@ def read_timeline(after: int = 0) -> Call[Timeline]:
 
 def resume_fleet() -> Call[Empty]:
     return Call("POST", "/api/resume", Empty)
+
+
+def drill_tenant(name: str) -> Call[DrillView]:
+    path = f"/api/tenants/{quote(name, safe='')}/drill"
+    return Call("POST", path, DrillView, timeout=DRILL_TIMEOUT)
+
+
+def list_drills() -> Call[DrillsList]:
+    return Call("GET", "/api/drills", DrillsList)
 
 
 def start_execution(
@@ -307,6 +322,13 @@ class Client:
 
     def timeline(self, after: int = 0) -> list[TimelineEntry]:
         return self.send(read_timeline(after)).items
+
+    def drill(self, name: str) -> DrillView:
+        """Have a tenant's backup restored and verified; returns when that is done."""
+        return self.send(drill_tenant(name))
+
+    def drills(self) -> list[DrillsView]:
+        return self.send(list_drills()).items
 
     def resume(self) -> None:
         self.send(resume_fleet())

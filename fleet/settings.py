@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from backup.guards import GuardSettings
 from backup.settings import REVEAL, StoreSettings, reveal
 from node.engine.config import BLOB_LIMIT, INLINE_LIMIT, LEAST_INLINE, MOST
 
@@ -68,13 +69,15 @@ class AgentSettings(ProcessSettings):
     """A host agent. ``advertise`` is the URL under which the coordinator reaches it, where that
     differs from where it listens. ``data`` holds all of the host's nodes. ``inline_limit`` and
     ``blob_limit`` are those of the host's engines, in bytes of JSON; the same on every host, or
-    a tenant that moves is refused what it was allowed before."""
+    a tenant that moves is refused what it was allowed before. ``guards`` say from what on each
+    node alerts."""
 
     host: str
     data: Path
     advertise: str | None = None
     inline_limit: int = Field(default=INLINE_LIMIT, ge=LEAST_INLINE, le=MOST)
     blob_limit: int = Field(default=BLOB_LIMIT, ge=LEAST_INLINE, le=MOST)
+    guards: GuardSettings = GuardSettings()
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -96,6 +99,8 @@ class AgentSettings(ProcessSettings):
 class CoordinatorSettings(ProcessSettings):
     """The coordinator. ``issuer`` says where each tenant's sidecar gets its credentials:
     ``iam`` creates a user for each tenant, limited to its replicas; ``shared`` gives every
-    sidecar the fleet's own, for stores without an IAM interface."""
+    sidecar the fleet's own, for stores without an IAM interface. ``drill_every`` is within how
+    many seconds each tenant's backup is verified by a restore; 0 for never."""
 
     issuer: Literal["iam", "shared"] = "shared"
+    drill_every: float = Field(default=86_400.0, ge=0)

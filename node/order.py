@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from backup.guards import Alert, GuardSettings
 from backup.lag import Lag
 from backup.ownership import Durability
 from backup.settings import Credentials, StoreSettings
@@ -70,6 +71,7 @@ class NodeOrder(BaseModel):
     tail: Tail | None = None
     inline_limit: int = INLINE_LIMIT
     blob_limit: int = BLOB_LIMIT
+    guards: GuardSettings = GuardSettings()
 
 
 class NodeState(StrEnum):
@@ -134,4 +136,5 @@ class NodeStatus(BaseModel):
     engine_restarts: int = 0
     sidecar_restarts: int = 0
     incidents: list[str] = Field(default_factory=list)
+    alerts: list[Alert] = Field(default_factory=list)
     pids: dict[str, int] = Field(default_factory=dict)

@@ -48,6 +48,15 @@ class RemoteNode:
         """The status once its version is above ``after``, or after ``wait`` seconds."""
         return NodeStatus.model_validate(await self._client.call("status", after=after, wait=wait))
 
+    async def chain_at(self, sequence: int) -> str:
+        """The live log's hash chain after an event, in hex; "" where no commit ends there.
+
+        Raises:
+            WireError: the node is gone, or its log cannot be read.
+        """
+        answer = await self._client.call("chain", sequence=sequence)
+        return str(answer["chain"])
+
     async def extend(self, deadline: float) -> None:
         await self._client.call("extend", deadline=deadline)
 

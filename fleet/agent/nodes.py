@@ -18,6 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from backup.guards import GuardSettings
 from backup.ownership import Durability
 from backup.settings import Credentials, StoreSettings
 from node.nursery import Nursery, NurseryLost
@@ -41,6 +42,14 @@ class StartRequest(BaseModel):
     authority_ended: bool
     floor_txid: int = 0
     sidecar: Credentials
+
+
+class Chain(BaseModel):
+    """The hash chain of a live log after an event, in hex: ``value`` is empty where no commit ends
+    there."""
+
+    epoch: int
+    value: str
 
 
 class AlreadyHere(Exception):
@@ -75,14 +84,17 @@ class Nodes:
         store: StoreSettings,
         environment: dict[str, str],
         limits: tuple[int, int],
+        guards: GuardSettings,
     ):
         """
         Args:
             data: the host's folder.
             environment: what every node inherits; it must hold no secret.
             limits: ``inline_limit`` and ``blob_limit`` of every engine; see ``AgentSettings``.
+            guards: those of every node.
         """
         self._limits = limits
+        self._guards = guards
         self._data = data
         self._host = host
         self._store = store
@@ -114,6 +126,17 @@ class Nodes:
             for node in self._nodes.values()
             if node.status.lag.proven_at is not None
         }
+
+    async def chain_at(self, tenant: str, sequence: int) -> Chain | None:
+        """The chain of a tenant's live log here after an event; None where there is none to ask."""
+        node = self.live(tenant)
+        if node is None or node.remote is None or not node.status.epoch:
+            return None
+        try:
+            value = await node.remote.chain_at(sequence)
+        except WireError:
+            return None
+        return Chain(epoch=node.status.epoch, value=value)
 
     async def changed(self, version: int, wait: float) -> None:
         """Return once anything has changed since ``version``, or after ``wait`` seconds."""
@@ -153,6 +176,7 @@ class Nodes:
             tail=find_tail(self._data, tenant),
             inline_limit=self._limits[0],
             blob_limit=self._limits[1],
+            guards=self._guards,
             **{field: getattr(request, field) for field in StartRequest.model_fields},
         )
         node = Node(

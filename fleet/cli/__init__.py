@@ -19,6 +19,7 @@ from fleet.cli import (
     demo,
     dev,
     doctor,
+    drill,
     executions,
     hosts,
     lag,
@@ -50,6 +51,7 @@ app.command()(sql.sql)
 app.command()(lag.lag)
 app.command()(restore.restore)
 app.command()(verify.verify)
+app.command()(drill.drill)
 app.command()(brake.resume)
 app.command()(doctor.doctor)
 

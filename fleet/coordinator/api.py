@@ -18,8 +18,12 @@ from backup.lease import LeaseState
 from fleet.coordinator.account import Tenant
 from fleet.coordinator.coordinator import Coordinator, TenantExists
 from fleet.coordinator.decide import SUSPECT_AFTER
+from fleet.coordinator.drills import NoHost
 from fleet.proxy import SENDER_HEADER, forward, is_webhook, unavailable
 from fleet.views import (
+    DrillsList,
+    DrillsView,
+    DrillView,
     Executions,
     HostList,
     HostState,
@@ -32,6 +36,7 @@ from fleet.views import (
     Timeline,
 )
 from node.order import ENDED, NodeStatus
+from restore.drill import Drill, DrillRecord
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
@@ -130,6 +135,20 @@ def create_app(coordinator: Coordinator, token: str) -> FastAPI:
         entries = coordinator.timeline.after(after, min(limit, 1000))
         return Timeline(items=entries, next=str(entries[-1].n) if entries else None)
 
+    @app.get("/api/drills", dependencies=guarded)
+    async def drills() -> DrillsList:
+        return DrillsList(items=[_drills(one) for one in await coordinator.drills.all()])
+
+    @app.post("/api/tenants/{name}/drill", dependencies=guarded)
+    async def drill(name: str) -> Response:
+        if name not in coordinator.tenants:
+            raise HTTPException(404, f"there is no tenant {name!r}")
+        try:
+            done = await coordinator.drills.drill(name)
+        except NoHost as error:
+            return _error(503, "no_host", str(error), "see `litefleet host list`, and try again")
+        return JSONResponse(_drill(done).model_dump(mode="json"))
+
     @app.post("/api/resume", dependencies=guarded)
     async def resume() -> Resumed:
         return Resumed(hosts=list(coordinator.resume()))
@@ -201,8 +220,21 @@ def _tenant(coordinator: Coordinator, name: str, tenant: Tenant) -> TenantView:
             "lag_seconds": lag.seconds if known else None,
             "lag_txids": lag.txids if known else None,
             "proven_at": lag.proven_at,
+            "alerts": [alert.model_dump() for alert in node.alerts] if answers else [],
         }
     return TenantView.model_validate(view)
+
+
+def _drill(drill: Drill) -> DrillView:
+    return DrillView.model_validate({**drill.model_dump(), "bookmark": drill.bookmark})
+
+
+def _drills(record: DrillRecord) -> DrillsView:
+    return DrillsView(
+        tenant=record.tenant,
+        verified_at=record.verified_at,
+        drills=[_drill(drill) for drill in record.drills],
+    )
 
 
 def _trouble(node: NodeStatus) -> str:

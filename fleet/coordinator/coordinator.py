@@ -24,6 +24,7 @@ from fleet.coordinator.decide import (
     Start,
     decide,
 )
+from fleet.coordinator.drills import Drills
 from fleet.coordinator.observe import Observer
 from fleet.coordinator.timeline import TimelineLog
 from fleet.issuer import CredentialIssuer
@@ -52,7 +53,13 @@ class Coordinator:
         issuer: CredentialIssuer,
         token: str,
         http: httpx.AsyncClient,
+        drill_every: float = 0.0,
     ):
+        """
+        Args:
+            drill_every: seconds within which each tenant's backup is verified by a restore; 0 for
+                never.
+        """
         self._store = store
         self._issuer = issuer
         self._http = http
@@ -69,6 +76,16 @@ class Coordinator:
         self.tenants: dict[str, Tenant] = {}
         self.braked_hosts: tuple[str, ...] = ()
         self.observer = Observer(store, http, token, on_change=self._wake.set)
+        self.drills = Drills(
+            store,
+            issuer,
+            self.observer,
+            self.tenants,
+            self.timeline,
+            http,
+            token,
+            every=drill_every,
+        )
 
     # -- what callers of the API ask ------------------------------------------------------------
 
@@ -110,6 +127,8 @@ class Coordinator:
 
     async def run(self) -> None:
         """Look, decide and act until cancelled. A store that does not answer is waited for."""
+        drilling = asyncio.create_task(self.drills.run())
+        self._acting.add(drilling)
         try:
             while True:
                 try:

@@ -86,6 +86,13 @@ def test_a_fleet_for_an_afternoon(
         assert (refused["error"]["type"], bool(refused["error"]["hint"])) == (type, True)
     assert not (user.folder / "x").exists()
 
+    (drill,) = _json(user, "drill", "first")["items"]
+    assert (drill["ok"], drill["compared"], drill["finding"]) == (True, True, "")
+    assert drill["bookmark"] == done["bookmark"]
+    (record,) = _json(user, "drill", "--history")["items"]
+    assert record["verified_at"] == drill["began_at"]
+    assert _json(user, "drill", "nobody", code=1)["error"]["type"] == "not_found"
+
     second = user.run("up", timeout=60)
     assert second.returncode == 1
     assert "--name" in second.stderr
