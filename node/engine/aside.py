@@ -11,13 +11,13 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
 import apsw
 
-from node.engine.errors import ReadersBusy, StatementTooSlow
+from node.engine.errors import EngineStopped, ReadersBusy, StatementTooSlow
 from node.engine.schema import connect
 
 T = TypeVar("T")
@@ -37,6 +37,8 @@ class Aside:
         self._timer = timer
         self._threads: ThreadPoolExecutor | None = None
         self._working = 0
+        self._open: set[apsw.Connection] = set()
+        self._closed = False
 
     async def read(self, work: Callable[[apsw.Connection], T], *, seconds: float) -> T:
         """What `work` makes of a connection, within so many seconds.
@@ -56,10 +58,22 @@ class Aside:
 
     def _work(self, work: Callable[[apsw.Connection], T], seconds: float) -> T:
         with closing(connect(self._path, read_only=True)) as db:
-            return cut_off(db, work, seconds, self._timer)
+            self._open.add(db)
+            try:
+                if self._closed:
+                    raise EngineStopped("the engine is closed")
+                return cut_off(db, work, seconds, self._timer)
+            finally:
+                self._open.discard(db)
 
     def close(self) -> None:
-        """Wait for those that read; their time is short."""
+        """Cut off those that read, and wait for them to be gone."""
+        self._closed = True
+        while self._open:
+            for db in list(self._open):
+                with suppress(apsw.ConnectionClosedError):
+                    db.interrupt()
+            time.sleep(0.001)
         if self._threads is not None:
             self._threads.shutdown(cancel_futures=True)
 

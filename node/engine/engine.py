@@ -200,6 +200,7 @@ class Engine(Reading):
         self._executor.refuse_uncommitted(EngineStopped("the engine is closed"))
         await self._proofs.close()
         self._aside.close()
+        self._questions.close()
         self._store.close(gracefully=not self._cut_short)
 
     def cut_off(self) -> None:

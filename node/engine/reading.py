@@ -46,6 +46,8 @@ class Reading:
         self._opened = False
         self._readers = Readers()
         self._aside = Aside(config.path)
+        # Threads of their own: what others ask may take its time.
+        self._questions = Aside(config.path)
 
     def _now(self) -> int:
         return int(self._clock() * 1000)
@@ -168,8 +170,9 @@ class Reading:
         def read(db: apsw.Connection) -> Answer:
             return ask(db, statement, parameters, rows=rows, seconds=seconds)
 
+        self._reading()
         # It is cut off by itself, and has to clean up after that.
-        return await self.read_aside(read, seconds=seconds + 1)
+        return await self._questions.read(read, seconds=seconds + 1)
 
     async def read_aside(self, work: Callable[[apsw.Connection], T], *, seconds: float) -> T:
         """What `work` makes of a connection of its own, on a thread, cut off after so many

@@ -14,8 +14,9 @@ import pytest
 
 from node import activity, workflow
 from node.engine import sql_guide
-from node.engine.errors import StatementRefused, StatementTooSlow
+from node.engine.errors import EngineStopped, StatementRefused, StatementTooSlow
 from node.engine.schema import OWN_VIEWS, connect
+from node.engine.selection import Selection
 from node.engine.sql import ask
 from tests.integration.engine.harness import application, engine, go
 
@@ -164,6 +165,22 @@ def test_a_reader_never_holds_up_the_writer(tmp_path: Path) -> None:
             found = await it.sql("SELECT count(*) FROM executions")
             assert found.rows == [(done,)]
             assert found.sequence == it.sequence
+
+    asyncio.run(main())
+
+
+def test_an_engine_that_closes_waits_for_no_reader(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with engine(tmp_path, APP) as it:
+            slow = [asyncio.create_task(it.sql(ENDLESS, seconds=10)) for _ in range(3)]
+            await asyncio.sleep(0.1)
+            # Others are not kept waiting by them.
+            assert (await it.find(Selection())) == ([], None)
+            begun = time.monotonic()
+        assert time.monotonic() - begun < 5
+        for task in slow:
+            with pytest.raises((StatementTooSlow, EngineStopped, asyncio.CancelledError)):
+                await task
 
     asyncio.run(main())
 
