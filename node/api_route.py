@@ -18,8 +18,8 @@ import inspect
 import typing
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Final, TypeVar
+from functools import cache, cached_property
+from typing import Any, Final, TypeVar, cast
 
 from pydantic import BaseModel
 from starlette.requests import Request
@@ -80,11 +80,12 @@ class Operation:
         """The types of the parameters, and of the answer."""
         return typing.get_type_hints(self.handler)
 
-    @property
+    # The types are read when the first request comes, and not when the engine starts.
+    @cached_property
     def query(self) -> type[BaseModel] | None:
         return self.hints.get("query")
 
-    @property
+    @cached_property
     def body(self) -> type[BaseModel] | None:
         return self.hints.get("body")
 
@@ -169,11 +170,10 @@ def query_of(model: type[Model], request: Request) -> Model:
     """The request's query string; a key that a list takes may be repeated. Raises
     ValidationError."""
     given = request.query_params
+    lists = _lists(model)
+    # Iterating gives each key once.
     return model.model_validate(
-        {
-            key: given.getlist(key) if _takes_many(model, key) else given[key]
-            for key in given  # each key once
-        }
+        {key: given.getlist(key) if key in lists else given[key] for key in given}
     )
 
 
@@ -192,30 +192,34 @@ def _endpoint(
     declared: Operation, handler: Callable[..., Awaitable[Any]]
 ) -> Callable[[Request], Awaitable[Response]]:
     names = inspect.signature(handler).parameters
+    path = tuple(name for name in declared.in_path if name in names)
+    wants_request = "request" in names
+    first = declared.statuses[0]
 
     async def endpoint(request: Request) -> Response:
-        given: dict[str, Any] = {key: request.path_params[key] for key in declared.in_path}
+        given: dict[str, Any] = {name: request.path_params[name] for name in path}
         if declared.query is not None:
             given["query"] = query_of(declared.query, request)
         if declared.body is not None:
             given["body"] = await body_of(declared.body, request)
-        given = {key: value for key, value in given.items() if key in names}
-        if "request" in names:
+        if wants_request:
             given["request"] = request
         answer = await handler(**given)
-        if isinstance(answer, Response):
-            return answer
-        status = declared.statuses[0]
+        if isinstance(answer, BaseModel):
+            return answer_of(answer, first)
         if isinstance(answer, tuple):
-            status, answer = answer
-        return answer_of(answer, status)
+            status, model = answer
+            return answer_of(model, status)
+        return cast(Response, answer)
 
     return endpoint
 
 
-def _takes_many(model: type[BaseModel], key: str) -> bool:
-    found = model.model_fields.get(key)
-    return found is not None and typing.get_origin(found.annotation) is list
+@cache
+def _lists(model: type[BaseModel]) -> frozenset[str]:
+    """The fields that take many values."""
+    fields = model.model_fields.items()
+    return frozenset(name for name, one in fields if typing.get_origin(one.annotation) is list)
 
 
 def _is_model(kind: Any) -> bool:

@@ -53,7 +53,8 @@ def _executions(given: str, outcome: str) -> str:
     return (
         f"SELECT x.id, x.key, n.name, x.status, x.started, x.closed, {given}, {outcome},"
         f" {seals.time_of('x.started')}, {seals.time_of('x.closed')},"
-        f" json_extract(o.payload, '$.version'), {labels_of('x.id')}"
+        f" json_extract(o.payload, '$.version'), CASE WHEN EXISTS (SELECT 1 FROM litefleet_label"
+        f" WHERE execution = x.id) THEN {labels_of('x.id')} END"
         " FROM litefleet_execution x JOIN litefleet_name n ON n.id = x.workflow"
         " JOIN litefleet_event s ON s.sequence = x.started"
         " LEFT JOIN litefleet_event e ON e.sequence = x.closed"
@@ -324,5 +325,5 @@ def _lock(path: Path) -> int:
 def stored_of_row(row: tuple[Any, ...]) -> Stored:
     """A row of such a query."""
     rowid, key, workflow, code, *rest = row
-    rest[-1] = {} if rest[-1] == "{}" else json.loads(rest[-1])
+    rest[-1] = {} if rest[-1] is None else json.loads(rest[-1])
     return Stored(rowid, key, workflow, STATUS_CODES[code], *rest)
