@@ -55,7 +55,7 @@ def value(size: int, previous: bytes, at: int, events: Iterable[Link]) -> bytes:
 def _text(
     sequence: int, execution: str, kind: int, name: str, occurrence: int, payload: Kept
 ) -> str:
-    if isinstance(payload, str):
+    if payload.__class__ is str:
         body = f"str{len(payload)}:{payload}"
     elif isinstance(payload, bytes):
         body = f"blob{payload.hex()}"

@@ -53,6 +53,8 @@ _STARTED: Final = int(Kind.STARTED)
 _RESTARTED: Final = int(Kind.RESTARTED)
 _OPENED_AGAIN: Final = frozenset({int(Kind.RESTARTED), int(Kind.REOPENED)})
 _CLOSED_AS: Final = {int(kind): status for kind, status in CLOSED_AS.items()}
+#: A kind above it changes nothing but its own table.
+_BEYOND: Final = max(_STARTED, *_OPENED_AGAIN, *_CLOSED_AS)
 
 
 @dataclass(slots=True)
@@ -234,8 +236,10 @@ class Writer:
 
     def _commit(self, batch: Batch) -> None:
         db = self._db
-        db.execute("BEGIN IMMEDIATE")
+        shelf, sure = self._shelf, self._shelf.sure
         try:
+            if batch.calls:
+                db.execute("BEGIN IMMEDIATE")
             # Everything that the next batch builds on is published only after the commit.
             names: dict[str, int] = {}
             heads: dict[int, int] = {}
@@ -246,9 +250,11 @@ class Writer:
             reopened: list[tuple[int | None, int]] = []
             relabelled: Relabelling | None = None
             known, previous = self._names, self._heads
-            shelf, sure = self._shelf, self._shelf.sure
             sequence = self._tail.sequence
-            for entry in (*batch.entries, *map(self._performed, batch.calls)):
+            entries = batch.entries
+            if batch.calls:
+                entries = [*entries, *map(self._performed, batch.calls)]
+            for entry in entries:
                 sequence += 1
                 execution, key, name = entry.execution, entry.key, entry.name
                 number = known.get(name) or names.get(name)
@@ -260,18 +266,27 @@ class Writer:
                 kind, nth = int(entry.kind), entry.occurrence
                 payload: Kept = entry.payload
                 if payload.__class__ is str and len(payload) > sure:
+                    if not db.in_transaction:
+                        db.execute("BEGIN IMMEDIATE")
                     payload = shelf.keep(payload)
                 values += (sequence, execution, back, kind, number, nth, payload)
                 digests.append(chain.digest(sequence, key, kind, name, nth, payload))
+                if kind in _LABELLING:
+                    relabelled = relabelled or Relabelling()
+                    relabelled.add(execution, kind, entry.payload)
+                if kind > _BEYOND:
+                    continue
                 if kind == _STARTED:
                     started.append((execution, key, number, sequence))
                 elif kind in _OPENED_AGAIN:
                     reopened.append((sequence if kind == _RESTARTED else None, execution))
                 elif kind in _CLOSED_AS:
                     closed.append((sequence, _CLOSED_AS[kind], execution))
-                if kind in _LABELLING:
-                    relabelled = relabelled or Relabelling()
-                    relabelled.add(execution, kind, entry.payload)
+            value = chain.seal(self._tail.chain, batch.at, digests)
+            sealed = _INSERT_SEALED.get(len(digests))
+            several = sealed is None or names or started or reopened or closed or relabelled
+            if several and not db.in_transaction:
+                db.execute("BEGIN IMMEDIATE")
             if names:
                 db.executemany(
                     "INSERT INTO litefleet_name VALUES (?, ?)",
@@ -281,10 +296,10 @@ class Writer:
                 db.executemany(
                     "INSERT INTO litefleet_execution VALUES (?, ?, ?, ?, NULL, 0)", started
                 )
-            value = chain.seal(self._tail.chain, batch.at, digests)
-            sealed = _INSERT_SEALED.get(len(digests))
+            begun = 0.0 if db.in_transaction else self._timer()
             if sealed is not None:
                 values += (batch.at, value)
+                # Where it is all of the commit, it is a transaction by itself.
                 db.execute(sealed, values)
             else:
                 self._insert_events(values)
@@ -303,8 +318,9 @@ class Writer:
                 )
             if relabelled is not None:
                 relabelled.write(db)
-            begun = self._timer()
-            db.execute("COMMIT")
+            if db.in_transaction:
+                begun = self._timer()
+                db.execute("COMMIT")
             batch.took = self._timer() - begun
             self._pace += _NEWEST * (batch.took - self._pace)
         except BaseException:
@@ -314,7 +330,8 @@ class Writer:
             raise
         batch.first, batch.last = self._tail.sequence + 1, sequence
         self._tail = End(sequence, batch.at, value)
-        self._names.update(names)
+        if names:
+            self._names.update(names)
         self._heads.update(heads)
         for _, _, execution in closed:
             self._heads.pop(execution, None)
