@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+import typing
+from functools import cache
+from typing import Any, Final, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -70,10 +72,12 @@ _STATUS: Final[dict[type[EngineError], int]] = {
     WebhookTooLarge: 413,
     WebhookSecretMissing: 503,
     EngineStopped: 503,
-    StatementTooSlow: 408,
+    StatementTooSlow: 422,
     StatementRefused: 422,
     ReadersBusy: 503,
 }
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class Unproven(Exception):
@@ -123,6 +127,29 @@ class Answers:
         """Whether it is durable, and the point in the log that the answer depends on."""
         known = sequence <= self.engine.proven and self.engine.authority()
         return {"durable": durable or known, "bookmark": self.engine.bookmark(sequence)}
+
+
+def query_of(model: type[Model], request: Request) -> Model:
+    """The request's query string; a key that a list takes may be repeated. Raises
+    ValidationError."""
+    given = request.query_params
+    lists = _lists(model)
+    # Iterating gives each key once.
+    return model.model_validate(
+        {key: given.getlist(key) if key in lists else given[key] for key in given}
+    )
+
+
+async def body_of(model: type[Model], request: Request) -> Model:
+    """The request's JSON body; none is like an empty object. Raises ValidationError."""
+    return model.model_validate_json(await request.body() or b"{}")
+
+
+@cache
+def _lists(model: type[BaseModel]) -> frozenset[str]:
+    """The fields that take many values."""
+    fields = model.model_fields.items()
+    return frozenset(name for name, one in fields if typing.get_origin(one.annotation) is list)
 
 
 # Errors -----------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import inspect
 import typing
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any, Final, TypeVar, cast
 
 from pydantic import BaseModel
@@ -26,10 +26,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from node.api_answers import body_of, query_of
 from node.engine.errors import EngineError
 
 Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Any]])
-Model = TypeVar("Model", bound=BaseModel)
 _MARK: Final = "__operation__"
 
 
@@ -166,22 +166,6 @@ class Routes:
         ]
 
 
-def query_of(model: type[Model], request: Request) -> Model:
-    """The request's query string; a key that a list takes may be repeated. Raises
-    ValidationError."""
-    given = request.query_params
-    lists = _lists(model)
-    # Iterating gives each key once.
-    return model.model_validate(
-        {key: given.getlist(key) if key in lists else given[key] for key in given}
-    )
-
-
-async def body_of(model: type[Model], request: Request) -> Model:
-    """The request's JSON body; none is like an empty object. Raises ValidationError."""
-    return model.model_validate_json(await request.body() or b"{}")
-
-
 def answer_of(model: BaseModel, status: int = 200) -> Response:
     """A model as a response. What was not set is left out."""
     text = model.model_dump_json(exclude_unset=True)
@@ -213,13 +197,6 @@ def _endpoint(
         return cast(Response, answer)
 
     return endpoint
-
-
-@cache
-def _lists(model: type[BaseModel]) -> frozenset[str]:
-    """The fields that take many values."""
-    fields = model.model_fields.items()
-    return frozenset(name for name, one in fields if typing.get_origin(one.annotation) is list)
 
 
 def _is_model(kind: Any) -> bool:
