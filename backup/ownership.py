@@ -95,13 +95,19 @@ class OwnerRecord(Record):
 
 
 class TenantRecord(Record):
-    """``tenant.json``: the wanted state, written before the creation is answered."""
+    """``tenant.json``: the wanted state, written before the creation is answered.
+
+    ``kept`` are the older versions of the application beside it. ``release`` counts the changes of
+    either: a node that has a lower one is to load its code again.
+    """
 
     tenant: str
     app: str
     durability: Durability = "async"
     env: dict[str, str] = Field(default_factory=dict)
     created_at: float = 0.0
+    kept: tuple[str, ...] = ()
+    release: int = 0
 
 
 SUPERSEDABLE = frozenset({OwnerState.RESTORING, OwnerState.RELEASED})

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import importlib
 import traceback
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from fleet.problem import Problem
-from node.engine.application import Application, find_app
+from node.engine.application import Application, find_app, load_kept
 from node.engine.errors import EngineError
 
 
 def load(name: str) -> Application:
     """The application in a file or module. Raises Problem with what its code raised."""
+    return _tried(name, lambda: find_app(name))
+
+
+def load_older(sources: Iterable[str], beside: str) -> tuple[Application, ...]:
+    """Older versions of an application, each in a folder of its own. Raises Problem with what
+    their code raised."""
+    return tuple(_tried(one, partial(load_kept, one, beside)) for one in sources)
+
+
+def _tried(name: str, load: Callable[[], Application]) -> Application:
     try:
-        return find_app(name)
+        return load()
     except EngineError:
         raise
     except Exception as error:

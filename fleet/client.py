@@ -38,6 +38,8 @@ from fleet.views import (
     TenantView,
     Timeline,
     TimelineEntry,
+    UpgradeView,
+    UpgradeWanted,
 )
 
 T = TypeVar("T", bound=BaseModel)
@@ -115,6 +117,15 @@ def create_tenant(
 ) -> Call[TenantView]:
     body = {"name": name, "app": app, "durability": durability, "env": dict(env or {})}
     return Call("POST", "/api/tenants", TenantView, body)
+
+
+def upgrade_tenant(name: str, wanted: UpgradeWanted) -> Call[UpgradeView]:
+    path = f"/api/tenants/{quote(name, safe='')}/upgrade"
+    return Call("POST", path, UpgradeView, wanted.model_dump(mode="json"))
+
+
+def show_upgrade(name: str) -> Call[UpgradeView]:
+    return Call("GET", f"/api/tenants/{quote(name, safe='')}/upgrade", UpgradeView)
 
 
 def show_tenant(name: str) -> Call[TenantView]:
@@ -322,6 +333,13 @@ class Client:
     ) -> TenantView:
         return self.send(create_tenant(name, app, durability, env))
 
+    def upgrade_tenant(self, name: str, wanted: UpgradeWanted) -> UpgradeView:
+        """Begin an upgrade; `upgrade` tells how far it is."""
+        return self.send(upgrade_tenant(name, wanted))
+
+    def upgrade(self, name: str) -> UpgradeView:
+        return self.send(show_upgrade(name))
+
     def tenant(self, name: str) -> TenantView:
         return self.send(show_tenant(name))
 
@@ -430,6 +448,13 @@ class AsyncClient:
         env: Mapping[str, str] | None = None,
     ) -> TenantView:
         return await self.send(create_tenant(name, app, durability, env))
+
+    async def upgrade_tenant(self, name: str, wanted: UpgradeWanted) -> UpgradeView:
+        """Begin an upgrade; `upgrade` tells how far it is."""
+        return await self.send(upgrade_tenant(name, wanted))
+
+    async def upgrade(self, name: str) -> UpgradeView:
+        return await self.send(show_upgrade(name))
 
     async def tenant(self, name: str) -> TenantView:
         return await self.send(show_tenant(name))

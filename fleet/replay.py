@@ -70,7 +70,7 @@ def replay_files(
     """
     guard.install()
     report = ReplayReport()
-    for path in _files(paths):
+    for path in files_of(paths):
         for about, events in _histories(path, ids, floor):
             _replay(report, path, application, about, events)
     if not report.executions:
@@ -91,7 +91,8 @@ class _About(NamedTuple):
     floor: Durability
 
 
-def _files(paths: Iterable[Path]) -> Iterator[Path]:
+def files_of(paths: Iterable[Path]) -> Iterator[Path]:
+    """The archives and logs that these paths are, or have in them."""
     for path in paths:
         if path.is_dir():
             yield from sorted(one for one in path.iterdir() if one.suffix in (".json", ".db"))
@@ -99,13 +100,17 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
             yield path
 
 
+def is_log(path: Path) -> bool:
+    """Whether a file is a log, and not an archive."""
+    with path.open("rb") as file:
+        return file.read(len(_SQLITE)) == _SQLITE
+
+
 def _histories(
     path: Path, ids: frozenset[str], floor: Durability
 ) -> Iterator[tuple[_About, list[Event]]]:
-    with path.open("rb") as file:
-        is_log = file.read(len(_SQLITE)) == _SQLITE
     try:
-        if is_log:
+        if is_log(path):
             yield from _of_log(path, ids, floor)
         else:
             yield from _of_archive(path, ids)

@@ -15,7 +15,7 @@ TenantState = Literal[
     "pending", "restoring", "active", "draining", "released", "damaged", "lost", "deleted"
 ]
 ExecutionStatus = Literal[
-    "queued", "running", "completed", "failed", "cancelled", "terminated", "diverged"
+    "running", "completed", "failed", "cancelled", "terminated", "queued", "diverged", "parked"
 ]
 HostState = Literal["live", "suspect", "fenced"]
 Item = TypeVar("Item")
@@ -87,6 +87,8 @@ class TenantView(View):
 
     name: str
     app: str
+    kept: list[str] = Field(default_factory=list, description="older versions beside it")
+    release: int = Field(default=0, description="how often its application was changed")
     durability: Durability
     state: TenantState
     host: str | None = None
@@ -216,12 +218,56 @@ class TenantWanted(View):
     env: dict[str, str] = Field(default_factory=dict)
 
 
+class UpgradeWanted(View):
+    """The body of `POST /api/tenants/{name}/upgrade`.
+
+    Without `app` it is the application that is wanted already, loaded again; without `keep`, the
+    older versions beside it stay. `check` changes nothing. `stopped` says what becomes of the
+    executions that would not go on: they stop the upgrade, are pinned to the version that runs
+    them now, or are left to stand still.
+    """
+
+    app: str | None = None
+    keep: list[str] | None = None
+    check: bool = False
+    stopped: Literal["refuse", "pin", "force"] = "refuse"
+
+
 class ErrorBody(View):
     """What went wrong, and what to do about it."""
 
     type: str
     message: str
     hint: str | None = None
+
+
+class UpgradeView(View):
+    """An upgrade, or only its check: how far it is, and what came of it."""
+
+    tenant: str
+    state: Literal["checking", "pinning", "restarting", "done", "refused", "failed"] = "checking"
+    app: str
+    kept: list[str] = Field(default_factory=list)
+    release: int = Field(default=0, description="of the wanted state once it was changed, or 0")
+    check: bool = False
+    done: int = Field(default=0, description="executions that were replayed")
+    of: int = Field(default=0, description="executions that were open")
+    report: dict[str, Any] | None = Field(
+        default=None, description="as `node.engine.upgrade.UpgradeReport` has it"
+    )
+    left_out: int = Field(default=0, description="findings that the report leaves out")
+    would_stop: int = Field(default=0, description="executions that go on now and would not")
+    stopped_before: int = Field(default=0, description="those that stand still already")
+    pinned: int = Field(default=0, description="executions that were pinned")
+    versions: list[dict[str, Any]] = Field(
+        default_factory=list, description="as `GET /versions` had them afterwards"
+    )
+    stopped: int = Field(default=0, description="executions that stand still afterwards")
+    problem: ErrorBody | None = None
+
+    @property
+    def over(self) -> bool:
+        return self.state in ("done", "refused", "failed")
 
 
 class ErrorView(View):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -26,9 +27,12 @@ from node.api_bulk import BulkApi
 from node.api_control import ControlApi
 from node.api_description import DescriptionApi
 from node.api_executions import ExecutionsApi
+from node.api_log import LogApi
 from node.api_messages import MessagesApi
+from node.api_metrics import MetricsApi
 from node.api_queues import QueuesApi
 from node.api_route import DeclaredRoute
+from node.api_schedules import SchedulesApi
 from node.api_sql import SqlApi
 from node.api_streams import StreamsApi
 from node.api_webhooks import WebhooksApi
@@ -45,9 +49,11 @@ def create_api(
     proof_timeout: float = 10.0,
     environment: Mapping[str, str] = os.environ,
     clock: Callable[[], float] = time.time,
+    log: Path | None = None,
+    metrics: MetricsApi | None = None,
 ) -> Starlette:
     """The API of one engine. The secrets of its webhooks are in the `environment`; `clock` gives
-    unix seconds.
+    unix seconds; `log` is the file that its process logs to.
 
     An answer says `durable: true` only when the log up to its bookmark is proven; it waits up
     to `proof_timeout` seconds for that.
@@ -63,7 +69,10 @@ def create_api(
         QueuesApi(engine, answers),
         SqlApi(engine, answers),
         StreamsApi(engine, answers),
+        SchedulesApi(engine, answers),
         WebhooksApi(engine, answers, environment, clock),
+        LogApi(log),
+        metrics or MetricsApi(engine),
     )
     routes: list[Route] = [route for part in parts for route in part.routes()]
     description = DescriptionApi(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import typing
 from functools import cache
 from typing import Any, Final, TypeVar
@@ -27,18 +28,21 @@ from node.engine.errors import (
     PayloadTooLarge,
     QueryFailed,
     ReadersBusy,
+    ScheduleConflict,
     StateChanged,
     StatementRefused,
     StatementTooSlow,
     UnknownExecution,
     UnknownHandler,
     UnknownQueue,
+    UnknownSchedule,
     UnknownStream,
     UnknownToken,
     UnknownWebhook,
     UnknownWorkflow,
     UpdateFailed,
     UpdateRefused,
+    VersionMissing,
     WebhookRefused,
     WebhookSecretMissing,
     WebhookTooLarge,
@@ -54,11 +58,14 @@ _STATUS: Final[dict[type[EngineError], int]] = {
     UnknownToken: 404,
     UnknownQueue: 404,
     UnknownStream: 404,
+    UnknownSchedule: 404,
     ExecutionConflict: 409,
     ExecutionClosed: 409,
     ExecutionDiverged: 409,
+    VersionMissing: 409,
     Divergence: 409,
     DuplicateRefused: 409,
+    ScheduleConflict: 409,
     PayloadTooLarge: 413,
     PayloadError: 422,
     DurabilityUnavailable: 422,
@@ -78,6 +85,9 @@ _STATUS: Final[dict[type[EngineError], int]] = {
 }
 
 Model = TypeVar("Model", bound=BaseModel)
+_TRACEPARENT: Final = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+)
 
 
 class Unproven(Exception):
@@ -138,6 +148,12 @@ def query_of(model: type[Model], request: Request) -> Model:
     return model.model_validate(
         {key: given.getlist(key) if key in lists else given[key] for key in given}
     )
+
+
+def trace_of(request: Request) -> str | None:
+    """The request's `traceparent` (W3C Trace Context); None for one that is none."""
+    found = request.headers.get("traceparent", "")
+    return found if _TRACEPARENT.fullmatch(found) else None
 
 
 async def body_of(model: type[Model], request: Request) -> Model:

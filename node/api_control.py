@@ -11,7 +11,12 @@ from node.api_models import (
     CompleteRequest,
     Controlled,
     ControlRequest,
+    PinRequest,
+    StackShown,
     StopRequest,
+    WaitingPage,
+    WaitingQuery,
+    WaitingShown,
     Waits,
     WaitShown,
 )
@@ -27,6 +32,7 @@ from node.engine.errors import (
     UnknownExecution,
     UnknownToken,
     UnknownWorkflow,
+    VersionMissing,
 )
 
 _ONE: Final = "/executions/{id}"
@@ -53,10 +59,10 @@ class ControlApi(Routes):
         return await self._done(id, await self.engine.control.terminate(id, body.reason), body)
 
     @operation("POST", f"{_ONE}/pause", raises=(UnknownExecution, ExecutionClosed), proves=True)
-    async def pause(self, id: str, body: ControlRequest) -> Controlled:
+    async def pause(self, id: str, body: StopRequest) -> Controlled:
         """Let an execution start no further attempt and see no timer fire. Messages arrive."""
         self.answers.admit(body.ack, "it")
-        return await self._done(id, await self.engine.control.pause(id), body)
+        return await self._done(id, await self.engine.control.pause(id, body.reason), body)
 
     @operation("POST", f"{_ONE}/resume", raises=(UnknownExecution, ExecutionClosed), proves=True)
     async def resume(self, id: str, body: ControlRequest) -> Controlled:
@@ -76,11 +82,60 @@ class ControlApi(Routes):
         await self.engine.control.retry(id)
         return await self._done(id, True, body)
 
+    @operation(
+        "POST",
+        f"{_ONE}/pin",
+        raises=(UnknownExecution, ExecutionClosed, ExecutionConflict, VersionMissing, PayloadError),
+        proves=True,
+    )
+    async def pin(self, id: str, body: PinRequest) -> Controlled:
+        """Keep an execution to the version that it runs with, or one that is stopped to this
+        one."""
+        self.answers.admit(body.ack, "a pin")
+        return await self._done(id, await self.engine.control.pin(id, body.version), body)
+
+    @operation(
+        "POST",
+        f"{_ONE}/unpin",
+        raises=(UnknownExecution, ExecutionClosed, ExecutionConflict, VersionMissing),
+        proves=True,
+    )
+    async def unpin(self, id: str, body: ControlRequest) -> Controlled:
+        """Let an execution move to the current version."""
+        self.answers.admit(body.ack, "it")
+        return await self._done(id, await self.engine.control.unpin(id), body)
+
     @operation("GET", f"{_ONE}/waiting", raises=(UnknownExecution,))
     async def waiting(self, id: str) -> Waits:
         """What an execution waits for, since when, and what will wake it."""
         items = [WaitShown(**asdict(wait)) for wait in self.engine.waiting(id)]
-        return Waits(id=id, items=items, **self.answers.standing(self.engine.sequence))
+        stack = [StackShown.model_validate(asdict(one)) for one in self.engine.stack(id)]
+        standing = self.answers.standing(self.engine.sequence)
+        return Waits(id=id, items=items, stack=stack, **standing)
+
+    @operation("GET", "/waiting")
+    async def list_waiting(self, query: WaitingQuery) -> WaitingPage:
+        """Open executions with what they wait for, in the order of their start."""
+        found = self.engine.all_waiting(
+            kind=query.kind,
+            workflow=query.workflow,
+            longer_than=query.longer_than,
+            after=query.after,
+            limit=query.limit,
+        )
+        following = str(found[-1].rowid) if len(found) == query.limit else None
+        items = [
+            WaitingShown(
+                id=one.id,
+                workflow=one.workflow,
+                status=one.status,
+                since=one.since,
+                waits=[WaitShown(**asdict(wait)) for wait in one.waits],
+            )
+            for one in found
+        ]
+        standing = self.answers.standing(self.engine.sequence)
+        return WaitingPage(items=items, next=following, **standing)
 
     @operation("GET", f"{_ONE}/archive", raises=(UnknownExecution,))
     async def archive(self, id: str) -> Archive:
@@ -107,5 +162,10 @@ class ControlApi(Routes):
         view = self.engine.execution(id)
         standing = await self.answers.proven(self.engine.sequence, body.ack)
         return Controlled(
-            id=id, status=view.status, paused=view.paused, changed=changed, **standing
+            id=id,
+            status=view.status,
+            paused=view.paused,
+            pinned=view.pinned,
+            changed=changed,
+            **standing,
         )

@@ -6,7 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from node.api_answers import Answers, Unproven
+from starlette.requests import Request
+
+from node.api_answers import Answers, Unproven, trace_of
 from node.api_models import (
     EventPage,
     EventShown,
@@ -31,9 +33,10 @@ from node.engine.errors import (
     UnknownExecution,
     UnknownQueue,
     UnknownWorkflow,
+    VersionMissing,
 )
 from node.engine.events import CLOSED_STATUS, Event, Status
-from node.engine.finding import Tally
+from node.engine.finding import Grouped
 from node.engine.selection import Selection
 from node.engine.views import ExecutionView
 
@@ -43,6 +46,7 @@ CLOSED: Final = frozenset(CLOSED_STATUS.values())
 READ_ERRORS: Final = (PayloadError, StatementTooSlow, ReadersBusy)
 #: Why a start can be refused.
 START_ERRORS: Final = (
+    VersionMissing,
     UnknownWorkflow,
     UnknownQueue,
     ExecutionConflict,
@@ -67,7 +71,7 @@ class ExecutionsApi(Routes):
         proves=True,
         example={"workflow": "greet", "id": "ada", "input": {"name": "Ada"}},
     )
-    async def start(self, body: StartRequest) -> tuple[int, Started]:
+    async def start(self, body: StartRequest, request: Request) -> tuple[int, Started]:
         """Start an execution: 201, or 200 when one of that id, workflow and input exists."""
         self.answers.admit(body.ack, "a start")
         started = await self.engine.start(
@@ -80,6 +84,8 @@ class ExecutionsApi(Routes):
             dedup=body.dedup,
             partition=body.partition,
             labels=body.labels,
+            trace=trace_of(request),
+            pinned=body.pinned,
         )
         view = started.view
         standing = await self.answers.proven(view.sequence, body.ack)
@@ -100,7 +106,7 @@ class ExecutionsApi(Routes):
     @operation("GET", "/counts", raises=READ_ERRORS)
     async def count_executions(self, query: CountQuery) -> Counts:
         """How many executions there are, by status or workflow or both."""
-        found = await self.engine.tally(selection_of(query), query.by)
+        found = await self.engine.count(selection_of(query), query.by)
         items = [_count(one, query.by) for one in found]
         return Counts(items=items, total=sum(one.count for one in found))
 
@@ -143,6 +149,8 @@ class ExecutionsApi(Routes):
             "status": view.status,
             "paused": view.paused,
             "version": view.version,
+            "pinned": view.pinned,
+            "runs_on": view.runs_on,
             "started_at": view.started_at,
             "closed_at": view.closed_at,
             "labels": dict(view.labels),
@@ -169,7 +177,7 @@ def selection_of(asked: Filter) -> Selection:
     )
 
 
-def _count(found: Tally, by: Sequence[str]) -> Count:
+def _count(found: Grouped, by: Sequence[str]) -> Count:
     apart: dict[str, Any] = {"workflow": found.workflow, "status": found.status}
     return Count(count=found.count, **{key: apart[key] for key in by})
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from starlette.requests import Request
 
-from node.api_answers import Answers, Unproven
+from node.api_answers import Answers, Unproven, trace_of
 from node.api_models import Queried, QueryRequest, Signalled, SignalRequest, Updated, UpdateRequest
 from node.api_route import Routes, operation
 from node.engine.engine import Engine
@@ -58,8 +58,8 @@ class MessagesApi(Routes):
     ) -> tuple[int, Signalled]:
         """Send an execution a signal: 202 when it arrived, 200 when its key was there before."""
         self.answers.admit(body.ack, "a signal")
-        key = body.key or _key(request)
-        sent = await self.engine.signal(id, name, body.value, key=key)
+        key, trace = body.key or _key(request), trace_of(request)
+        sent = await self.engine.signal(id, name, body.value, key=key, trace=trace)
         standing = await self.answers.proven(sent.sequence, body.ack)
         answer = Signalled(id=id, signal=name, arrived=sent.arrived, **standing)
         return 202 if sent.arrived else 200, answer
@@ -76,8 +76,8 @@ class MessagesApi(Routes):
         """Have an execution change something, and give what its handler answers. One that its
         validator refuses leaves no trace."""
         self.answers.admit(body.ack, "an update")
-        key = body.key or _key(request)
-        answer = await self.engine.update(id, name, body.input, key=key)
+        key, trace = body.key or _key(request), trace_of(request)
+        answer = await self.engine.update(id, name, body.input, key=key, trace=trace)
         standing = await self.answers.proven(answer.sequence, body.ack)
         return Updated(id=id, update=name, result=answer.value, **standing)
 

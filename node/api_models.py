@@ -89,6 +89,9 @@ class StartRequest(Asked):
     labels: dict[str, str] = Field(
         default_factory=dict, description="What executions are found by, as in customer: acme."
     )
+    pinned: bool | None = Field(
+        default=None, description="Whether it stays with this version; else as declared."
+    )
     ack: Ack = "durable"
 
 
@@ -110,6 +113,8 @@ class ExecutionShown(Standing):
     version: str | None = Field(
         default=None, description="What the application that started it called its version."
     )
+    pinned: bool = Field(default=False, description="Whether it stays with its version.")
+    runs_on: str | None = Field(default=None, description="The version that runs it while open.")
     started_at: float
     closed_at: float | None = None
     labels: dict[str, str] = Field(default_factory=dict)
@@ -247,8 +252,14 @@ class ControlRequest(Asked):
     ack: Ack = "durable"
 
 
+class PinRequest(ControlRequest):
+    """Keep an execution to a version."""
+
+    version: str | None = Field(default=None, description="By default the one that it runs with.")
+
+
 class StopRequest(ControlRequest):
-    """Stop an execution."""
+    """Stop or pause an execution."""
 
     reason: str = Field(default="", description="Kept in the log.")
 
@@ -259,6 +270,7 @@ class Controlled(Standing):
     id: str
     status: Status
     paused: bool
+    pinned: bool = Field(default=False, description="Whether it stays with its version.")
     changed: bool = Field(description="False when there was nothing to do.")
 
 
@@ -266,8 +278,8 @@ class WaitShown(Shown):
     """One thing that an execution waits for. Times are unix seconds."""
 
     kind: str = Field(
-        description="queue, activity, timer, child, external, signal, condition, pause, code or "
-        "nothing"
+        description="queue, activity, timer, child, external, signal, condition, asyncio, pause, "
+        "version, code or nothing"
     )
     name: str
     occurrence: int | None
@@ -275,6 +287,22 @@ class WaitShown(Shown):
     until: float | None = Field(description="When time alone will wake it.")
     wakes: str = Field(description="What will wake it, in words.")
     detail: dict[str, Any]
+    where: str | None = Field(default=None, description="The line of code that waits.")
+
+
+class PlaceShown(Shown):
+    """A line of code."""
+
+    file: str
+    line: int
+    function: str
+
+
+class StackShown(Shown):
+    """Where one task of the code waits, the outermost place first."""
+
+    task: str
+    places: list[PlaceShown]
 
 
 class Waits(Standing):
@@ -282,6 +310,34 @@ class Waits(Standing):
 
     id: str
     items: list[WaitShown]
+    stack: list[StackShown] = Field(description="Where its code stands, for each of its tasks.")
+
+
+class WaitingQuery(Asked):
+    """Which open executions."""
+
+    kind: str | None = Field(default=None, description="That wait for something of this kind.")
+    workflow: str | None = None
+    longer_than: Annotated[float, Field(ge=0, description="Seconds.")] = 0
+    limit: Annotated[int, Field(ge=1, le=500)] = 100
+    after: Annotated[int, Field(ge=0, description="The `next` of the page before.")] = 0
+
+
+class WaitingShown(Shown):
+    """An open execution with what it waits for. `since` is when the newest of that began."""
+
+    id: str
+    workflow: str
+    status: Status
+    since: float
+    waits: list[WaitShown]
+
+
+class WaitingPage(Standing):
+    """Some open executions."""
+
+    items: list[WaitingShown]
+    next: str | None
 
 
 class StreamQuery(Asked):

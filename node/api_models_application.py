@@ -99,6 +99,22 @@ class RunQuery(Asked):
     ack: Ack = "durable"
 
 
+class VersionShown(Shown):
+    """A version of the application, and the open executions that need it."""
+
+    version: str | None
+    current: bool
+    loaded: bool
+    open: int
+    pinned: int
+
+
+class VersionList(Shown):
+    """The versions of the application."""
+
+    items: list[VersionShown]
+
+
 class WorkflowInput(RootModel[dict[str, Any]]):
     """A workflow's arguments by name."""
 

@@ -186,6 +186,7 @@ class WebhooksApi(Routes):
                 priority=action.priority,
                 dedup=action.dedup,
                 partition=action.partition,
+                pinned=action.pinned,
                 labels=action.labels,
             )
         except ExecutionConflict:

@@ -5,9 +5,19 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Final
 
-from node.api_answers import Answers
+from starlette.requests import Request
+
+from node.api_answers import Answers, trace_of
 from node.api_executions import CLOSED, START_ERRORS, outcome_of
-from node.api_models_application import Ran, RunQuery, WorkflowInput, WorkflowList, WorkflowShown
+from node.api_models_application import (
+    Ran,
+    RunQuery,
+    VersionList,
+    VersionShown,
+    WorkflowInput,
+    WorkflowList,
+    WorkflowShown,
+)
 from node.api_route import Routes, operation
 from node.engine.definition import Workflow
 from node.engine.engine import Engine
@@ -32,6 +42,12 @@ class WorkflowsApi(Routes):
         items = [self._describe(one) for one in application.workflows.values()]
         return WorkflowList(application=application.name, version=application.version, items=items)
 
+    @operation("GET", "/versions")
+    async def list_versions(self) -> VersionList:
+        """The versions of the application, and how many open executions need each."""
+        found = self.engine.versions()
+        return VersionList(items=[VersionShown(**asdict(one)) for one in found])
+
     @operation("GET", _ONE, raises=(UnknownWorkflow,))
     async def show_workflow(self, workflow: str) -> WorkflowShown:
         """One workflow, as in the list of them."""
@@ -42,7 +58,7 @@ class WorkflowsApi(Routes):
 
     @operation("POST", _ONE, statuses=(201, 200), raises=START_ERRORS, proves=True)
     async def start_workflow(
-        self, workflow: str, query: RunQuery, body: WorkflowInput
+        self, workflow: str, query: RunQuery, body: WorkflowInput, request: Request
     ) -> tuple[int, Ran]:
         """Start a workflow with the body as its input, and wait up to `wait` seconds for its
         result: 201, or 200 when an execution of that id, workflow and input exists."""
@@ -56,6 +72,7 @@ class WorkflowsApi(Routes):
             priority=query.priority,
             dedup=query.dedup,
             partition=query.partition,
+            trace=trace_of(request),
             labels={name: value for name, _, value in (one.partition("=") for one in query.label)},
         )
         view = started.view

@@ -39,31 +39,48 @@ class CopyOrder(BaseModel):
     record: OwnerRecord
 
 
-async def order_copy(order: CopyOrder) -> Copy:
-    """Have a process make a copy; see `make_copy`. It dies with this one.
+class Copying:
+    """Copies of one live log, one at a time."""
 
-    Raises:
-        BadCopy: it could not be made; the message says why.
-    """
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "node.copying",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        preexec_fn=partial(die_with_parent, os.getpid()),
-    )
-    try:
-        out, err = await process.communicate(order.model_dump_json(context=REVEAL).encode())
-    except BaseException:
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def copy(self, order: CopyOrder) -> Copy:
+        """Have a process make a copy; see `make_copy`. It dies with this one.
+
+        Raises:
+            BadCopy: it could not be made; the message says why.
+        """
+        async with self._turn:
+            process = self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "node.copying",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                preexec_fn=partial(die_with_parent, os.getpid()),
+            )
+            try:
+                out, err = await process.communicate(order.model_dump_json(context=REVEAL).encode())
+            except BaseException:
+                process.kill()
+                await process.wait()
+                raise
+        if process.returncode != 0:
+            words = err.decode(errors="replace").strip().splitlines()
+            raise BadCopy(words[-1] if words else f"it ended with {process.returncode}")
+        return Copy.model_validate_json(out)
+
+    async def cut_off(self) -> bool:
+        """End a copy that is being made; whether there was one. It is asked for again later."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return False
         process.kill()
         await process.wait()
-        raise
-    if process.returncode != 0:
-        words = err.decode(errors="replace").strip().splitlines()
-        raise BadCopy(words[-1] if words else f"it ended with {process.returncode}")
-    return Copy.model_validate_json(out)
+        return True
 
 
 def main() -> int:

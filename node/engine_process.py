@@ -24,6 +24,10 @@ class EngineProcess:
         self._ended: asyncio.Task[int] | None = None
         self.pid: int | None = None
 
+    def use(self, order: EngineOrder) -> None:
+        """Start engines with this order from now on; the one that runs goes on."""
+        self._order = order
+
     async def start(self) -> bool:
         """Start an engine and wait until it answers; False if it ended before it did.
 

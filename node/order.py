@@ -32,6 +32,20 @@ class EngineOrder(BaseModel):
     log: Path
     inline_limit: int = INLINE_LIMIT
     blob_limit: int = BLOB_LIMIT
+    kept: tuple[str, ...] = Field(default=(), description="older versions of it, beside it")
+
+
+class CheckOrder(BaseModel):
+    """What the process of an upgrade check learns: other code, and the log to replay with it. It
+    holds no credential either."""
+
+    model_config = ConfigDict(frozen=True)
+
+    app: str
+    kept: tuple[str, ...] = ()
+    durability: Durability
+    env: dict[str, str]
+    database: Path
 
 
 class Tail(BaseModel):
@@ -51,7 +65,8 @@ class NodeOrder(BaseModel):
     parent epoch that is known to have been proven. ``deadline`` is the first one of the node's
     authority, in seconds of the boot-time clock. ``store`` reaches the records; ``sidecar`` only
     this tenant's replicas, where the store can tell the two apart. ``tail`` is used only if it goes
-    on where the bucket ends.
+    on where the bucket ends. ``kept`` are older versions of the application, and ``release`` is
+    that of ``tenant.json``.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -71,6 +86,8 @@ class NodeOrder(BaseModel):
     tail: Tail | None = None
     inline_limit: int = INLINE_LIMIT
     blob_limit: int = BLOB_LIMIT
+    kept: tuple[str, ...] = ()
+    release: int = 0
     guards: GuardSettings = GuardSettings()
 
 
@@ -124,6 +141,8 @@ class NodeStatus(BaseModel):
     lineage: str = ""
     parent_epoch: int | None = None
     app: str = ""
+    kept: tuple[str, ...] = ()
+    release: int = 0
     durability: Durability = "async"
     lag: Lag = Lag()
     phases: Phases = Phases()

@@ -42,6 +42,11 @@ class Replication:
         self.ended()
         self._sidecar.kill()
 
+    @property
+    def is_streaming(self) -> bool:
+        """Whether the sidecar can be asked now."""
+        return self._streaming.is_set()
+
     async def streaming(self) -> None:
         """Wait until the sidecar can be asked."""
         await self._streaming.wait()

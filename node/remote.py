@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from backup.copies import Copy
 from backup.settings import REVEAL
+from node.checks import CheckStatus
 from node.order import NodeOrder, NodeStatus
 from node.wire import Client, WireError
 
@@ -68,6 +70,20 @@ class RemoteNode:
 
     async def extend(self, deadline: float) -> None:
         await self._client.call("extend", deadline=deadline)
+
+    async def check(self, app: str, kept: Sequence[str]) -> CheckStatus:
+        """Begin a check of other code."""
+        answer = await self._client.call("check", app=app, kept=list(kept))
+        return CheckStatus.model_validate(answer)
+
+    async def look_at_check(self, wait: float) -> CheckStatus | None:
+        """The newest check, once it is over or after ``wait`` seconds; None when there is none."""
+        answer = await self._client.call("check_status", wait=wait)
+        return CheckStatus.model_validate(answer["check"]) if answer["check"] else None
+
+    async def upgrade(self, app: str, kept: Sequence[str], release: int) -> None:
+        """Restart the engine in place, with other code."""
+        await self._client.call("upgrade", app=app, kept=list(kept), release=release)
 
     async def drain(self) -> None:
         await self._client.call("drain")

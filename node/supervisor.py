@@ -27,12 +27,13 @@ from backup.litestream.sidecar import Sidecar, SidecarFailed
 from backup.ownership import OwnerRecord
 from backup.store import ObjectStore, S3Store
 from node.authority import AuthorityFile
-from node.copying import CopyOrder, order_copy
+from node.checks import Checks
+from node.copying import Copying, CopyOrder
 from node.cradle import Cradle
 from node.engine_process import EngineProcess
 from node.guarding import Guarding
 from node.log import adopt_tail, check_restored, create_log, live_chain_at
-from node.order import ENDED, EngineOrder, NodeOrder, NodeState, NodeStatus
+from node.order import ENDED, CheckOrder, EngineOrder, NodeOrder, NodeState, NodeStatus
 from node.proofs import Proofs, Replication
 from node.restarts import Restarts
 from node.takeover import FAILURES, Claim, Superseded, Takeover, transition
@@ -42,6 +43,8 @@ from restore.errors import Damaged
 from restore.plan import list_epoch
 
 MAX_INCIDENTS = 20
+CHECK_PATIENCE = 30.0
+"""Seconds for which an engine that has not served waits for a check of other code."""
 PACE_EVERY = 10.0
 """Seconds between two looks at how busy the tenant is."""
 
@@ -84,13 +87,21 @@ class Supervisor:
         self._proofs: Proofs | None = None
         self._engine: EngineProcess | None = None
         self._serving: Server | None = None
-        self._repacing = False
-        self._copying = asyncio.Lock()
+        self._sidecar_told = False
+        """It was ended on purpose, and not by itself."""
+        self._copying = Copying()
+        self._replacing: asyncio.Task[None] | None = None
+        """The end of an engine that is to be started again with other code."""
+        self.checks = Checks(
+            self._check_order, folder / "check.log", self._streaming, self._is_streaming
+        )
         self.status = NodeStatus(
             tenant=order.tenant,
             host=order.host,
             incarnation=order.incarnation,
             app=order.app,
+            kept=order.kept,
+            release=order.release,
             durability=order.durability,
             api_socket=str(sockets / "engine.sock"),
             database=str(self._database),
@@ -113,6 +124,19 @@ class Supervisor:
     def drain(self) -> None:
         """Begin a planned stop; the end is the state ``released``."""
         self._drain.set()
+
+    def upgrade(self, app: str, kept: tuple[str, ...], release: int) -> None:
+        """Restart the engine in place with other code, in its epoch. A release that this node has
+        already changes nothing."""
+        if release <= self._order.release:
+            return
+        code: dict[str, Any] = {"app": app, "kept": kept, "release": release}
+        self._order = self._order.model_copy(update=code)
+        self._set(**code, serving=False)
+        if self._engine is not None and self._claim is not None:
+            self._engine.use(self._engine_order(self._claim.record))
+            if self._engine.pid is not None:
+                self._replacing = asyncio.create_task(self._engine.stop())
 
     def look(self) -> NodeStatus:
         """The status as of now, lag included."""
@@ -141,12 +165,9 @@ class Supervisor:
         """
         if self._claim is None or self.status.state is not NodeState.ACTIVE:
             raise BadCopy(f"{self._order.tenant} is {self.status.state} here; nothing was copied")
-        async with self._copying:
-            return await order_copy(
-                CopyOrder(
-                    store=self._order.store, database=self._database, record=self._claim.record
-                )
-            )
+        return await self._copying.copy(
+            CopyOrder(store=self._order.store, database=self._database, record=self._claim.record)
+        )
 
     async def look_after(self, version: int, wait: float) -> NodeStatus:
         """The status once its version is above ``version``, or after ``wait`` seconds."""
@@ -296,10 +317,9 @@ class Supervisor:
                 self._set(alerts=alerts)
 
         async def act(alert: Alert) -> None:
-            assert self._replication is not None
             self._incident(f"{alert.guard}: {alert.text}; {alert.action.replace('_', ' ')}")
             if alert.action is Action.RESTART_SIDECAR:
-                self._replication.restart()
+                self._restart_sidecar()
 
         return Guarding(
             self._order.guards,
@@ -324,6 +344,7 @@ class Supervisor:
         self._claim = await transition(
             self._store, self._claim, lambda now: ownership.drain(now, owner, epoch)
         )
+        await self.checks.close()
         await self._engine.stop()
         self._set(serving=False)
         final = await self._proofs.final()
@@ -349,6 +370,7 @@ class Supervisor:
             lineage=record.lineage,
             epoch=record.epoch,
             app=self._order.app,
+            kept=self._order.kept,
             durability=self._order.durability,
             env=self._order.env,
             database=self._database,
@@ -385,16 +407,53 @@ class Supervisor:
         while True:
             began = time.monotonic()
             status = await self._engine.ended()
-            self._replication.restart()
-            pause = restarts.pause_after(time.monotonic() - began)
-            words = self._engine.last_words()
-            self._incident(f"the engine ended with {status}: {words}; restarted after {pause} s")
-            self._set(engine_restarts=self.status.engine_restarts + 1, serving=False)
-            await asyncio.sleep(pause)
+            served = self.status.serving or self._replacing is not None
+            self._restart_sidecar()
+            if any(await asyncio.gather(self.checks.cut_off(), self._copying.cut_off())):
+                # They had the file open, and so the sidecar may not have been the first.
+                self._restart_sidecar()
+            if self._replacing is not None:
+                self._replacing = None
+                restarts = Restarts()
+                self._set(serving=False)
+            else:
+                pause = restarts.pause_after(time.monotonic() - began)
+                words = self._engine.last_words()
+                self._incident(
+                    f"the engine ended with {status}: {words}; restarted after {pause} s"
+                )
+                self._set(
+                    engine_restarts=self.status.engine_restarts + 1,
+                    sidecar_restarts=self.status.sidecar_restarts + 1,
+                    serving=False,
+                )
+                await asyncio.sleep(pause)
             await self._replication.streaming()
+            if not served:
+                # It ends again and again, and would take a check of what might mend it along.
+                await self.checks.look(CHECK_PATIENCE)
             if not self._authority.alive():
                 return
             await self._start_engine(self._engine)
+
+    def _check_order(self) -> CheckOrder:
+        order = self._order
+        return CheckOrder(
+            app=order.app,
+            kept=order.kept,
+            durability=order.durability,
+            env=order.env,
+            database=self._database,
+        )
+
+    async def _streaming(self) -> None:
+        """Wait until the log is there and its sidecar has it open."""
+        while self._engine is None or self._replication is None:
+            await asyncio.sleep(0.05)
+        await self._replication.streaming()
+
+    def _is_streaming(self) -> bool:
+        return self._replication is not None and self._replication.is_streaming
 
     async def _for_engine(self, op: str, message: Message) -> Message:
         """What an engine may ask: a proof, and to be heard about its commits."""
@@ -424,9 +483,8 @@ class Supervisor:
             began = time.monotonic()
             status = await self._sidecar.wait()
             self._replication.ended()
-            if self._repacing:
-                self._repacing = False
-            else:
+            told, self._sidecar_told = self._sidecar_told, False
+            if not told:
                 pause = restarts.pause_after(time.monotonic() - began)
                 self._incident(f"litestream ended with {status}; restarted after {pause} s")
                 self._set(sidecar_restarts=self.status.sidecar_restarts + 1)
@@ -442,6 +500,12 @@ class Supervisor:
             else:
                 self._replication.started()
 
+    def _restart_sidecar(self) -> None:
+        assert self._sidecar is not None
+        assert self._replication is not None
+        self._sidecar_told = self._sidecar.pid is not None
+        self._replication.restart()
+
     async def _keep_pace(self) -> None:
         """Have the sidecar look after the replica as often as the tenant's writing asks for."""
         assert self._sidecar is not None
@@ -452,8 +516,7 @@ class Supervisor:
             wanted = pacing.seen(self.look().lag.sequence, time.monotonic())
             if wanted is not self._sidecar.pace and self._sidecar.pid is not None:
                 self._sidecar.pace = wanted
-                self._repacing = True
-                self._replication.restart()
+                self._restart_sidecar()
 
     async def _kill_sidecar(self) -> None:
         if self._sidecar is not None and self._sidecar.pid is not None:
@@ -476,6 +539,7 @@ class Supervisor:
     async def _stop_everything(self) -> None:
         if self._engine is not None:
             await self._engine.destroy()
+        await self.checks.close()
         await self._kill_sidecar()
         if self._proofs is not None:
             await self._proofs.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 from fastapi import Depends, FastAPI, HTTPException, Request
@@ -13,8 +15,17 @@ from backup.copies import Copy
 from backup.errors import StoreError
 from fleet.agent.agent import Agent
 from fleet.agent.drilling import DrillDone, DrillRequest
-from fleet.agent.nodes import AlreadyHere, Chain, NoAuthority, StartRequest
+from fleet.agent.metrics import of_engines, of_host
+from fleet.agent.nodes import (
+    AlreadyHere,
+    Chain,
+    CodeRequest,
+    NoAuthority,
+    NotHere,
+    StartRequest,
+)
 from fleet.proxy import EPOCH_HEADER, SENDER_HEADER, forward, is_webhook, unavailable
+from node.checks import CheckStatus
 from node.order import NodeStatus
 from node.wire import WireError
 
@@ -71,6 +82,26 @@ def create_app(agent: Agent, token: str) -> FastAPI:
         except NoAuthority as error:
             raise HTTPException(503, {"type": "no_authority", "message": str(error)}) from error
 
+    @app.post("/api/nodes/{tenant}/check", status_code=202, dependencies=guarded)
+    async def check(tenant: str, request: CodeRequest) -> CheckStatus:
+        with _reached():
+            return await agent.nodes.check(tenant, request)
+
+    @app.get("/api/nodes/{tenant}/check", dependencies=guarded)
+    async def look_at_check(tenant: str, wait: float = 0.0) -> CheckStatus:
+        with _reached():
+            found = await agent.nodes.look_at_check(tenant, min(wait, MAX_WAIT))
+        if found is None:
+            message = f"{tenant} has no check on {agent.host}"
+            raise HTTPException(404, {"type": "no_check", "message": message})
+        return found
+
+    @app.post("/api/nodes/{tenant}/upgrade", status_code=202, dependencies=guarded)
+    async def upgrade(tenant: str, request: CodeRequest) -> dict[str, bool]:
+        with _reached():
+            await agent.nodes.upgrade(tenant, request)
+        return {"ok": True}
+
     @app.post("/api/nodes/{tenant}/drain", status_code=202, dependencies=guarded)
     async def drain(tenant: str) -> dict[str, bool]:
         await agent.nodes.drain(tenant)
@@ -106,14 +137,14 @@ def create_app(agent: Agent, token: str) -> FastAPI:
                 503, {"type": "store_unavailable", "message": str(error)}
             ) from error
 
-    @app.api_route(
-        "/{tenant}/{path:path}", methods=METHODS, dependencies=guarded, include_in_schema=False
-    )
-    async def gateway(tenant: str, path: str, request: Request) -> Response:
-        node = agent.nodes.live(tenant)
-        if node is None or not node.status.serving:
-            return unavailable(f"{tenant} is not served by {agent.host}")
-        socket = node.status.api_socket
+    @app.get("/metrics", dependencies=guarded)
+    async def metrics() -> Response:
+        nodes = [node.status for node in agent.nodes.running()]
+        reached = {node.api_socket: client_of(node.api_socket) for node in nodes if node.serving}
+        text = of_host(nodes, await of_engines(nodes, reached))
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    def client_of(socket: str) -> httpx.AsyncClient:
         client = clients.get(socket)
         if client is None:
             client = httpx.AsyncClient(
@@ -124,6 +155,16 @@ def create_app(agent: Agent, token: str) -> FastAPI:
             )
             clients[socket] = client
             _forget_ended(agent, clients)
+        return client
+
+    @app.api_route(
+        "/{tenant}/{path:path}", methods=METHODS, dependencies=guarded, include_in_schema=False
+    )
+    async def gateway(tenant: str, path: str, request: Request) -> Response:
+        node = agent.nodes.live(tenant)
+        if node is None or not node.status.serving:
+            return unavailable(f"{tenant} is not served by {agent.host}")
+        client = client_of(node.status.api_socket)
         sender = request.headers.get(SENDER_HEADER) if is_webhook(path) else None
         headers = {"authorization": sender} if sender else None
         answer = await forward(request, client, f"http://node/{path}", headers=headers)
@@ -134,6 +175,17 @@ def create_app(agent: Agent, token: str) -> FastAPI:
         return answer
 
     return app
+
+
+@contextmanager
+def _reached() -> Iterator[None]:
+    """Whatever is wrong with reaching a node is an answer."""
+    try:
+        yield
+    except NotHere as error:
+        raise HTTPException(404, {"type": "not_here", "message": str(error)}) from error
+    except WireError as error:
+        raise HTTPException(409, {"type": "refused", "message": str(error)}) from error
 
 
 def _forget_ended(agent: Agent, clients: dict[str, httpx.AsyncClient]) -> None:

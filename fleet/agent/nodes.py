@@ -22,6 +22,7 @@ from backup.copies import Copy
 from backup.guards import GuardSettings
 from backup.ownership import Durability
 from backup.settings import Credentials, StoreSettings
+from node.checks import CheckStatus
 from node.nursery import Nursery, NurseryLost
 from node.order import ENDED, NodeOrder, NodeState, NodeStatus, Tail
 from node.remote import RemoteNode
@@ -43,6 +44,22 @@ class StartRequest(BaseModel):
     authority_ended: bool
     floor_txid: int = 0
     sidecar: Credentials
+    kept: tuple[str, ...] = ()
+    release: int = 0
+
+
+class CodeRequest(BaseModel):
+    """Other code for a tenant that runs here: an application and older versions beside it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    app: str
+    kept: tuple[str, ...] = ()
+    release: int = 0
+
+
+class NotHere(Exception):
+    """The tenant has no node on this host."""
 
 
 class Chain(BaseModel):
@@ -307,6 +324,25 @@ class Nodes:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(node.ended.wait(), 5.0)
         return self.live(tenant) is None
+
+    async def check(self, tenant: str, request: CodeRequest) -> CheckStatus:
+        """Begin a check of other code for a tenant. Raises `NotHere`, `WireError`."""
+        return await self._remote(tenant).check(request.app, request.kept)
+
+    async def look_at_check(self, tenant: str, wait: float) -> CheckStatus | None:
+        """The newest check of a tenant, once it is over or after ``wait`` seconds. Raises
+        `NotHere`, `WireError`."""
+        return await self._remote(tenant).look_at_check(wait)
+
+    async def upgrade(self, tenant: str, request: CodeRequest) -> None:
+        """Have a tenant's engine restarted with other code. Raises `NotHere`, `WireError`."""
+        await self._remote(tenant).upgrade(request.app, request.kept, request.release)
+
+    def _remote(self, tenant: str) -> RemoteNode:
+        node = self.live(tenant)
+        if node is None or node.remote is None:
+            raise NotHere(f"{tenant} has no node on {self._host}")
+        return node.remote
 
     async def drain(self, tenant: str) -> None:
         """Begin a planned stop of one tenant's node. No error if it is not here."""

@@ -26,9 +26,11 @@ from fleet.cli import (
     lag,
     replay,
     restore,
+    schedules,
     sql,
     tenants,
     up,
+    upgrade,
     verify,
 )
 from fleet.cli.problems import problem_of
@@ -45,9 +47,11 @@ app.command()(demo.demo)
 app.command()(dev.dev)
 app.command()(replay.replay)
 app.command()(up.up)
+app.command()(upgrade.upgrade)
 app.add_typer(tenants.app, name="tenant")
 app.add_typer(hosts.app, name="host")
 app.add_typer(executions.app, name="exec")
+app.add_typer(schedules.app, name="schedule")
 app.add_typer(copies.app, name="copy")
 app.command()(sql.sql)
 app.command()(lag.lag)

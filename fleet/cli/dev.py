@@ -9,6 +9,7 @@ import typer
 
 from fleet import console
 from fleet.cli.options import Json
+from fleet.cli.upgrade import Keep
 
 
 def dev(
@@ -21,6 +22,7 @@ def dev(
     practice: Annotated[
         bool, typer.Option("--practice", help="Take this machine's disk for the bucket.")
     ] = False,
+    keep: Keep = None,
     reload: Annotated[bool, typer.Option(help="Load the code again when it changes.")] = True,
     as_json: Json = False,
 ) -> None:
@@ -35,6 +37,12 @@ def dev(
     if not is_loopback(host):
         console.note(f"anyone who can reach {host} can use the engine: there is no token here")
     settings = DevSettings(
-        app=app, database=db, host=host, port=port, practice=practice, reload=reload
+        app=app,
+        kept=tuple(keep or ()),
+        database=db,
+        host=host,
+        port=port,
+        practice=practice,
+        reload=reload,
     )
     run_dev(settings, print_line if as_json else Screen(console.out))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fleet import DEFAULT_NAME, console
-from fleet.cli import connection
+from fleet.cli import connection, upgrading
 from fleet.cli.options import Address, DurabilityChoice, Json, Name
 from fleet.cli.tables import details, position, table
 from fleet.problem import Problem
@@ -71,6 +71,9 @@ def _await_serving(client: Client, view: TenantView, seconds: float) -> TenantVi
         f"Mend its application; it is started again by itself. `litefleet tenant show {view.name}` "
         "tells how it stands.",
     )
+
+
+app.command("upgrade")(upgrading.tenant_upgrade)
 
 
 @app.command("list")
@@ -136,6 +139,7 @@ def _tenant_details(view: TenantView) -> Table:
         "epoch": str(view.epoch),
         "lineage": view.lineage or "",
         "app": view.app,
+        "kept": ", ".join(view.kept),
         "durability": view.durability,
         "executions": f"{view.executions.running} running, {view.executions.completed} completed, "
         f"{view.executions.failed} failed",
@@ -143,6 +147,8 @@ def _tenant_details(view: TenantView) -> Table:
         "replica": f"txid {position(view.txid)}, replicated to {position(view.replicated_txid)}",
         "lag": console.age(view.lag_seconds),
     }
+    if not view.kept:
+        del rows["kept"]
     if view.detail:
         rows["trouble"] = view.detail
     made = details(rows)

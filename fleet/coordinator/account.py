@@ -38,6 +38,7 @@ class Tenant:
     not_before: float = -math.inf
     recoveries: list[Recovery] = field(default_factory=list)
     credentials: Credentials | None = None
+    upgrade_after: float = -math.inf
 
     def seen(self) -> SeenTenant:
         """This tenant in a picture for `decide`."""
@@ -48,6 +49,7 @@ class Tenant:
             ordered=self.ordered.action.host if self.ordered else None,
             failed_on=frozenset(self.failed_on),
             not_before=self.not_before,
+            upgrade_after=self.upgrade_after,
         )
 
     def state(self, owner: SeenHost | None) -> TenantState:

@@ -20,6 +20,7 @@ from fleet.coordinator.account import Tenant
 from fleet.coordinator.coordinator import Coordinator, TenantExists
 from fleet.coordinator.decide import SUSPECT_AFTER
 from fleet.coordinator.rounds import NoHost
+from fleet.coordinator.upgrades import UpgradeRunning
 from fleet.proxy import SENDER_HEADER, forward, is_webhook, unavailable
 from fleet.views import (
     CopyList,
@@ -37,6 +38,8 @@ from fleet.views import (
     TenantView,
     TenantWanted,
     Timeline,
+    UpgradeView,
+    UpgradeWanted,
 )
 from node.order import ENDED, NodeStatus
 from restore.drill import Drill, DrillRecord
@@ -119,6 +122,23 @@ def create_app(coordinator: Coordinator, token: str) -> FastAPI:
         if known is None:
             raise HTTPException(404, f"there is no tenant {name!r}")
         return _tenant(coordinator, name, known)
+
+    @app.post("/api/tenants/{name}/upgrade", status_code=202, dependencies=guarded)
+    async def upgrade(name: str, wanted: UpgradeWanted) -> Response:
+        if name not in coordinator.tenants:
+            raise HTTPException(404, f"there is no tenant {name!r}")
+        try:
+            view = coordinator.upgrades.begin(name, wanted)
+        except UpgradeRunning as error:
+            return _error(409, "upgrade_running", str(error), "wait until it is done")
+        return JSONResponse(view.model_dump(mode="json"), status_code=202)
+
+    @app.get("/api/tenants/{name}/upgrade", dependencies=guarded)
+    async def look_at_upgrade(name: str) -> UpgradeView:
+        found = coordinator.upgrades.look(name)
+        if found is None:
+            raise HTTPException(404, f"{name!r} was not upgraded since this coordinator began")
+        return found
 
     @app.get("/api/hosts", dependencies=guarded)
     async def hosts() -> HostList:
@@ -215,6 +235,8 @@ def _tenant(coordinator: Coordinator, name: str, tenant: Tenant) -> TenantView:
     view: dict[str, object] = {
         "name": name,
         "app": tenant.wanted.app,
+        "kept": tenant.wanted.kept,
+        "release": tenant.wanted.release,
         "durability": tenant.wanted.durability,
         "state": tenant.state(seen),
         "host": owner.host or None if owner else None,

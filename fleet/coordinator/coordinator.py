@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import math
 import time
+from collections.abc import Coroutine
+from typing import Any
 
 import httpx
 
@@ -23,12 +25,14 @@ from fleet.coordinator.decide import (
     Fence,
     Picture,
     Start,
+    Upgrade,
     decide,
 )
 from fleet.coordinator.drills import Drills
 from fleet.coordinator.observe import Observer
 from fleet.coordinator.rounds import Rounds
 from fleet.coordinator.timeline import TimelineLog
+from fleet.coordinator.upgrades import Upgrades
 from fleet.issuer import CredentialIssuer
 from fleet.settings import Chores
 from node.order import ENDED, NodeState, NodeStatus
@@ -74,6 +78,7 @@ class Coordinator:
         self.tenants: dict[str, Tenant] = {}
         self.braked_hosts: tuple[str, ...] = ()
         self.observer = Observer(store, http, token, on_change=self._wake.set)
+        self.upgrades = Upgrades(self, store, http, token)
         shared = (self.observer, self.tenants, self.timeline, http, token)
         self.drills = Drills(store, issuer, *shared)
         self.copies = Copies(
@@ -115,6 +120,10 @@ class Coordinator:
         self._wake.set()
         return tenant
 
+    def wake(self) -> None:
+        """Look again at once."""
+        self._wake.set()
+
     def resume(self) -> tuple[str, ...]:
         """Release the brake for the hosts that it holds now; their names."""
         held = self.braked_hosts
@@ -140,6 +149,7 @@ class Coordinator:
                     await asyncio.wait_for(self._wake.wait(), TICK)
                 self._wake.clear()
         finally:
+            await self.upgrades.close()
             for task in self._acting:
                 task.cancel()
             await asyncio.gather(*self._acting, return_exceptions=True)
@@ -160,13 +170,16 @@ class Coordinator:
                 await self._fence(action)
             elif isinstance(action, Brake):
                 self._brake(action)
+            elif isinstance(action, Upgrade):
+                self._act(self.upgrades.order(action))
             else:
                 self._begin(action)
 
     async def _read_catalog(self) -> None:
         for name, wanted in (await self.observer.read_catalog()).items():
             known = self.tenants.setdefault(name, Tenant(wanted))
-            known.wanted = wanted
+            if wanted.rev >= known.wanted.rev:  # it may have been changed since it was read
+                known.wanted = wanted
             known.stale = True
         self._catalog_at = time.monotonic()
 
@@ -260,7 +273,10 @@ class Coordinator:
             host=action.host,
             cause=action.cause,
         )
-        task = asyncio.create_task(self._order(action, tenant))
+        self._act(self._order(action, tenant))
+
+    def _act(self, acting: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(acting)
         self._acting.add(task)
         task.add_done_callback(self._acting.discard)
 
@@ -272,6 +288,8 @@ class Coordinator:
                 app=tenant.wanted.app,
                 durability=tenant.wanted.durability,
                 env=tenant.wanted.env,
+                kept=tenant.wanted.kept,
+                release=tenant.wanted.release,
                 expected=action.expected,
                 authority_ended=action.authority_ended,
                 floor_txid=action.floor_txid,

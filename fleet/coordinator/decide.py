@@ -30,12 +30,14 @@ SUSPECT_AFTER = 8.0
 
 @dataclass(frozen=True, slots=True)
 class SeenNode:
-    """A node as its agent tells of it. ``over``: its processes are known to be gone."""
+    """A node as its agent tells of it. ``over``: its processes are known to be gone. ``release`` is
+    that of the code which it runs."""
 
     tenant: str
     incarnation: str
     state: str
     over: bool
+    release: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ class SeenTenant:
     ordered: str | None = None
     failed_on: frozenset[str] = frozenset()
     not_before: float = -math.inf
+    upgrade_after: float = -math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +131,33 @@ class Brake:
     hosts: tuple[str, ...]
 
 
-Action = Fence | Start | Brake
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """Have a tenant's engine restarted in place with the code that is wanted now."""
+
+    tenant: str
+    host: str
+
+
+Action = Fence | Start | Brake | Upgrade
 
 
 def decide(picture: Picture) -> list[Action]:
     """The actions that the picture calls for, most urgent first."""
-    return [*_fences(picture), *_starts(picture)]
+    return [*_fences(picture), *_starts(picture), *_upgrades(picture)]
+
+
+def _upgrades(picture: Picture) -> Iterable[Upgrade]:
+    for name in sorted(picture.tenants):
+        tenant = picture.tenants[name]
+        owner = tenant.owner.record if tenant.owner else None
+        if owner is None or picture.now < tenant.upgrade_after:
+            continue
+        host = picture.hosts.get(owner.host)
+        for node in (host.nodes or ()) if host is not None and host.fit else ():
+            mine = node.incarnation == owner.incarnation and node.state == "active"
+            if mine and node.release < tenant.wanted.release:
+                yield Upgrade(name, owner.host)
 
 
 def _fences(picture: Picture) -> Iterable[Action]:

@@ -53,7 +53,7 @@ class HostWatch:
             and self.nodes_incarnation == self.lease.record.incarnation
         )
         nodes = tuple(
-            SeenNode(node.tenant, node.incarnation, node.state, node.state in ENDED)
+            SeenNode(node.tenant, node.incarnation, node.state, node.state in ENDED, node.release)
             for node in self.nodes
         )
         return SeenHost(

@@ -25,12 +25,17 @@ from pydantic import BaseModel
 from fleet.application import trace_of
 from fleet.dev.reporter import Reporter
 from node.api import create_api
-from node.engine.application import Application, find_app
+from node.api_metrics import MetricsApi
+from node.engine.application import Application, find_app, load_kept
 from node.engine.config import EngineConfig
 from node.engine.durability import Outcome, Proof
 from node.engine.engine import Engine
 from node.engine.errors import EngineError
 from node.engine.inspection import owner_of
+from node.engine.observer import Observer, Observers
+from node.engine.releases import Releases
+from node.logs import BadLogSetting, Teller, log_with
+from node.otel import Telemetry
 
 #: Exit status of a life that could not begin; why was said in a line `refused`.
 REFUSED: Final = 3
@@ -40,6 +45,7 @@ class Orders(BaseModel):
     """What to run. The last three are numbers of open files that the process inherits."""
 
     app: str
+    kept: tuple[str, ...] = ()
     database: Path
     practice: bool = False
     listener: int
@@ -69,7 +75,14 @@ def main(orders: Orders) -> int:
     """Live one life; the exit status."""
     lines = _Lines(orders.events)
     try:
+        log_with(Teller(lambda line: lines.send(_logged(line))), os.environ)
+    except BadLogSetting as error:
+        lines.send({"event": "refused", "at": time.time(), **_refusal(error), "hint": None})
+        return REFUSED
+    try:
         application = find_app(orders.app)
+        kept = tuple(load_kept(one, orders.app) for one in orders.kept)
+        Releases(application, kept)
     except Exception as error:
         lines.send({"event": "refused", "at": time.time(), **_refusal(error)})
         return REFUSED
@@ -77,14 +90,16 @@ def main(orders: Orders) -> int:
     if os.read(orders.control, 1) == b"":
         return 0
     try:
-        asyncio.run(_serve(orders, application, lines))
+        asyncio.run(_serve(orders, application, kept, lines))
     except EngineError as error:
         lines.send({"event": "refused", "at": time.time(), **_refusal(error)})
         return REFUSED
     return 0
 
 
-async def _serve(orders: Orders, application: Application, lines: _Lines) -> None:
+async def _serve(
+    orders: Orders, application: Application, kept: tuple[Application, ...], lines: _Lines
+) -> None:
     path, create = orders.database, not orders.database.exists()
     if create:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,21 +116,37 @@ async def _serve(orders: Orders, application: Application, lines: _Lines) -> Non
         lines.send({"event": "failed", "at": time.time(), **_refusal(error)})
         os._exit(1)
 
+    telemetry = Telemetry.from_environment(
+        os.environ, tenant=tenant, lineage=lineage, epoch=1, application=application.name
+    )
+    observers: list[Observer] = [reporter]
+    if telemetry is not None:
+        observers.append(telemetry.observer)
     engine = Engine(
         EngineConfig(
-            path=path, application=application, tenant=tenant, lineage=lineage, create=create
+            path=path,
+            application=application,
+            kept=kept,
+            tenant=tenant,
+            lineage=lineage,
+            create=create,
         ),
         barrier=Practice() if orders.practice else None,
         on_failed=failed,
-        observer=reporter,
+        observer=Observers(observers),
     )
+    if telemetry is not None:
+        telemetry.attach(engine)
     await engine.open()
     reporter.engine = engine
+    metrics = MetricsApi(engine)
+    if telemetry is not None:
+        telemetry.begin(metrics.families)
     lines.send({"event": "open", "at": time.time(), "executions": engine.counts})
     reporter.look()
     server = uvicorn.Server(
         uvicorn.Config(
-            create_api(engine),
+            create_api(engine, metrics=metrics),
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -126,11 +157,19 @@ async def _serve(orders: Orders, application: Application, lines: _Lines) -> Non
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
     loop.remove_reader(orders.control)
+    if telemetry is not None:
+        await telemetry.end()
     # The engine first: whoever waits for a result is answered that it has stopped.
     await engine.close()
     server.should_exit = True
     await serving
     stopping.cancel()
+
+
+def _logged(line: dict[str, Any]) -> dict[str, Any]:
+    """A line of the log among the others."""
+    about = {name: value for name, value in line.items() if name not in ("time", "tenant", "epoch")}
+    return {"event": "log", "at": time.time(), **about}
 
 
 def _fold(path: Path) -> None:

@@ -28,6 +28,7 @@ class DevSettings:
     """What `litefleet dev` runs. `practice` takes this machine's disk for the bucket."""
 
     app: str
+    kept: tuple[str, ...]
     database: Path
     host: str
     port: int
@@ -57,6 +58,7 @@ class _Dev:
         self._url = f"http://{settings.host}:{listener.getsockname()[1]}"
         self._orders = {
             "app": settings.app,
+            "kept": settings.kept,
             "database": str(settings.database.absolute()),
             "practice": settings.practice,
         }
@@ -148,6 +150,8 @@ class _Dev:
 
 def _folder(app: str) -> Path:
     """What to watch: the folder of the file, or that of the module's outermost package."""
+    if ":" in app:
+        return Path(app.rpartition(":")[0]).resolve()
     if app.endswith(".py") or "/" in app:
         return Path(app).resolve().parent
     top = Path.cwd() / app.partition(".")[0]

@@ -119,6 +119,7 @@ ENDED_AS: Final[dict[Status, type[ExecutionFailed]]] = {
     Status.CANCELLED: ExecutionCancelled,
     Status.TERMINATED: ExecutionTerminated,
     Status.DIVERGED: ExecutionDiverged,
+    Status.PARKED: ExecutionDiverged,
 }
 
 _BY_TYPE: Final[dict[str, type[LitefleetError]]] = {

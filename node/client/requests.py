@@ -30,6 +30,7 @@ class Options(TypedDict, total=False):
     dedup: str
     partition: str
     labels: Mapping[str, str]
+    pinned: bool
 
 
 class Filters(TypedDict, total=False):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -100,12 +100,14 @@ class Archive(BaseModel):
 @dataclass(frozen=True, slots=True)
 class Replayed:
     """How a replay went. `events` is how many were followed; `divergence` says where the code
-    left the log, and `refused` what it did that no replay could repeat."""
+    left the log, and `refused` what it did that no replay could repeat. `patches` are those that
+    it asked for, and whether it took their new path."""
 
     execution: str
     events: int
     divergence: Divergence | None = None
     refused: DeterminismError | None = None
+    patches: Mapping[str, bool] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -139,6 +141,7 @@ def replay(
         tenant=tenant,
         lineage=lineage,
         secret=secret,
+        schedule=Origin.of(history).schedule,
         labels=Origin.of(history).labels,
     )
     level = effective(floor, definition.durability)
@@ -150,7 +153,7 @@ def replay(
         return Replayed(first.execution, len(history), refused=refused)
     finally:
         run.drop()
-    return Replayed(first.execution, len(history))
+    return Replayed(first.execution, len(history), patches=run.patches)
 
 
 def replay_archive(archive: Archive, application: Application) -> Replayed:

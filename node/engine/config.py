@@ -24,12 +24,15 @@ class EngineConfig:
     """What an engine runs, and on which file.
 
     `create` starts an empty log and is for a tenant's genesis only. `durability` is the
-    tenant's floor. `threads` bounds the plain activities that run at once. `forced_replay` is
+    tenant's floor. `threads` bounds the plain activities that run at once. `kept` are older
+    versions of the application, for the executions that are pinned to them. `forced_replay` is
     a mode for tests: the coroutine is dropped at every await and replayed for the next event.
 
     A payload of more than `inline_limit` bytes of JSON is kept beside its event, once for all
     events that have it; one of more than `blob_limit` bytes is refused. The latter holds for
     all engines of a process, and the newest one sets it.
+
+    Without `schedules` no schedule starts anything by itself, as if all were paused.
     """
 
     path: Path
@@ -40,9 +43,11 @@ class EngineConfig:
     create: bool = False
     durability: Durability = Durability.ASYNC
     threads: int = 16
+    kept: tuple[Application, ...] = ()
     forced_replay: bool = False
     inline_limit: int = INLINE_LIMIT
     blob_limit: int = BLOB_LIMIT
+    schedules: bool = True
 
     def __post_init__(self) -> None:
         """Raises DefinitionError for limits that cannot be."""

@@ -12,14 +12,15 @@ from node.engine.errors import (
     ExecutionClosed,
     ExecutionConflict,
     ExecutionDiverged,
+    PayloadError,
     UnknownExecution,
-    UnknownWorkflow,
 )
 from node.engine.events import Event, Kind, Reuse, Status
 from node.engine.executor import Executor
 from node.engine.live import Live, Origin
 from node.engine.queue_ticket import queue_of
 from node.engine.queues import refused
+from node.engine.releases import with_pin
 from node.engine.store import Store, Stored
 
 
@@ -66,12 +67,12 @@ class Control:
         await self._commits.settled()
         return self._stored(id).status is Status.TERMINATED
 
-    async def pause(self, id: str) -> bool:
+    async def pause(self, id: str, reason: str = "") -> bool:
         """Start no more attempts of activities, and let no timer wake the code. What runs may
         finish, and messages still arrive. False when it is paused. Raises ExecutionClosed."""
         live = self._open(id)
         changed = not live.paused
-        self._executor.pause(live)
+        self._executor.pause(live, _reason(reason))
         await self._commits.settled()
         return changed
 
@@ -83,6 +84,54 @@ class Control:
         await self._commits.settled()
         return changed
 
+    async def pin(self, id: str, version: str | None = None) -> bool:
+        """Keep an execution to the version of the application that it runs with; one that is
+        stopped, to `version`, with which it goes on when an engine opens the log that has it.
+        False when it is pinned to that already.
+
+        Raises ExecutionClosed, ExecutionDiverged, PayloadError.
+        """
+        live = self._open(id)
+        runs_on = self._executor.releases.runs_on(live)
+        if live.trouble is not None and version is None:
+            raise ExecutionDiverged(
+                f"execution {id!r} runs with no version at present",
+                hint="Say which version it is to be pinned to.",
+            )
+        if live.trouble is None and version not in (None, runs_on):
+            raise PayloadError(
+                f"execution {id!r} runs with version {runs_on!r} of the application, and can be"
+                " pinned to no other"
+            )
+        version = version or runs_on
+        if not version:
+            raise PayloadError(
+                "the application has no version that an execution could be pinned to",
+                hint='Give it one: APPLICATION_VERSION = "1" in its module.',
+            )
+        changed = live.pin != version
+        if changed:
+            self._executor.pin(live, version)
+        await self._commits.settled()
+        return changed
+
+    async def unpin(self, id: str) -> bool:
+        """Let an execution move to the current version when an engine opens the log; False when
+        it is not pinned.
+
+        Raises ExecutionClosed, and Divergence, DeterminismError and UnknownWorkflow when the
+        current version does not follow what it has done: it then stays pinned.
+        """
+        live = self._open(id)
+        if live.pin is None:
+            return False
+        await self._commits.settled()
+        stored = self._stored(id)
+        self._executor.rehearse(stored, self._store.history_of(stored), unpinned=True).drop()
+        self._executor.pin(live, None)
+        await self._commits.settled()
+        return True
+
     async def retry(self, id: str) -> None:
         """Open an execution that failed, was cancelled or was terminated, and try again: the step
         whose failure ended it gets new attempts, and what came after it is void.
@@ -90,7 +139,7 @@ class Control:
         Children that it waits for and that did not complete are tried again as well.
 
         Without such a step, the code is replayed to its end and may do better if it was changed.
-        Raises ExecutionConflict when it is open or completed, UnknownWorkflow.
+        Raises ExecutionConflict when it is open or completed, UnknownWorkflow, VersionMissing.
         """
         stored = self._stored(id)
         if stored.closed is None or id in self._executor.live:
@@ -99,9 +148,10 @@ class Control:
             raise ExecutionConflict(
                 f"execution {id!r} completed", hint="Start another one with another id."
             )
-        if not self._executor.knows(stored.workflow):
-            raise UnknownWorkflow(f"no workflow {stored.workflow!r}")
         whole = self._store.history(id, stored.closed)
+        origin = with_pin(Origin.of(whole), whole)
+        if not self._executor.knows(stored.workflow, origin):
+            raise self._executor.releases.missing(stored.workflow, origin)
         ticket = queue_of(whole)
         other = None if ticket is None else self._executor.queues.duplicate(ticket)
         if ticket is not None and other is not None:

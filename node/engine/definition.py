@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import re
 from asyncio.events import _get_running_loop
 from collections.abc import Callable, Coroutine, Generator, Mapping
@@ -169,6 +170,7 @@ class Workflow(Generic[P, R]):
         name: str | None,
         durability: Durability | None,
         queue: Queue | None = None,
+        pinned: bool = False,
     ) -> None:
         self.name = named(name or function.__name__, "workflow")
         if not inspect.iscoroutinefunction(function):
@@ -177,6 +179,7 @@ class Workflow(Generic[P, R]):
         self.durability = durability
         self.codec = Codec(function, self.name)
         self.queue = queue
+        self.pinned = pinned
         self._id: str | None = None
         self._ticket: Ticket | None = None
         self._labels: Mapping[str, str] = {}
@@ -293,6 +296,9 @@ class _ActivityDecorator(Protocol):
 
 class ActivityNamespace:
     """`activity`: the decorator, and what an activity asks about itself."""
+
+    logger: Final = logging.getLogger("activity")
+    """For what an activity has to say. So is any other: every record says whose it is."""
 
     @overload
     def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Activity[P, R]: ...

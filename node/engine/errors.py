@@ -101,6 +101,12 @@ class UnknownWorkflow(EngineError):
     hint = "Check the name, or load the application that declares it."
 
 
+class VersionMissing(EngineError):
+    """The execution is pinned to a version of the application that is not loaded."""
+
+    hint = "Start the engine with that version beside the current one (--keep), or unpin it."
+
+
 class UnknownQueue(EngineError):
     """The application declares no queue of this name."""
 
@@ -113,6 +119,18 @@ class DuplicateRefused(EngineError):
     hint = "Wait for that one to end, or declare the queue with duplicates='existing'."
 
 
+class BadSchedule(PayloadError):
+    """A schedule is asked for that cannot be."""
+
+    hint = "Correct what the message names; nothing was changed."
+
+
+class UnknownSchedule(EngineError):
+    """There is no schedule of this id."""
+
+    hint = "Check the id; GET /schedules lists what there is."
+
+
 class UnknownExecution(EngineError):
     """The log holds no execution of this id."""
 
@@ -123,6 +141,12 @@ class ExecutionConflict(EngineError):
     """The id belongs to an execution of another workflow or with another input."""
 
     hint = "Use another id, or the same workflow and input to get the existing execution."
+
+
+class ScheduleConflict(EngineError):
+    """A schedule of this id is there already, or belongs to the application's declarations."""
+
+    hint = "Use another id, or change the one that is there."
 
 
 class ExecutionClosed(EngineError):

@@ -16,7 +16,7 @@ from node.engine.errors import (
     UnknownWorkflow,
     describe,
 )
-from node.engine.events import CLOSED_STATUS, Event, Kind, Payload, Status
+from node.engine.events import CLOSED_STATUS, RESERVED, Event, Kind, Payload, Status
 from node.engine.labels import FIELD as LABELS
 from node.engine.live import Live, Origin
 from node.engine.queue_ticket import Ticket
@@ -48,16 +48,19 @@ class Families:
         """Start the child that a CHILD event asks for."""
         body = json.loads(str(payload))
         key, detached = body["id"], "detached" in body
-        origin = Origin(parent.key, step, detached)
+        # What calls and what is called are of one version.
+        pinned = parent.pin or parent.origin.pin
+        pin = self._executor.releases.runs_on(parent) if pinned else None
+        origin = Origin(parent.key, step, detached, pin=pin)
         try:
             check_id(key)
-            ticket = self._executor.ticket(step[0], Ticket.of(body))
+            ticket = self._executor.ticket(step[0], origin, Ticket.of(body))
             origin = replace(origin, ticket=ticket, labels=body.get(LABELS, {}))
             if self._had_before(parent, key, origin, body["input"]):
                 return
             if key in self._executor.live or self._find(key) is not None:
                 raise ExecutionConflict(f"execution {key!r} exists")
-            if not self._executor.knows(step[0]):
+            if not self._executor.knows(step[0], origin):
                 raise UnknownWorkflow(f"no workflow {step[0]!r}")
             if origin.ticket is not None:
                 other = self._executor.queues.duplicate(origin.ticket)
@@ -65,7 +68,7 @@ class Families:
                     raise refused(origin.ticket, other.key)
         except EngineError as error:
             if detached:
-                logger.warning("%s starts no child %r: %s", parent.key, key, error)
+                logger.warning("it starts no child %r: %s", key, error, extra=parent.about)
             else:
                 self._tell(parent, step, Kind.CHILD_FAILED, failed(key, Status.FAILED, error))
             return
@@ -198,8 +201,14 @@ def failed(key: str, status: Status, error: BaseException) -> str:
     return compact({"id": key, "status": status, **describe(error)})
 
 
-def check_id(id: str) -> None:
-    """Raises PayloadError for what cannot be an execution's id."""
+def check_id(id: str, *, system: bool = False) -> None:
+    """Raises PayloadError for what cannot be an execution's id; one that begins as those of the
+    engine's own is for the `system` only."""
+    if id.startswith(RESERVED) and not system:
+        raise PayloadError(
+            f"ids that begin with {RESERVED!r} are the engine's own",
+            hint="Choose another id, or leave it out.",
+        )
     if not (0 < len(id) <= 200 and id.isprintable() and "/" not in id):
         raise PayloadError(
             "an execution id has 1 to 200 printable characters without '/'",

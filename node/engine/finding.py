@@ -13,6 +13,7 @@ from node.engine import seals
 from node.engine.events import RESERVED, STATUS_CODES, Status
 from node.engine.selection import (
     DIVERGED,
+    PARKED,
     QUEUED,
     SPAN,
     Known,
@@ -27,7 +28,12 @@ from node.engine.store import SUMMARY, WHOLE, Stored, stored_of_row
 
 #: Seconds after which a page is given as far as it has come.
 ENOUGH: Final = 0.5
-_STATUSES: Final = {**STATUS_CODES, QUEUED: Status.QUEUED, DIVERGED: Status.DIVERGED}
+_STATUSES: Final = {
+    **STATUS_CODES,
+    QUEUED: Status.QUEUED,
+    DIVERGED: Status.DIVERGED,
+    PARKED: Status.PARKED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +45,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class Grouped:
     """How many have this in common, as far as it was asked for."""
 
     workflow: str | None
@@ -87,7 +93,7 @@ def page(
 
 def count(
     db: apsw.Connection, selection: Selection, known: Known, by: frozenset[str]
-) -> list[Tally]:
+) -> list[Grouped]:
     """How many there are; `by` is which of "workflow" and "status" are counted apart."""
     known = _looked_up(db, selection, known)
     condition = where(selection, known)
@@ -100,7 +106,7 @@ def count(
         (*values, *condition.values),
     )
     names = dict(_rows(db, "SELECT id, name FROM litefleet_name"))
-    found = [Tally(names.get(number), _STATUSES.get(code), n) for number, code, n in rows]
+    found = [Grouped(names.get(number), _STATUSES.get(code), n) for number, code, n in rows]
     return sorted(found, key=lambda one: (one.workflow or "", one.status or ""))
 
 

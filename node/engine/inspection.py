@@ -38,7 +38,7 @@ def inspect_log(path: Path | str) -> LogSummary:
 
     Raises LogMissing, LogRefused (not a log of ours, or a newer one), LogDamaged.
     """
-    with _opened(Path(path)) as db:
+    with opened(Path(path)) as db:
         return _Verifier(db, Path(path)).verify()
 
 
@@ -52,7 +52,7 @@ class Owner(NamedTuple):
 
 def owner_of(path: Path | str) -> Owner:
     """Whose the log at `path` is, which may be in use. Raises like `inspect_log`."""
-    with _opened(Path(path)) as db:
+    with opened(Path(path)) as db:
         meta = dict(cast(Any, db.execute("SELECT key, value FROM litefleet_meta").fetchall()))
         # Before schema version 2 there was none, and no token either.
         secret = bytes.fromhex(meta.get("secret", "00" * 32))
@@ -61,7 +61,7 @@ def owner_of(path: Path | str) -> Owner:
 
 def events_of(path: Path | str) -> Iterator[Event]:
     """The events of a closed copy, in order. Raises like `inspect_log`, but verifies little."""
-    with _opened(Path(path)) as db:
+    with opened(Path(path)) as db:
         yield from read_events(db, schema.version_of(db, Path(path)))
 
 
@@ -70,23 +70,26 @@ def chain_at(path: Path | str, sequence: int) -> str | None:
 
     Log A goes on from log B exactly when `chain_at(A, summary_of_B.sequence)` is B's chain.
     """
-    with _opened(Path(path)) as db:
+    with opened(Path(path)) as db:
         end = seals.end_at(db, schema.version_of(db, Path(path)), sequence)
         return None if end is None else bytes(end.chain).hex()
 
 
 def committed_at(path: Path | str, sequence: int) -> float | None:
     """When the event was committed, in unix seconds; None when it is not in this closed copy."""
-    with _opened(Path(path)) as db:
+    with opened(Path(path)) as db:
         at = seals.time_at(db, schema.version_of(db, Path(path)), sequence)
         return None if at is None else at / 1000
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[apsw.Connection]:
+def opened(path: Path, *, in_use: bool = False) -> Iterator[apsw.Connection]:
+    """A connection for reading to a log, whatever its version. What changes while it is read may
+    only be read from one that is opened as `in_use`. Raises like `inspect_log`."""
     schema.check_header(path)
     try:
-        with closing(schema.connect_copy(path)) as db:
+        connect = schema.connect(path, read_only=True) if in_use else schema.connect_copy(path)
+        with closing(connect) as db:
             schema.version_of(db, path)
             yield db
     except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError) as error:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from node.engine.beginning import Beginning, Post, compact
 from node.engine.durability import Durability
+from node.engine.errors import VersionMissing
 from node.engine.events import Event, Kind, Payload
 from node.engine.labels import FIELD as LABELS
 from node.engine.observer import Watched
@@ -54,6 +55,12 @@ class Origin:
     """The `traceparent` that the start came with."""
     ticket: Ticket | None = None
     """The queue that it was started on, if any."""
+    schedule: tuple[str, int] | None = None
+    """The schedule that started it, and the time that it is for, unix milliseconds."""
+    pin: str | None = None
+    """The version of the application that it is pinned to, if any."""
+    loose: bool = False
+    """It is not to be pinned, though its workflow is declared so. Not in the log."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """What it is labelled with."""
 
@@ -71,7 +78,9 @@ class Origin:
                     body.get("version"),
                     body.get("trace"),
                     Ticket.of(body),
-                    body.get(LABELS, {}),
+                    scheduled(body),
+                    body.get("version") if "pinned" in body else None,
+                    labels=body.get(LABELS, {}),
                 )
         return Origin()
 
@@ -83,13 +92,27 @@ class Origin:
             body |= {"detached": True} if self.detached else {}
         if self.version is not None:
             body["version"] = self.version
+        if self.pin is not None:
+            body["pinned"] = True
         if self.trace is not None:
             body["trace"] = self.trace
         if self.ticket is not None:
             body |= self.ticket.body()
+        if self.schedule is not None:
+            body["schedule"] = list(self.schedule)
         if self.labels:
             body[LABELS] = dict(self.labels)
         return compact(body) if body else None
+
+
+def scheduled(body: dict[str, Any]) -> tuple[str, int] | None:
+    """What an ORIGIN event's payload says about a schedule, if anything. Raises ValueError."""
+    said = body.get("schedule")
+    if said is None:
+        return None
+    if not (isinstance(said, list) and [type(one) for one in said] == [str, int]):
+        raise ValueError("it does not say which schedule, and for which time")
+    return said[0], said[1]
 
 
 @dataclass(slots=True, eq=False)
@@ -119,6 +142,8 @@ class Live:
     """Its closing event is in the log, or it was stopped."""
     trouble: dict[str, Any] | None = None
     """Why it was stopped without an end."""
+    stopped_at: int = 0
+    """And when, unix milliseconds."""
     in_transaction: int = 0
     """Transactional activities handed to the writer; until they are back, nothing else may be
     told, since their outcome's place in the log is before what would be logged now."""
@@ -127,6 +152,10 @@ class Live:
     post: Post = field(default_factory=Post)
     """The messages it was sent."""
     origin: Origin = Origin()
+    """Its `pin` is the version whose code it has; see `pin`."""
+    pin: str | None = None
+    """The version that it is pinned to, as the log has it now; its code is chosen by that when
+    an engine opens the log, and when it goes on with a new input."""
     children: set[str] = field(default_factory=set)
     """The ids of its attached children that are open."""
     cancelled: bool = False
@@ -147,6 +176,8 @@ class Live:
     """Its end is on its way into the log, though its code had none."""
     untold: list[tuple[str, str]] = field(default_factory=list)
     """Signals that are logged, and wait for proof before the code is told."""
+    unheard: tuple[Payload] | None = None
+    """The reason of a request to stop that waits for the same."""
     held: list[Callable[[], None]] = field(default_factory=list)
     """What waits for it to be resumed."""
     answers: dict[Step, asyncio.Future[Answered]] = field(default_factory=dict)
@@ -161,12 +192,29 @@ class Live:
         return self.run
 
     @property
+    def about(self) -> dict[str, object]:
+        """What a record of the engine's says of it; see `lines.FIELDS`."""
+        return {"execution": self.key, "workflow": self.workflow}
+
+    @property
     def watched(self) -> Watched:
         """It, as an observer is told of it."""
         origin = self.origin
+        beginning = self.beginning if self.run is None else self.run.beginning
         return Watched(
-            self.key, self.workflow, self.started_at, self.reopened_at, origin.trace, origin.parent
+            self.key,
+            self.workflow,
+            self.started_at,
+            self.reopened_at,
+            origin.trace,
+            origin.parent,
+            1 if beginning is None else beginning.run,
         )
+
+    @property
+    def parked(self) -> bool:
+        """It waits for the version of the application that it is pinned to."""
+        return self.trouble is not None and self.trouble["type"] == VersionMissing.__name__
 
     @property
     def busy(self) -> bool:
@@ -197,7 +245,8 @@ class Live:
     def remember(self, kind: Kind, name: str, occurrence: int, payload: Payload, at: int) -> None:
         """Keep an event for forced replay."""
         if self.history is not None:
-            number = len(self.history) + 1
+            # After those that the log gave it when it was opened.
+            number = self.history[-1].sequence + 1 if self.history else 1
             self.history.append(
                 Event(number, self.key, kind, name, occurrence, payload, at, number)
             )

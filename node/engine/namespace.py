@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid as uuids
 from asyncio.events import _get_running_loop
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Any, NoReturn, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, Final, NoReturn, ParamSpec, Protocol, TypeVar, cast, overload
 
 from node.engine.context import WorkflowInfo
 from node.engine.definition import Workflow, level_of, named
@@ -84,6 +85,9 @@ class _WorkflowDecorator(Protocol):
 class WorkflowNamespace:
     """`workflow`: the decorator, and what a workflow uses in place of clock and chance."""
 
+    logger: Final = logging.getLogger("workflow")
+    """For what a workflow has to say. So is any other: a replay says nothing again."""
+
     @overload
     def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
     @overload
@@ -94,6 +98,7 @@ class WorkflowNamespace:
         name: str | None = ...,
         durability: Durability | str | None = ...,
         queue: Queue | None = ...,
+        pinned: bool = ...,
     ) -> _WorkflowDecorator: ...
     def __call__(
         self,
@@ -103,14 +108,16 @@ class WorkflowNamespace:
         name: str | None = None,
         durability: Durability | str | None = None,
         queue: Queue | None = None,
+        pinned: bool = False,
     ) -> Any:
         """Declare a workflow. `durability` is its level (the tenant's floor still holds);
         `queue` is where its executions wait for their turn, unless they are started on
-        another one."""
+        another one. One that is `pinned` runs only with the version of the application that
+        it began with, unless it continues as new."""
         level = level_of(durability)
 
         def declare(function: Callable[..., Coroutine[Any, Any, Any]]) -> Workflow[..., Any]:
-            return Workflow(function, name=name, durability=level, queue=queue)
+            return Workflow(function, name=name, durability=level, queue=queue, pinned=pinned)
 
         return declare if function is None else declare(function)
 

@@ -17,11 +17,23 @@ from node.engine.durability import Proofs
 from node.engine.errors import EngineStopped, UnknownExecution
 from node.engine.events import RESERVED, STATUS_CODES, Event, Kind, Status
 from node.engine.executor import Executor
+from node.engine.live import Live
+from node.engine.releases import VersionView
 from node.engine.selection import Known, Order, Place, Selection
+from node.engine.stacks import Stack
 from node.engine.store import Store, Stored
 from node.engine.stream_readers import Readers, StreamReader, StreamView, streams_of
+from node.engine.tally import Tally
 from node.engine.views import ExecutionView, view_of
-from node.engine.waiting import Wait, waits_of
+from node.engine.waiting import (
+    Surroundings,
+    Wait,
+    Waiting,
+    occupation_of,
+    stack_of,
+    waiting_of,
+    waits_of,
+)
 
 if TYPE_CHECKING:
     from node.engine.sql import Answer, Parameters
@@ -45,6 +57,8 @@ class Reading:
         self._counts = dict.fromkeys(STATUS_CODES.values(), 0)
         self._opened = False
         self._readers = Readers()
+        self.tally = Tally()
+        """What it has counted since it was made."""
         self._aside = Aside(config.path)
         # Threads of their own: what others ask may take its time.
         self._questions = Aside(config.path)
@@ -74,15 +88,26 @@ class Reading:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Executions by status, without those of the engine's own workflows. Diverged ones count
-        as running too: the log has them open."""
+        """Executions by status, without those of the engine's own workflows. Queued, diverged
+        and parked ones count as running too: the log has them open."""
         counts = {status.value: count for status, count in self._counts.items()}
-        stopped = (
-            live.trouble is not None and not live.workflow.startswith(RESERVED)
+        stopped = [
+            live.parked
             for live in self._executor.live.values()
-        )
-        queued = len(self._executor.queues.waiting)
-        return {**counts, Status.QUEUED.value: queued, Status.DIVERGED.value: sum(stopped)}
+            if live.trouble is not None and not live.workflow.startswith(RESERVED)
+        ]
+        return {
+            **counts,
+            Status.QUEUED.value: len(self._executor.queues.waiting),
+            Status.DIVERGED.value: len(stopped) - sum(stopped),
+            Status.PARKED.value: sum(stopped),
+        }
+
+    def versions(self) -> list[VersionView]:
+        """The versions of the application, and how many open executions need each of them: one
+        with none may be kept no longer. Raises EngineStopped."""
+        self._reading()
+        return self._executor.releases.views(self._executor.live.values())
 
     def bookmark(self, sequence: int) -> str:
         """`epoch:sequence`."""
@@ -149,7 +174,7 @@ class Reading:
         views = [self._view(stored) for stored in found.items]
         return views, None if found.next is None else str(found.next)
 
-    async def tally(self, selection: Selection, by: Iterable[str]) -> list[finding.Tally]:
+    async def count(self, selection: Selection, by: Iterable[str]) -> list[finding.Grouped]:
         """How many executions are selected; `by` is which of "workflow" and "status" are counted
         apart. Raises like `find`."""
         self._reading()
@@ -184,22 +209,29 @@ class Reading:
         """What only the memory says of the executions that are selected."""
         queued: tuple[int, ...] = ()
         diverged: tuple[int, ...] = ()
+        parked: tuple[int, ...] = ()
         children: tuple[str, ...] = ()
         if apart or selection.parts_open_ones:
             queued = tuple(live.rowid for live in self._executor.queues.waiting)
-            live = self._executor.live.values()
-            diverged = tuple(one.rowid for one in live if one.trouble is not None)
+            live = [one for one in self._executor.live.values() if one.trouble is not None]
+            diverged = tuple(one.rowid for one in live if not one.parked)
+            parked = tuple(one.rowid for one in live if one.parked)
         if selection.parent is not None and self._store.find(selection.parent) is not None:
             events = self.events(selection.parent)
             calls = (event for event in events if event.kind is Kind.CHILD)
             children = tuple({json.loads(str(event.payload))["id"]: None for event in calls})
-        return Known(queued, diverged, children)
+        return Known(queued, diverged, parked, children)
 
     def events(self, id: str) -> list[Event]:
         """The committed events of an execution. Raises UnknownExecution, EngineStopped."""
         stored = self._find(id)
         head = stored.closed or self._store.head(stored.rowid, stored.started)
         return self._store.history(id, head, whole=True)
+
+    def events_after(self, sequence: int, limit: int = 500) -> list[Event]:
+        """The committed events of all executions after a sequence. Their `commit` is 0. Raises
+        EngineStopped."""
+        return self._reading().after(sequence, limit)
 
     def streams(self, id: str) -> list[StreamView]:
         """What an execution has published to. Raises UnknownExecution, EngineStopped."""
@@ -217,13 +249,83 @@ class Reading:
 
     def waiting(self, id: str) -> list[Wait]:
         """Why an execution waits; nothing for a closed one. Raises UnknownExecution."""
-        stored = self._find(id)
-        live = self._executor.live.get(stored.id)
-        return (
-            []
-            if live is None
-            else waits_of(live, self._executor.live, self._executor.queues, self._now())
+        live = self._executor.live.get(self._find(id).id)
+        return [] if live is None else waits_of(live, self._surroundings())
+
+    def stack(self, id: str) -> list[Stack]:
+        """Where the code of an execution stands, one for each of its tasks; nothing for one that
+        has no code now. Raises UnknownExecution."""
+        live = self._executor.live.get(self._find(id).id)
+        return [] if live is None else stack_of(live)
+
+    def all_waiting(
+        self,
+        *,
+        kind: str | None = None,
+        workflow: str | None = None,
+        longer_than: float = 0,
+        after: int = 0,
+        limit: int = 100,
+    ) -> list[Waiting]:
+        """Open executions with what they wait for, in the order of their start, after the row
+        number `after`: those of a `workflow`, those that wait for something of a `kind`, and
+        those for which nothing has come for `longer_than` seconds."""
+        self._reading()
+        around = self._surroundings()
+        found: list[Waiting] = []
+        for live in sorted(self._executor.live.values(), key=lambda live: live.rowid):
+            if live.rowid <= after or workflow not in (None, live.workflow):
+                continue
+            if workflow is None and live.workflow.startswith(RESERVED):
+                continue
+            one = waiting_of(live, around)
+            if around.now / 1000 - one.since < longer_than:
+                continue
+            if kind is None or any(wait.kind == kind for wait in one.waits):
+                found.append(one)
+                if len(found) == limit:
+                    break
+        return found
+
+    def _surroundings(self) -> Surroundings:
+        executor = self._executor
+        return Surroundings(
+            executions=executor.live,
+            queues=executor.queues,
+            now=self._now(),
+            floor=self.config.durability,
+            proven=self.proven,
+            may_have_effects=executor.may_have_effects(),
+            thread_is_free=executor.thread_is_free,
+            paused=self._paused,
         )
+
+    def _paused(self, live: Live) -> tuple[int | None, str | None]:
+        for event in reversed(self.events(live.key)):
+            if event.kind is Kind.PAUSED:
+                reason = None if event.payload is None else json.loads(str(event.payload))
+                return event.at, reason
+        return None, None
+
+    def census(self) -> dict[tuple[str, str], int]:
+        """Open executions by workflow and by what they are at: `running` an attempt, `waiting`,
+        `queued`, `paused` or `diverged`. It looks at each of them."""
+        found: dict[tuple[str, str], int] = {}
+        for live in self._executor.live.values():
+            key = live.workflow, occupation_of(live)
+            found[key] = found.get(key, 0) + 1
+        return found
+
+    @property
+    def attempts_running(self) -> int:
+        """How many attempts of activities are under way, or about to be."""
+        return self._executor.attempts_running
+
+    @property
+    def late(self) -> float:
+        """For how long what time alone should have made happen has not, in seconds."""
+        wake = self._executor.next_wake
+        return 0.0 if wake is None else max(0, self._now() - wake) / 1000
 
     def archive(self, id: str) -> Archive:
         """An execution as a file that can be replayed elsewhere. Raises UnknownExecution."""
@@ -248,4 +350,6 @@ class Reading:
         return self._store
 
     def _view(self, stored: Stored) -> ExecutionView:
-        return view_of(stored, self._executor.live.get(stored.id), self.sequence)
+        live = self._executor.live.get(stored.id)
+        runs_on = None if live is None else self._executor.releases.runs_on(live)
+        return view_of(stored, live, self.sequence, runs_on)

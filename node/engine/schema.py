@@ -108,6 +108,7 @@ _VIEWS: Final = f"""
 CREATE VIEW executions AS
   SELECT x.key AS id, n.name AS workflow,
     CASE x.status {_STATUSES} END AS status,
+    CASE o.kind WHEN {Kind.ORIGIN.value} THEN json_extract(o.payload, '$.version') END AS version,
     {_at("x.started")} AS started_at, {_at("x.closed")} AS closed_at,
     CASE s.kind WHEN {Kind.STARTED.value} THEN {body_of("s.payload")}
       ELSE json_extract({body_of("s.payload")}, '$.input') END AS input,
@@ -115,6 +116,7 @@ CREATE VIEW executions AS
     {labels_of("x.id")} AS labels
   FROM litefleet_execution x JOIN litefleet_name n ON n.id = x.workflow
   JOIN litefleet_event s ON s.sequence = x.started
+  LEFT JOIN litefleet_event o ON o.sequence = x.started + 1 AND o.execution = x.id
   LEFT JOIN litefleet_event e ON e.sequence = x.closed;
 CREATE VIEW timeline AS
   SELECT e.sequence, {_at("e.sequence")} AS at, x.key AS execution,

@@ -15,10 +15,11 @@ Order = Literal["oldest", "newest"]
 SPAN: Final = 20_000
 _CODES: Final = {status: code for code, status in STATUS_CODES.items()}
 #: How an execution stands that the log has as open; which of it, only the engine knows.
-OPEN: Final = frozenset({Status.RUNNING, Status.QUEUED, Status.DIVERGED})
+OPEN: Final = frozenset({Status.RUNNING, Status.QUEUED, Status.DIVERGED, Status.PARKED})
 #: The numbers of those of them that have none in the log.
 QUEUED: Final = -1
 DIVERGED: Final = -2
+PARKED: Final = -3
 #: SQL for the names of the engine's own workflows: what is between the prefix and the same with its
 #: last character counted up.
 SYSTEM: Final = (
@@ -82,6 +83,9 @@ class Place:
     def read(text: str) -> Place:
         """Raises PayloadError."""
         orders: dict[str, Order] = {"o": "oldest", "n": "newest"}
+        if text.isdecimal():
+            # As it was before there were two orders; 0 is the beginning.
+            text = f"o{text}"
         if text[:1] not in orders or not text[1:].isdecimal() or len(text) > 20:
             raise PayloadError(
                 f"{text!r} is no place in a list", hint="Give the `next` of the page before."
@@ -111,12 +115,13 @@ class Where:
 @dataclass(frozen=True, slots=True)
 class Known:
     """What the log does not say at once. From the engine: the numbers of open executions that are
-    queued or diverged, and the ids of a parent's children. From the log, looked up before: the
-    newest event before each moment of the selection, the numbers of the workflows that it names,
-    and of the engine's own."""
+    queued, diverged or parked, and the ids of a parent's children. From the log, looked up before:
+    the newest event before each moment of the selection, the numbers of the workflows that it
+    names, and of the engine's own."""
 
     queued: tuple[int, ...] = ()
     diverged: tuple[int, ...] = ()
+    parked: tuple[int, ...] = ()
     children: tuple[str, ...] = ()
     times: Mapping[float, int] = field(default_factory=dict)
     workflows: tuple[int, ...] = ()
@@ -167,13 +172,14 @@ def _among(column: str, numbers: tuple[int, ...]) -> str:
 
 def status_code(known: Known) -> tuple[str, list[Any]]:
     """SQL for the number of how `x` stands, and its values."""
-    if not known.queued and not known.diverged:
+    if not (known.queued or known.diverged or known.parked):
         return "x.status", []
     sql = (
         f"CASE WHEN x.id IN (SELECT value FROM json_each(?)) THEN {QUEUED}"
-        f" WHEN x.id IN (SELECT value FROM json_each(?)) THEN {DIVERGED} ELSE x.status END"
+        f" WHEN x.id IN (SELECT value FROM json_each(?)) THEN {DIVERGED}"
+        f" WHEN x.id IN (SELECT value FROM json_each(?)) THEN {PARKED} ELSE x.status END"
     )
-    return sql, [json.dumps(known.queued), json.dumps(known.diverged)]
+    return sql, [json.dumps(known.queued), json.dumps(known.diverged), json.dumps(known.parked)]
 
 
 def _statuses(found: Where, selection: Selection, known: Known) -> None:
@@ -184,12 +190,14 @@ def _statuses(found: Where, selection: Selection, known: Known) -> None:
     else:
         among = "x.id IN (SELECT value FROM json_each(?))"
         if Status.RUNNING in wanted:
-            others = [*known.queued, *known.diverged]
+            others = [*known.queued, *known.diverged, *known.parked]
             either.add(f"x.closed IS NULL AND NOT {among}", json.dumps(others))
         if Status.QUEUED in wanted:
             either.add(among, json.dumps(known.queued))
         if Status.DIVERGED in wanted:
             either.add(among, json.dumps(known.diverged))
+        if Status.PARKED in wanted:
+            either.add(among, json.dumps(known.parked))
     codes = sorted(_CODES[status] for status in wanted - OPEN)
     if codes:
         listed = ", ".join(map(str, codes))

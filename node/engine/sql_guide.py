@@ -44,6 +44,7 @@ VIEWS: Final = (
             "input": "its arguments by name, a JSON object",
             "outcome": "its result as JSON; of a failed one an object with type and message, of a"
             " cancelled or terminated one the reason",
+            "version": "what the application that started it called its version, if anything",
             "labels": "its labels, a JSON object: labels ->> 'customer' = 'acme'",
         },
     ),

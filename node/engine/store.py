@@ -267,6 +267,18 @@ class Store:
         )
         return int(rows[0][0])
 
+    def after(self, sequence: int, limit: int) -> list[Event]:
+        """The log's events after a sequence, at most `limit`; `commit` is 0 in them."""
+        rows = self._rows(
+            f"SELECT e.sequence, x.key, e.kind, n.name, e.occurrence, {body_of('e.payload')},"
+            f" {seals.time_of('e.sequence')}, 0"
+            " FROM litefleet_event e JOIN litefleet_execution x ON x.id = e.execution"
+            " JOIN litefleet_name n ON n.id = e.name WHERE e.sequence > ?"
+            " ORDER BY e.sequence LIMIT ?",
+            (sequence, limit),
+        )
+        return [Event(row[0], row[1], _KINDS[row[2]], *row[3:]) for row in rows]
+
     def history_of(self, stored: Stored) -> list[Event]:
         """The events of an execution since it last began."""
         head = stored.closed or self.head(stored.rowid, stored.started)
@@ -277,15 +289,30 @@ class Store:
         last began, or the `whole` of them; only those `after` a sequence."""
         if head <= after:
             return []
-        rows = self._rows(_HISTORY, (head, after, whole))
-        rows.sort()
-        if not all(row[2] in self._name_of for row in rows):
-            self._name_of = {number: name for name, number in self.names().items()}
-        names, kinds = self._name_of, _KINDS
-        return [
-            Event(sequence, key, kinds[kind], names[name], occurrence, payload, at, commit)
-            for sequence, kind, name, occurrence, payload, at, commit in rows
-        ]
+        return read_history(self.reader, self._name_of, key, head, whole=whole, after=after)
+
+
+def read_history(
+    db: apsw.Connection,
+    names: dict[int, str],
+    key: str,
+    head: int,
+    *,
+    whole: bool = False,
+    after: int = 0,
+) -> list[Event]:
+    """See `Store.history`. `names` are those by number that are known, and learns more."""
+    # Always to the end: a statement left open holds a read transaction, and the WAL grows.
+    rows: list[Any] = db.execute(_HISTORY, (head, after, whole)).fetchall()
+    rows.sort()
+    if not all(row[2] in names for row in rows):
+        found: list[Any] = db.execute("SELECT id, name FROM litefleet_name").fetchall()
+        names.update(found)
+    kinds = _KINDS
+    return [
+        Event(sequence, key, kinds[kind], names[name], occurrence, payload, at, commit)
+        for sequence, kind, name, occurrence, payload, at, commit in rows
+    ]
 
 
 def read_events(db: apsw.Connection, version: int) -> Iterator[Event]:

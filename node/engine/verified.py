@@ -22,6 +22,7 @@ from node.engine.events import (
 )
 from node.engine.labels import change_in, changed, labels_in
 from node.engine.queue_ticket import Ticket
+from node.engine.schedule_state import CHANGED, SCHEDULE, State, check_execution
 from node.engine.stream import check_chunk
 
 #: Which intent each of these is about; the others are about a STEP.
@@ -44,6 +45,8 @@ _WITHOUT_CODE = frozenset(
         Kind.CANCEL,
         Kind.PAUSED,
         Kind.RESUMED,
+        Kind.PINNED,
+        Kind.UNPINNED,
         Kind.CANCELLED,
         Kind.TERMINATED,
     }
@@ -83,6 +86,8 @@ class Verified:
         """It waits for its turn there."""
         self._code = True
         """Its code has begun, or may."""
+        self._schedule: State | None = None
+        """Where a schedule stands, if it keeps that."""
 
     def add(self, event: Event, back: int) -> None:
         """The next event, which is no REOPENED."""
@@ -131,6 +136,7 @@ class Verified:
         if kind is Kind.STARTED:
             self.started = self._first = event.sequence
             self.workflow, self._began, self._run = event.name, kind, 1
+            self._keep(event)
         elif kind in BEGINNINGS:
             self._begin_again(event)
         elif kind in CLOSING:
@@ -141,6 +147,9 @@ class Verified:
             body = json.loads(str(event.payload))
             if not isinstance(body, dict):
                 raise ValueError("it does not say where its execution comes from")
+            check_execution(event.execution, body)
+            if "pinned" in body and not isinstance(body.get("version"), str):
+                raise ValueError("it is pinned to no version")
             self.labels = labels_in(body)
             ticket = Ticket.of(body)
             if ticket is not None:
@@ -154,6 +163,12 @@ class Verified:
             if json.loads(str(event.payload))["queue"] != self._queue:
                 raise ValueError("it has its turn in another queue")
             self._queued, self._code = False, True
+        elif kind is Kind.PINNED:
+            if not isinstance(json.loads(str(event.payload)), str):
+                raise ValueError("it is pinned to no version")
+        elif kind is Kind.UNPINNED:
+            if event.payload is not None:
+                raise ValueError("it says to what it is not pinned any more")
         elif kind is Kind.PATCH:
             if event.name in self._patches or event.occurrence != 1:
                 raise ValueError("it was taken before")
@@ -171,6 +186,8 @@ class Verified:
         elif kind in (Kind.PAUSED, Kind.RESUMED):
             if self._paused is (kind is Kind.PAUSED):
                 raise ValueError("it changes nothing")
+            if event.payload is not None and not isinstance(json.loads(str(event.payload)), str):
+                raise ValueError("its reason is no text")
             self._paused = not self._paused
         elif kind in MESSAGES:
             self._message(event)
@@ -196,6 +213,7 @@ class Verified:
             raise ValueError("it does not say whether it is paused")
         if restarts:
             self.started, self.closed, self.status = event.sequence, None, 0
+        self._keep(event)
         self.labels = {}
         self._run += 1
         self._first = event.sequence
@@ -208,6 +226,14 @@ class Verified:
         self._updates.clear()
         self._ended.clear()
 
+    def _keep(self, event: Event) -> None:
+        """A history begins, perhaps that of a schedule's keeper."""
+        if event.name == SCHEDULE:
+            state = State.begun(Beginning.of(event))
+            if event.kind is Kind.CONTINUED and state != self._schedule:
+                raise ValueError("it does not go on from where its schedule was")
+            self._schedule = state
+
     def _close(self, event: Event) -> None:
         if event.name != self.workflow:
             raise ValueError("it ends another workflow")
@@ -217,7 +243,9 @@ class Verified:
 
     def _message(self, event: Event) -> None:
         count = (event.kind, event.name)
-        _, key = opened(event.payload)
+        value, key = opened(event.payload)
+        if self._schedule is not None and event.name == CHANGED:
+            self._schedule = self._schedule.after(json.loads(value))
         if event.occurrence != self._received.get(count, 0) + 1:
             raise ValueError("it is out of order")
         self._received[count] = event.occurrence

@@ -34,6 +34,10 @@ class ExecutionView:
     paused: bool = False
     version: str | None = None
     """What the application that started it called its version."""
+    pinned: bool = False
+    """It does not move to another version."""
+    runs_on: str | None = None
+    """The version whose code an open execution has, or waits for."""
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -72,8 +76,11 @@ def stored_of(live: Live) -> Stored:
     )
 
 
-def view_of(stored: Stored, live: Live | None, newest: int) -> ExecutionView:
-    """What the log and the memory say together; `newest` is the newest committed event."""
+def view_of(
+    stored: Stored, live: Live | None, newest: int, runs_on: str | None = None
+) -> ExecutionView:
+    """What the log and the memory say together; `newest` is the newest committed event, and
+    `runs_on` the version that runs it if it is open."""
     outcome = None if stored.outcome is None else json.loads(str(stored.outcome))
     view = ExecutionView(
         id=stored.id,
@@ -91,7 +98,9 @@ def view_of(stored: Stored, live: Live | None, newest: int) -> ExecutionView:
     )
     if live is not None:
         status = Status.QUEUED if live.queued else view.status
-        view = replace(view, paused=live.paused, status=status)
+        pinned = live.pin is not None
+        view = replace(view, paused=live.paused, status=status, pinned=pinned, runs_on=runs_on)
     if live is not None and live.trouble is not None:
-        return replace(view, status=Status.DIVERGED, error=live.trouble)
+        stopped = Status.PARKED if live.parked else Status.DIVERGED
+        return replace(view, status=stopped, error=live.trouble)
     return view

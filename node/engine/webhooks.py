@@ -43,6 +43,7 @@ class Start:
     priority: int = 0
     dedup: str | None = None
     partition: str | None = None
+    pinned: bool | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
 
 

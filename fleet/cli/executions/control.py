@@ -1,13 +1,13 @@
-"""`litefleet exec cancel`, `terminate`, `pause`, `resume` and `retry`."""
+"""`litefleet exec cancel`, `terminate`, `pause`, `resume`, `retry`, `pin` and `unpin`."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from fleet import DEFAULT_NAME, console
-from fleet.cli.executions.target import AckOption, Id, Target, Tenant, Url, shown
+from fleet.cli.executions.target import AckOption, Id, Target, Tenant, Url
 from fleet.cli.options import Address, Json, Name
 
 app = typer.Typer()
@@ -47,6 +47,7 @@ def terminate(
 @app.command()
 def pause(
     id: Id,
+    reason: Reason = "",
     tenant: Tenant = None,
     url: Url = None,
     ack: AckOption = None,
@@ -55,7 +56,7 @@ def pause(
     as_json: Json = False,
 ) -> None:
     """Let an execution start no further attempt and see no timer fire."""
-    _do(Target.of(tenant, url, name, address, ack), id, "pause", None, as_json)
+    _do(Target.of(tenant, url, name, address, ack), id, "pause", reason, as_json)
 
 
 @app.command()
@@ -86,13 +87,48 @@ def retry(
     _do(Target.of(tenant, url, name, address, ack), id, "retry", None, as_json)
 
 
+@app.command()
+def pin(
+    id: Id,
+    version: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="For one that is stopped: to which.")
+    ] = None,
+    tenant: Tenant = None,
+    url: Url = None,
+    ack: AckOption = None,
+    name: Name = DEFAULT_NAME,
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Keep an execution to the version of the application that it runs with."""
+    with Target.of(tenant, url, name, address, ack).executions() as executions:
+        _told(id, executions.pin(id, version), as_json)
+
+
+@app.command()
+def unpin(
+    id: Id,
+    tenant: Tenant = None,
+    url: Url = None,
+    ack: AckOption = None,
+    name: Name = DEFAULT_NAME,
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Let an execution move to the current version, when its engine starts next."""
+    _do(Target.of(tenant, url, name, address, ack), id, "unpin", None, as_json)
+
+
 def _do(target: Target, id: str, action: str, reason: str | None, as_json: bool) -> None:
-    with target.open() as client:
-        do = getattr(client.handle(id), action)
-        answer = do() if reason is None else do(reason)
+    with target.executions() as executions:
+        _told(id, executions.control(id, action, reason), as_json)
+
+
+def _told(id: str, answer: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        console.print_json(shown(answer))
+        console.print_json(answer)
         return
-    changed = "" if answer.changed else " (nothing changed)"
-    paused = ", paused" if answer.paused else ""
-    console.note(f"{id} is {answer.status}{paused}{changed}")
+    changed = "" if answer["changed"] else " (nothing changed)"
+    paused = ", paused" if answer["paused"] else ""
+    pinned = ", pinned" if answer.get("pinned") else ""
+    console.note(f"{id} is {answer['status']}{paused}{pinned}{changed}")

@@ -26,6 +26,7 @@ class StatusChoice(StrEnum):
     CANCELLED = "cancelled"
     TERMINATED = "terminated"
     DIVERGED = "diverged"
+    PARKED = "parked"
 
 
 _MOMENT = "A time such as 2h-ago or 2026-01-31T12:00:00Z."

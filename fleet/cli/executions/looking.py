@@ -1,4 +1,4 @@
-"""`litefleet exec list`, `count`, `show`, `log`, `waiting` and `export`."""
+"""`litefleet exec list`, `count`, `show`, `log`, `waiting`, `versions` and `export`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -32,16 +32,15 @@ from fleet.cli.executions.target import (
     Tenant,
     Url,
     clock,
+    complete_id,
     error_words,
     shown,
     words,
 )
+from fleet.cli.executions.waits import seconds_of, stack_words, tree_of
 from fleet.cli.options import Address, Json, Name
 from fleet.cli.tables import details, table
 from fleet.problem import Problem
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 app = typer.Typer()
 
@@ -90,14 +89,15 @@ def list_(
     if as_json:
         console.print_json({"items": items})
         return
-    rows = table("id", "workflow", "status", "started", "took", "labels", right=("took",))
+    rows = table(
+        "id", "workflow", "status", "version", "started", "took", "labels", right=("took",)
+    )
     for one in items:
         standing = one["status"] + (", paused" if one.get("paused") else "")
         took = "" if one["closed_at"] is None else console.age(one["closed_at"] - one["started_at"])
         tags = ", ".join(f"{key}={value}" for key, value in one.get("labels", {}).items())
-        rows.add_row(
-            one["id"], one["workflow"], standing, clock(one["started_at"]), took, words(tags)
-        )
+        begun, tags = clock(one["started_at"]), words(tags)
+        rows.add_row(one["id"], one["workflow"], standing, _version(one), begun, took, tags)
     console.show(rows)
     if len(items) == limit:
         console.note(f"the first {limit}; more with --limit")
@@ -173,8 +173,9 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show one execution."""
-    with Target.of(tenant, url, name, address, None).open() as client:
-        one = shown(client.handle(id).show())
+    with Target.of(tenant, url, name, address, None).executions() as executions:
+        one = executions.show(id)
+        waits = [] if as_json or one["closed_at"] else executions.waits(id)["items"]
     if as_json:
         console.print_json(one)
         return
@@ -184,7 +185,8 @@ def show(
         "status": one["status"] + (", paused" if one.get("paused") else ""),
         "started": clock(one["started_at"]),
         "closed": clock(one["closed_at"]),
-        "version": str(one.get("version") or ""),
+        "version": _version(one),
+        "began with": str(one.get("version") or ""),
         "input": words(one["input"], 2000),
         "labels": ", ".join(f"{key}={value}" for key, value in one["labels"].items()),
         "durable": "yes" if one["durable"] else "not proven",
@@ -195,6 +197,38 @@ def show(
     if "error" in one:
         rows["error"] = error_words(one["error"])
     console.show(details({key: value for key, value in rows.items() if value}))
+    if waits:
+        console.show(tree_of({"id": "waits for"}, waits, time.time()))
+
+
+def _version(one: dict[str, Any]) -> str:
+    """The version that an open execution runs on; that with which a closed one began."""
+    open_ = one["closed_at"] is None
+    words = str((one.get("runs_on") if open_ else one.get("version")) or "")
+    return f"{words}, pinned" if one.get("pinned") else words
+
+
+@app.command()
+def versions(
+    tenant: Tenant = None,
+    url: Url = None,
+    name: Name = DEFAULT_NAME,
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Show the versions of the application, and how many open executions need each."""
+    with Target.of(tenant, url, name, address, None).executions() as executions:
+        answer = executions.versions()
+    if as_json:
+        console.print_json(answer)
+        return
+    rows = table("version", "", "open", "pinned", right=("open", "pinned"))
+    for one in answer["items"]:
+        standing = "current" if one["current"] else "kept" if one["loaded"] else "waited for"
+        if standing == "kept" and not one["open"]:
+            standing = "kept, needed by none"
+        rows.add_row(one["version"] or "(none)", standing, str(one["open"]), str(one["pinned"]))
+    console.show(rows)
 
 
 @app.command()
@@ -222,32 +256,46 @@ def log(
 
 @app.command()
 def waiting(
-    id: Id,
+    id: Annotated[
+        str | None,
+        typer.Argument(
+            help="The execution's id; without one, all that are open.", autocompletion=complete_id
+        ),
+    ] = None,
+    longer_than: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Only those that nothing came of for 90s, 15m, 2h, 1d."),
+    ] = None,
+    kind: Annotated[str | None, typer.Option(help="Only those that wait for such a thing.")] = None,
+    workflow: Annotated[str | None, typer.Option(help="Only of this workflow.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the oldest first.")] = 100,
     tenant: Tenant = None,
     url: Url = None,
     name: Name = DEFAULT_NAME,
     address: Address = None,
     as_json: Json = False,
 ) -> None:
-    """Show what an execution waits for, since when, and what will wake it."""
-    with Target.of(tenant, url, name, address, None).open() as client:
-        answer = shown(client.handle(id).waiting())
+    """Show what executions wait for, since when, and what will wake them."""
+    if id is not None and (longer_than or kind or workflow):
+        raise typer.BadParameter("--longer-than, --kind and --workflow are for a list, without ID")
+    pause = None if longer_than is None else seconds_of(longer_than)
+    with Target.of(tenant, url, name, address, None).executions() as executions:
+        if id is not None:
+            answer = executions.waits(id)
+        else:
+            answer = {"items": list(executions.all_waits(kind, workflow, pause, limit))}
     if as_json:
         console.print_json(answer)
+    elif id is None:
+        for one in answer["items"]:
+            console.show(tree_of(one, one["waits"], time.time()))
+        if not answer["items"]:
+            console.note("no open execution is like that")
     elif not answer["items"]:
         console.note(f"{id} waits for nothing")
     else:
-        console.show(_waits(answer["items"]))
-
-
-def _waits(items: list[dict[str, Any]]) -> Table:
-    rows = table("waits for", "name", "since", "until", "what wakes it", "detail")
-    for one in items:
-        until = one["until"]
-        left = "" if until is None else f"{max(0.0, until - time.time()):.0f} s more"
-        detail = words(one["detail"]) if one["detail"] else ""
-        rows.add_row(one["kind"], one["name"], clock(one["since"]), left, one["wakes"], detail)
-    return rows
+        console.show(tree_of({"id": id}, answer["items"], time.time()))
+        console.show(stack_words(answer.get("stack", [])))
 
 
 @app.command()

@@ -56,6 +56,13 @@ def start(
     reuse: Annotated[
         ReuseChoice, typer.Option(help="What an id that is in use means.")
     ] = ReuseChoice.EXISTING,
+    pinned: Annotated[
+        bool | None,
+        typer.Option(
+            "--pinned/--not-pinned",
+            help="Whether it stays with this version of the application; by default as declared.",
+        ),
+    ] = None,
     label: LabelOption = None,
     wait: Annotated[
         float | None, typer.Option(min=0, metavar="SECONDS", help="Wait for the result.")
@@ -71,6 +78,7 @@ def start(
     given = arguments(values, input)
     options: dict[str, Any] = {"reuse": reuse.value, "labels": labels(label)}
     options |= {} if id is None else {"id": id}
+    options |= {} if pinned is None else {"pinned": pinned}
     with Target.of(tenant, url, name, address, ack).open() as client:
         started = client.using(**options).start(workflow, given).started
         assert started is not None

@@ -20,6 +20,9 @@ from fleet.problem import Problem
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from fleet.client import Client as FleetClient
+    from fleet.executions import Executions
+    from fleet.schedules import Schedules
     from node.client import Client
 
 #: Characters of a value that a line of a table shows.
@@ -126,6 +129,30 @@ class Target:
             address, token = connection.whereabouts(self.name, self.address)
             url = f"{address.rstrip('/')}/{quote(self.tenant or '', safe='')}"
         return Client(url, token=token, ack=self.ack.value, on_wait=_told_to_wait)
+
+    def executions(self) -> Executions:
+        """Its executions, as JSON. Raises Problem when there is no such fleet."""
+        from fleet.executions import Executions
+
+        return Executions(*self._reach(), ack=self.ack.value, waiting=_told_to_wait)
+
+    def schedules(self) -> Schedules:
+        """Its schedules. Raises Problem when there is no such fleet."""
+        from fleet.schedules import Schedules
+
+        return Schedules(*self._reach(), ack=self.ack.value, waiting=_told_to_wait)
+
+    def _reach(self) -> tuple[FleetClient, str]:
+        """Whom to ask, and what its paths begin with."""
+        from urllib.parse import quote
+
+        from fleet.cli import connection
+        from fleet.client import Client
+
+        if self.url is not None:
+            return Client(self.url, os.environ.get("LITEFLEET_TOKEN")), ""
+        client = connection.connect(self.name, self.address)
+        return client, f"/{quote(self.tenant or '', safe='')}"
 
 
 def _told_to_wait(why: str) -> None:

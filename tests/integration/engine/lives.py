@@ -16,6 +16,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 import traceback
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -165,23 +166,29 @@ async def _drive(given: dict[str, str]) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     scenario = importlib.import_module(given["module"])
-    config = EngineConfig(
-        path=path,
-        application=scenario.APP,
-        tenant="acme",
-        lineage=given["lineage"],
-        create=not path.exists(),
-        forced_replay=mode == "forced",
-        durability=Durability.EVERY_COMMIT if mode == "every_commit" else Durability.ASYNC,
-    )
-    engine = Engine(
-        config,
-        on_commit=on_commit,
-        barrier=harness.Proves(),
-        observer=getattr(scenario, "OBSERVER", None),
-    )
-    async with engine:
-        await scenario.drive(engine)
+    versions = getattr(scenario, "versions", lambda path: (scenario.APP, ()))
+    again = True
+    while again:
+        application, kept = versions(path)
+        config = EngineConfig(
+            path=path,
+            application=application,
+            kept=kept,
+            tenant="acme",
+            lineage=given["lineage"],
+            create=not path.exists(),
+            forced_replay=mode == "forced",
+            durability=Durability.EVERY_COMMIT if mode == "every_commit" else Durability.ASYNC,
+        )
+        engine = Engine(
+            config,
+            on_commit=on_commit,
+            barrier=harness.Proves(),
+            observer=getattr(scenario, "OBSERVER", None),
+            clock=getattr(scenario, "CLOCK", time.time),
+        )
+        async with engine:
+            again = await scenario.drive(engine)
     _tell(f"done {commits}")
 
 

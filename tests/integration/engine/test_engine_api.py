@@ -164,6 +164,7 @@ def test_reading(tmp_path: Path) -> None:
             "terminated": 0,
             "queued": 0,
             "diverged": 0,
+            "parked": 0,
         }
         assert status["sequence"] == engine.sequence
         assert status["uptime"] >= 0

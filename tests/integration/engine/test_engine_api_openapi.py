@@ -17,6 +17,7 @@ from starlette.routing import Route
 from node import Queue, RetryPolicy, Signal, Start, Unsigned, activity, webhook, workflow
 from node.api import create_api
 from node.api_openapi import openapi
+from node.engine.application import collect
 from node.engine.engine import Engine
 from tests.integration.engine.harness import Proves, application, engine
 from tests.integration.engine.openapi_checks import (
@@ -91,7 +92,8 @@ def ordered(request: Any) -> Start:
 
 
 def app() -> Any:
-    return application(sells, breaks, tells, fails, approved, LINE, ordered)
+    things = (sells, breaks, tells, fails, approved, LINE, ordered)
+    return collect("test", things, version="1")
 
 
 def test_every_route_answers_as_the_document_says(tmp_path: Path) -> None:
@@ -160,6 +162,25 @@ def test_every_route_answers_as_the_document_says(tmp_path: Path) -> None:
         await ask("GET", "/queues/none", 404)
         await post("/queues/line/pause")
         await post("/queues/line/resume")
+        await ask("GET", "/waiting")
+        await ask("GET", "/versions")
+        assert "litefleet_" in (await ask("GET", "/metrics")).text
+        await ask("GET", "/log?limit=5")
+        await post("/executions", {**start, "id": "pinned"}, 201)
+        await post("/executions/pinned/pin")
+        await post("/executions/pinned/unpin")
+        schedule = {"workflow": "breaks", "every": 3600}
+        await post("/schedules", {"id": "s", **schedule, "paused": True}, 201)
+        await post("/schedules", {"id": "s", **schedule, "paused": True}, 200)
+        await ask("GET", "/schedules")
+        await ask("GET", "/schedules/s")
+        await ask("GET", "/schedules/none", 404)
+        await ask("PUT", "/schedules/s", json={"workflow": "breaks", "every": 7200})
+        await post("/schedules/s/resume")
+        await post("/schedules/s/pause")
+        await post("/schedules/s/trigger", {"key": "k"})
+        await post("/schedules/s/backfill", {"start": 0, "end": 3600})
+        await ask("DELETE", "/schedules/s", json={})
         await ask("GET", "/webhooks")
         await post("/webhooks/orders", {}, 202)
         await ask("PUT", "/webhooks/orders", 405)
@@ -257,7 +278,9 @@ def run(path: Path, test: Any) -> None:
     async def main() -> None:
         async with engine(path, app(), barrier=Proves()) as it:
             assert isinstance(it, Engine)
-            way = Checked(create_api(it), it.config.application)
+            log = path / "engine.log"
+            log.write_text("")
+            way = Checked(create_api(it, log=log), it.config.application)
             async with httpx.AsyncClient(transport=way, base_url="http://node") as client:
                 await test(client, way)
 

@@ -202,6 +202,7 @@ def test_ids_are_used_again_as_asked(tmp_path: Path) -> None:
                 "terminated": 0,
                 "queued": 0,
                 "diverged": 0,
+                "parked": 0,
             }
 
     go(test())

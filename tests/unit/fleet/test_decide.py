@@ -19,6 +19,7 @@ from fleet.coordinator.decide import (
     SeenNode,
     SeenTenant,
     Start,
+    Upgrade,
     decide,
 )
 
@@ -232,3 +233,41 @@ def test_a_resumed_brake_fences_what_was_confirmed() -> None:
     actions = decide(picture(fleet_of(9, 4), resumed=frozenset({"h0", "h1", "h2"})))
     assert {action.host for action in actions if isinstance(action, Fence)} == {"h0", "h1", "h2"}
     assert [action.hosts for action in actions if isinstance(action, Brake)] == [("h3",)]
+
+
+def released(seen: SeenTenant, release: int) -> SeenTenant:
+    return replace(seen, wanted=seen.wanted.model_copy(update={"release": release}))
+
+
+def test_a_node_with_an_older_release_is_told_of_the_new_one() -> None:
+    wanted = released(tenant(owned("a")), 2)
+    old = replace(node("a"), release=1)
+    seen = picture([host("a", nodes=(old,)), host("b")], {"t": wanted})
+    assert decide(seen) == [Upgrade("t", "a")]
+    # Once is enough for a while.
+    waits = replace(wanted, upgrade_after=1.0)
+    assert decide(picture([host("a", nodes=(old,))], {"t": waits}, now=0.5)) == []
+    assert decide(picture([host("a", nodes=(old,))], {"t": waits}, now=1.0)) == [Upgrade("t", "a")]
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        host("a", nodes=(replace(node("a"), release=2),)),
+        host("a", nodes=(replace(node("a"), release=3),)),
+        host("a", nodes=(replace(node("a"), state="restoring"),)),
+        host("a", nodes=None),
+        host("a", nodes=(node("a"),), silent=10.0),
+    ],
+)
+def test_nobody_is_told_who_has_it_or_is_not_there_to_hear(seen: SeenHost) -> None:
+    wanted = released(tenant(owned("a")), 2)
+    assert not any(isinstance(act, Upgrade) for act in decide(picture([seen], {"t": wanted})))
+
+
+def test_another_claims_node_is_not_told() -> None:
+    other = SeenNode("t", "la.other", "active", over=False, release=0)
+    seen = picture([host("a", nodes=(other, node("a")))], {"t": released(tenant(owned("a")), 1)})
+    assert decide(seen) == [Upgrade("t", "a")]
+    seen = picture([host("a", nodes=(other,))], {"t": released(tenant(owned("a")), 1)})
+    assert not any(isinstance(act, Upgrade) for act in decide(seen))
