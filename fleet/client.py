@@ -6,8 +6,9 @@ cannot differ between the two.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
@@ -31,6 +32,7 @@ from fleet.views import (
     LagList,
     LagView,
     Outcome,
+    Page,
     Started,
     TenantList,
     TenantView,
@@ -41,6 +43,8 @@ from fleet.views import (
 )
 
 T = TypeVar("T", bound=BaseModel)
+T_co = TypeVar("T_co", bound=BaseModel, covariant=True)
+Item = TypeVar("Item")
 
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 """Seconds. The gateway answers 503 by itself well before this."""
@@ -97,12 +101,12 @@ class Empty(BaseModel):
 
 
 @dataclass(frozen=True)
-class Call(Generic[T]):
+class Call(Generic[T_co]):
     """One request and the model of its answer."""
 
     method: str
     path: str
-    answer: type[T]
+    answer: type[T_co]
     body: Mapping[str, Any] | None = None
     query: Mapping[str, str | int | float] = field(default_factory=dict)
     timeout: float | None = None
@@ -311,6 +315,15 @@ class Client:
         except httpx.HTTPError:
             return False
 
+    def _all(self, ask: Callable[[str | None], Call[Page[Item]]]) -> list[Item]:
+        """Every item, however many pages they are on."""
+        page = self.send(ask(None))
+        items = page.items
+        while page.next:
+            page = self.send(ask(page.next))
+            items += page.items
+        return items
+
     def create_tenant(
         self,
         name: str,
@@ -331,28 +344,13 @@ class Client:
         return self.send(show_tenant(name))
 
     def tenants(self) -> list[TenantView]:
-        page = self.send(list_tenants())
-        items = page.items
-        while page.next:
-            page = self.send(list_tenants(page.next))
-            items += page.items
-        return items
+        return self._all(list_tenants)
 
     def hosts(self) -> list[HostView]:
-        page = self.send(list_hosts())
-        items = page.items
-        while page.next:
-            page = self.send(list_hosts(page.next))
-            items += page.items
-        return items
+        return self._all(list_hosts)
 
     def lag(self) -> list[LagView]:
-        page = self.send(list_lag())
-        items = page.items
-        while page.next:
-            page = self.send(list_lag(page.next))
-            items += page.items
-        return items
+        return self._all(list_lag)
 
     def timeline(self, after: int = 0) -> list[TimelineEntry]:
         return self.send(read_timeline(after)).items
@@ -385,12 +383,7 @@ class Client:
         return self.send(start_execution(tenant, workflow, id, input, durable))
 
     def executions(self, tenant: str, status: str | None = None) -> list[ExecutionView]:
-        page = self.send(list_executions(tenant, status))
-        items = page.items
-        while page.next:
-            page = self.send(list_executions(tenant, status, page.next))
-            items += page.items
-        return items
+        return self._all(partial(list_executions, tenant, status))
 
     def result(self, tenant: str, id: str, wait: float = 0.0) -> Outcome:
         return self.send(read_result(tenant, id, wait))
@@ -438,6 +431,15 @@ class AsyncClient:
             raise _unreachable(self.address, error) from error
         return read_answer(call, response)
 
+    async def _all(self, ask: Callable[[str | None], Call[Page[Item]]]) -> list[Item]:
+        """Every item, however many pages they are on."""
+        page = await self.send(ask(None))
+        items = page.items
+        while page.next:
+            page = await self.send(ask(page.next))
+            items += page.items
+        return items
+
     async def create_tenant(
         self,
         name: str,
@@ -458,20 +460,10 @@ class AsyncClient:
         return await self.send(show_tenant(name))
 
     async def tenants(self) -> list[TenantView]:
-        page = await self.send(list_tenants())
-        items = page.items
-        while page.next:
-            page = await self.send(list_tenants(page.next))
-            items += page.items
-        return items
+        return await self._all(list_tenants)
 
     async def hosts(self) -> list[HostView]:
-        page = await self.send(list_hosts())
-        items = page.items
-        while page.next:
-            page = await self.send(list_hosts(page.next))
-            items += page.items
-        return items
+        return await self._all(list_hosts)
 
     async def timeline(self, after: int = 0) -> list[TimelineEntry]:
         return (await self.send(read_timeline(after))).items
@@ -487,12 +479,7 @@ class AsyncClient:
         return await self.send(start_execution(tenant, workflow, id, input, durable))
 
     async def executions(self, tenant: str, status: str | None = None) -> list[ExecutionView]:
-        page = await self.send(list_executions(tenant, status))
-        items = page.items
-        while page.next:
-            page = await self.send(list_executions(tenant, status, page.next))
-            items += page.items
-        return items
+        return await self._all(partial(list_executions, tenant, status))
 
     async def result(self, tenant: str, id: str, wait: float = 0.0) -> Outcome:
         return await self.send(read_result(tenant, id, wait))

@@ -6,7 +6,7 @@ ignored on reading, so an older client can talk to a newer coordinator.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,6 +18,7 @@ ExecutionStatus = Literal[
     "running", "completed", "failed", "cancelled", "terminated", "queued", "diverged", "parked"
 ]
 HostState = Literal["live", "suspect", "fenced"]
+Item = TypeVar("Item")
 
 
 class View(BaseModel):
@@ -276,24 +277,27 @@ class ErrorView(View):
     outcome: Literal["unknown"] | None = None
 
 
-class TenantList(View):
-    items: list[TenantView]
+class Page(View, Generic[Item]):
+    """Some of many items. `next` is the `after` of the next page, None after the last."""
+
+    items: list[Item]
     next: str | None = None
 
 
-class HostList(View):
-    items: list[HostView]
-    next: str | None = None
+class TenantList(Page[TenantView]):
+    """Tenants."""
 
 
-class LagList(View):
-    items: list[LagView]
-    next: str | None = None
+class HostList(Page[HostView]):
+    """Hosts."""
 
 
-class Timeline(View):
-    items: list[TimelineEntry]
-    next: str | None = None
+class LagList(Page[LagView]):
+    """How far tenants lag."""
+
+
+class Timeline(Page[TimelineEntry]):
+    """A part of the timeline."""
 
 
 class Started(View):
@@ -317,9 +321,8 @@ class ExecutionView(View):
     status: ExecutionStatus
 
 
-class ExecutionList(View):
-    items: list[ExecutionView]
-    next: str | None = None
+class ExecutionList(Page[ExecutionView]):
+    """Executions."""
 
 
 class Outcome(View):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final, Literal, TypeVar
+import typing
+from functools import cache
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from node.api_models import Ack
 from node.engine.durability import Outcome
 from node.engine.engine import Engine
 from node.engine.errors import (
@@ -25,8 +28,11 @@ from node.engine.errors import (
     PayloadError,
     PayloadTooLarge,
     QueryFailed,
+    ReadersBusy,
     ScheduleConflict,
     StateChanged,
+    StatementRefused,
+    StatementTooSlow,
     UnknownExecution,
     UnknownHandler,
     UnknownQueue,
@@ -75,13 +81,15 @@ _STATUS: Final[dict[type[EngineError], int]] = {
     WebhookTooLarge: 413,
     WebhookSecretMissing: 503,
     EngineStopped: 503,
+    StatementTooSlow: 422,
+    StatementRefused: 422,
+    ReadersBusy: 503,
 }
+
 Model = TypeVar("Model", bound=BaseModel)
 _TRACEPARENT: Final = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 )
-#: Whether an answer waits for proof that it is durable.
-Ack = Literal["durable", "async"]
 
 
 class Unproven(Exception):
@@ -134,8 +142,14 @@ class Answers:
 
 
 def query_of(model: type[Model], request: Request) -> Model:
-    """The request's query string. Raises ValidationError."""
-    return model.model_validate(dict(request.query_params))
+    """The request's query string; a key that a list takes may be repeated. Raises
+    ValidationError."""
+    given = request.query_params
+    lists = _lists(model)
+    # Iterating gives each key once.
+    return model.model_validate(
+        {key: given.getlist(key) if key in lists else given[key] for key in given}
+    )
 
 
 def trace_of(request: Request) -> str | None:
@@ -149,6 +163,13 @@ async def body_of(model: type[Model], request: Request) -> Model:
     return model.model_validate_json(await request.body() or b"{}")
 
 
+@cache
+def _lists(model: type[BaseModel]) -> frozenset[str]:
+    """The fields that take many values."""
+    fields = model.model_fields.items()
+    return frozenset(name for name, one in fields if typing.get_origin(one.annotation) is list)
+
+
 # Errors -----------------------------------------------------------------------------------------
 
 
@@ -158,11 +179,21 @@ def error_answer(status: int, type: str, message: str, hint: str, **more: Any) -
     return JSONResponse(body, status_code=status, headers=headers)
 
 
+def status_of(kind: type[EngineError]) -> int:
+    """The HTTP status that an error is answered with."""
+    return next((code for base, code in _STATUS.items() if issubclass(kind, base)), 500)
+
+
+def type_of(kind: type[Exception]) -> str:
+    """What an answer calls an error."""
+    return _snake(kind.__name__)
+
+
 async def engine_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, EngineError)
-    status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
+    status = status_of(type(error))
     more = {"outcome": "unknown"} if status == 503 else {}
-    return error_answer(status, _snake(type(error).__name__), str(error), error.hint, **more)
+    return error_answer(status, type_of(type(error)), str(error), error.hint, **more)
 
 
 async def unproven(request: Request, error: Exception) -> Response:
@@ -188,7 +219,7 @@ async def validation_error(request: Request, error: Exception) -> Response:
 
 async def http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    hint = "The paths are /executions, /executions/{id}[/events|/result] and /status."
+    hint = "GET /openapi.json lists the paths, and what each takes."
     return error_answer(
         error.status_code, _snake(error.detail.replace(" ", "")), error.detail, hint
     )

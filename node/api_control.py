@@ -3,130 +3,118 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
-
-from node.api_answers import Ack, Answers, body_of, query_of
+from node.api_answers import Answers
+from node.api_models import (
+    Completed,
+    CompleteRequest,
+    Controlled,
+    ControlRequest,
+    PinRequest,
+    StackShown,
+    StopRequest,
+    WaitingPage,
+    WaitingQuery,
+    WaitingShown,
+    Waits,
+    WaitShown,
+)
+from node.api_route import Routes, operation
 from node.engine.engine import Engine
-from node.engine.waiting import Waiting
+from node.engine.errors import (
+    ExecutionClosed,
+    ExecutionConflict,
+    ExecutionDiverged,
+    PayloadError,
+    PayloadTooLarge,
+    UnknownExecution,
+    UnknownToken,
+    UnknownWorkflow,
+    VersionMissing,
+)
+
+_ONE: Final = "/executions/{id}"
 
 
-class ControlRequest(BaseModel):
-    """What POST /executions/{id}/cancel, terminate, pause, resume, retry and unpin take. `reason`
-    is for the first three."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    reason: str = ""
-    ack: Ack = "durable"
-
-
-class PinRequest(BaseModel):
-    """What POST /executions/{id}/pin takes."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    version: str | None = None
-    ack: Ack = "durable"
-
-
-class CompleteRequest(BaseModel):
-    """What POST /external/{token} takes."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    value: Any = None
-    ack: Ack = "durable"
-
-
-class WaitingQuery(BaseModel):
-    """What GET /waiting takes. `longer_than` in seconds."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    kind: str | None = None
-    workflow: str | None = None
-    longer_than: Annotated[float, Field(ge=0)] = 0
-    limit: Annotated[int, Field(ge=1, le=500)] = 100
-    after: Annotated[int, Field(ge=0)] = 0
-
-
-class ControlApi:
+class ControlApi(Routes):
     """Routes for control, for waiting and for tokens."""
 
     def __init__(self, engine: Engine, answers: Answers) -> None:
         self.engine = engine
         self.answers = answers
 
-    def routes(self) -> list[Route]:
-        """Their paths begin with /executions/{id}, and there is /external/{token}."""
-        one = "/executions/{id}"
-        return [
-            Route(one + "/cancel", self.cancel, methods=["POST"]),
-            Route(one + "/terminate", self.terminate, methods=["POST"]),
-            Route(one + "/pause", self.pause, methods=["POST"]),
-            Route(one + "/resume", self.resume, methods=["POST"]),
-            Route(one + "/retry", self.retry, methods=["POST"]),
-            Route(one + "/pin", self.pin, methods=["POST"]),
-            Route(one + "/unpin", self.unpin, methods=["POST"]),
-            Route(one + "/waiting", self.waiting, methods=["GET"]),
-            Route("/waiting", self.all_waiting, methods=["GET"]),
-            Route("/external/{token}", self.complete, methods=["POST"]),
-        ]
+    @operation("POST", f"{_ONE}/cancel", raises=(UnknownExecution, ExecutionDiverged), proves=True)
+    async def cancel(self, id: str, body: StopRequest) -> Controlled:
+        """Ask an execution, and its children, to stop. `changed` is false when it has ended or
+        was asked before."""
+        self.answers.admit(body.ack, "it")
+        return await self._done(id, await self.engine.control.cancel(id, body.reason), body)
 
-    async def cancel(self, request: Request) -> Response:
-        """Ask it to stop; `changed` is false when it has ended or was asked before."""
-        body, id = await self._admit(request)
-        return await self._done(id, await self.engine.control.cancel(id, body.reason), body.ack)
+    @operation("POST", f"{_ONE}/terminate", raises=(UnknownExecution,), proves=True)
+    async def terminate(self, id: str, body: StopRequest) -> Controlled:
+        """End an execution and its children without asking their code."""
+        self.answers.admit(body.ack, "it")
+        return await self._done(id, await self.engine.control.terminate(id, body.reason), body)
 
-    async def terminate(self, request: Request) -> Response:
-        """End it and its children without asking."""
-        body, id = await self._admit(request)
-        changed = await self.engine.control.terminate(id, body.reason)
-        return await self._done(id, changed, body.ack)
+    @operation("POST", f"{_ONE}/pause", raises=(UnknownExecution, ExecutionClosed), proves=True)
+    async def pause(self, id: str, body: StopRequest) -> Controlled:
+        """Let an execution start no further attempt and see no timer fire. Messages arrive."""
+        self.answers.admit(body.ack, "it")
+        return await self._done(id, await self.engine.control.pause(id, body.reason), body)
 
-    async def pause(self, request: Request) -> Response:
-        """Let it start nothing more for now."""
-        body, id = await self._admit(request)
-        return await self._done(id, await self.engine.control.pause(id, body.reason), body.ack)
+    @operation("POST", f"{_ONE}/resume", raises=(UnknownExecution, ExecutionClosed), proves=True)
+    async def resume(self, id: str, body: ControlRequest) -> Controlled:
+        """Let a paused execution go on."""
+        self.answers.admit(body.ack, "it")
+        return await self._done(id, await self.engine.control.resume(id), body)
 
-    async def resume(self, request: Request) -> Response:
-        """Let it go on."""
-        body, id = await self._admit(request)
-        return await self._done(id, await self.engine.control.resume(id), body.ack)
-
-    async def retry(self, request: Request) -> Response:
-        """Try one that failed again, from the step that failed."""
-        body, id = await self._admit(request)
+    @operation(
+        "POST",
+        f"{_ONE}/retry",
+        raises=(UnknownExecution, ExecutionConflict, UnknownWorkflow),
+        proves=True,
+    )
+    async def retry(self, id: str, body: ControlRequest) -> Controlled:
+        """Try an execution that failed again, from the step that failed."""
+        self.answers.admit(body.ack, "it")
         await self.engine.control.retry(id)
-        return await self._done(id, True, body.ack)
+        return await self._done(id, True, body)
 
-    async def pin(self, request: Request) -> Response:
-        """Keep it to the version that it runs with."""
-        body, id = await body_of(PinRequest, request), request.path_params["id"]
+    @operation(
+        "POST",
+        f"{_ONE}/pin",
+        raises=(UnknownExecution, ExecutionClosed, ExecutionConflict, VersionMissing, PayloadError),
+        proves=True,
+    )
+    async def pin(self, id: str, body: PinRequest) -> Controlled:
+        """Keep an execution to the version that it runs with, or one that is stopped to this
+        one."""
         self.answers.admit(body.ack, "a pin")
-        return await self._done(id, await self.engine.control.pin(id, body.version), body.ack)
+        return await self._done(id, await self.engine.control.pin(id, body.version), body)
 
-    async def unpin(self, request: Request) -> Response:
-        """Let it move to the current version."""
-        body, id = await self._admit(request)
-        return await self._done(id, await self.engine.control.unpin(id), body.ack)
+    @operation(
+        "POST",
+        f"{_ONE}/unpin",
+        raises=(UnknownExecution, ExecutionClosed, ExecutionConflict, VersionMissing),
+        proves=True,
+    )
+    async def unpin(self, id: str, body: ControlRequest) -> Controlled:
+        """Let an execution move to the current version."""
+        self.answers.admit(body.ack, "it")
+        return await self._done(id, await self.engine.control.unpin(id), body)
 
-    async def waiting(self, request: Request) -> Response:
-        """What it waits for, since when, and what will wake it."""
-        id = request.path_params["id"]
-        items = [asdict(wait) for wait in self.engine.waiting(id)]
-        stack = [asdict(one) for one in self.engine.stack(id)]
+    @operation("GET", f"{_ONE}/waiting", raises=(UnknownExecution,))
+    async def waiting(self, id: str) -> Waits:
+        """What an execution waits for, since when, and what will wake it."""
+        items = [WaitShown(**asdict(wait)) for wait in self.engine.waiting(id)]
+        stack = [StackShown.model_validate(asdict(one)) for one in self.engine.stack(id)]
         standing = self.answers.standing(self.engine.sequence)
-        return JSONResponse({"id": id, "items": items, "stack": stack, **standing})
+        return Waits(id=id, items=items, stack=stack, **standing)
 
-    async def all_waiting(self, request: Request) -> Response:
-        """All open executions with what they wait for."""
-        query = query_of(WaitingQuery, request)
+    @operation("GET", "/waiting")
+    async def list_waiting(self, query: WaitingQuery) -> WaitingPage:
+        """Open executions with what they wait for, in the order of their start."""
         found = self.engine.all_waiting(
             kind=query.kind,
             workflow=query.workflow,
@@ -135,30 +123,42 @@ class ControlApi:
             limit=query.limit,
         )
         following = str(found[-1].rowid) if len(found) == query.limit else None
-        items = [_waiting(one) for one in found]
+        items = [
+            WaitingShown(
+                id=one.id,
+                workflow=one.workflow,
+                status=one.status,
+                since=one.since,
+                waits=[WaitShown(**asdict(wait)) for wait in one.waits],
+            )
+            for one in found
+        ]
         standing = self.answers.standing(self.engine.sequence)
-        return JSONResponse({"items": items, "next": following, **standing})
+        return WaitingPage(items=items, next=following, **standing)
 
-    async def complete(self, request: Request) -> Response:
-        """Complete an external event; `changed` is false when it was completed before."""
-        body = await body_of(CompleteRequest, request)
+    @operation(
+        "POST",
+        "/external/{token}",
+        raises=(UnknownToken, ExecutionClosed, PayloadError, PayloadTooLarge),
+        proves=True,
+        example={"value": "approved"},
+    )
+    async def complete(self, token: str, body: CompleteRequest) -> Completed:
+        """Complete the external event that a token names."""
         self.answers.admit(body.ack, "a completion")
-        changed = await self.engine.complete(request.path_params["token"], body.value)
-        standing = await self.answers.proven(self.engine.sequence, body.ack)
-        return JSONResponse({"changed": changed, **standing})
+        changed = await self.engine.complete(token, body.value)
+        return Completed(
+            changed=changed, **await self.answers.proven(self.engine.sequence, body.ack)
+        )
 
-    async def _admit(self, request: Request) -> tuple[ControlRequest, str]:
-        body = await body_of(ControlRequest, request)
-        self.answers.admit(body.ack, "it")
-        return body, request.path_params["id"]
-
-    async def _done(self, id: str, changed: bool, ack: Ack) -> Response:
+    async def _done(self, id: str, changed: bool, body: ControlRequest) -> Controlled:
         view = self.engine.execution(id)
-        standing = await self.answers.proven(self.engine.sequence, ack)
-        body = {"id": id, "status": view.status, "paused": view.paused, "pinned": view.pinned}
-        return JSONResponse({**body, "changed": changed, **standing})
-
-
-def _waiting(one: Waiting) -> dict[str, Any]:
-    about = {"id": one.id, "workflow": one.workflow, "status": one.status, "since": one.since}
-    return {**about, "waits": [asdict(wait) for wait in one.waits]}
+        standing = await self.answers.proven(self.engine.sequence, body.ack)
+        return Controlled(
+            id=id,
+            status=view.status,
+            paused=view.paused,
+            pinned=view.pinned,
+            changed=changed,
+            **standing,
+        )

@@ -7,20 +7,16 @@ import logging
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
-from node.api_answers import query_of
+from node.api_models import Asked, Shown
+from node.api_route import Refusal, Routes, operation
 from node.log_reading import Cursor, newest_lines
 
 
-class LogQuery(BaseModel):
+class LogQuery(Asked):
     """What GET /log takes. `level` is the least one; `after` the `next` of an answer before."""
-
-    model_config = ConfigDict(extra="forbid")
 
     execution: str | None = None
     level: Literal["debug", "info", "warning", "error", "critical"] | None = None
@@ -28,19 +24,28 @@ class LogQuery(BaseModel):
     after: Annotated[str | None, Field(pattern=r"^\d+:\d+$")] = None
 
 
-class LogApi:
+class LogPage(Shown):
+    """Some lines. `next` is the `after` of the next question."""
+
+    items: list[dict[str, Any]]
+    next: str | None
+
+
+class LogApi(Routes):
     """One route. `path` is the log's newest file, None for an engine that writes none."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
 
-    def routes(self) -> list[Route]:
-        """There is /log."""
-        return [Route("/log", self.log, methods=["GET"])]
-
-    async def log(self, request: Request) -> Response:
-        """The newest lines, oldest first."""
-        query = query_of(LogQuery, request)
+    @operation(
+        "GET",
+        "/log",
+        refusals=(
+            Refusal("this_engine_keeps_no_log_of_its_own", 404, "It writes to its terminal."),
+        ),
+    )
+    async def read_log(self, query: LogQuery) -> LogPage:
+        """What the engine's process and the tenant's code have logged of late, oldest first."""
         if self.path is None:
             raise HTTPException(404, "this engine keeps no log of its own")
         after = None if query.after is None else Cursor.read(query.after)
@@ -55,4 +60,4 @@ class LogApi:
 
         found, cursor = await asyncio.to_thread(newest_lines, self.path, query.limit, wanted, after)
         following = None if cursor is None else str(cursor)
-        return JSONResponse({"items": found, "next": following})
+        return LogPage(items=found, next=following)

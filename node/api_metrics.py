@@ -7,10 +7,9 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
+from node.api_route import Content, Routes, operation
 from node.engine.engine import Engine
 from node.engine.tally import Histogram
 from node.metrics import Family, families_of
@@ -48,7 +47,7 @@ class LoopLag:
         self._late.clear()
 
 
-class MetricsApi:
+class MetricsApi(Routes):
     """One route."""
 
     def __init__(self, engine: Engine) -> None:
@@ -56,16 +55,17 @@ class MetricsApi:
         self.opened_at = time.time()
         self.lag = LoopLag()
 
-    def routes(self) -> list[Route]:
-        """There is /metrics."""
-        return [Route("/metrics", self.metrics, methods=["GET"])]
-
     def families(self) -> list[Family]:
         """What the engine's metrics are now."""
         return families_of(self.engine, opened_at=self.opened_at, loop_lag=self.lag.longest())
 
-    async def metrics(self, request: Request) -> Response:
-        """In the text format of Prometheus; every sample says whose it is."""
+    @operation(
+        "GET",
+        "/metrics",
+        content=(Content("text/plain", "The text format of Prometheus."),),
+    )
+    async def metrics(self) -> Response:
+        """The engine's metrics in the text format of Prometheus; every sample says whose it is."""
         text, media_type = exposed(self.families(), self.engine.config.tenant)
         return Response(text, media_type=media_type)
 

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from node.api_answers import Ack, Answers, body_of
+from node.api_answers import Answers
+from node.api_models import Ack, Asked, Shown, Standing
+from node.api_route import Routes, operation
 from node.engine.engine import Engine
+from node.engine.errors import (
+    ExecutionClosed,
+    ExecutionConflict,
+    PayloadError,
+    PayloadTooLarge,
+    ScheduleConflict,
+    UnknownQueue,
+    UnknownSchedule,
+    UnknownWorkflow,
+)
 from node.engine.schedule_control import Manner, ScheduleView
 
 
-class UpdateRequest(BaseModel):
+class ScheduleRequest(BaseModel):
     """What PUT /schedules/{id} takes: beside this, the fields of a ScheduleSpec."""
 
     model_config = ConfigDict(extra="allow")
@@ -30,7 +39,7 @@ class UpdateRequest(BaseModel):
         return dict(self.model_extra or {})
 
 
-class CreateRequest(UpdateRequest):
+class CreateScheduleRequest(ScheduleRequest):
     """What POST /schedules takes: beside this, the fields of a ScheduleSpec."""
 
     id: str
@@ -38,29 +47,23 @@ class CreateRequest(UpdateRequest):
     note: str = ""
 
 
-class SteerRequest(BaseModel):
+class SteerRequest(Asked):
     """What POST /schedules/{id}/pause and resume take; `note` is for the first."""
-
-    model_config = ConfigDict(extra="forbid")
 
     note: str = ""
     ack: Ack = "durable"
 
 
-class TriggerRequest(BaseModel):
+class TriggerRequest(Asked):
     """What POST /schedules/{id}/trigger takes."""
-
-    model_config = ConfigDict(extra="forbid")
 
     key: str | None = None
     overlap: Manner | None = None
     ack: Ack = "durable"
 
 
-class BackfillRequest(BaseModel):
+class BackfillRequest(Asked):
     """What POST /schedules/{id}/backfill takes: unix seconds, or ISO 8601 with a time zone."""
-
-    model_config = ConfigDict(extra="forbid")
 
     start: float | AwareDatetime
     end: float | AwareDatetime
@@ -68,103 +71,160 @@ class BackfillRequest(BaseModel):
     ack: Ack = "durable"
 
 
-class SchedulesApi:
+class ScheduleFields(Shown):
+    """A schedule as it is now. Times are unix seconds."""
+
+    id: str
+    status: str = Field(description="active, paused, stopped, over or broken")
+    note: str | None
+    declared: bool
+    spec: dict[str, Any]
+    upto: float
+    next: list[dict[str, Any]]
+    running: list[str]
+    waiting: list[dict[str, Any]]
+    runs: int
+    skipped: int
+    recent: list[dict[str, Any]]
+
+
+class ScheduleShown(ScheduleFields, Standing):
+    """One schedule."""
+
+
+class ScheduleList(Standing):
+    """The schedules."""
+
+    items: list[ScheduleFields]
+
+
+class ScheduleDeleted(Standing):
+    """The answer to a deletion."""
+
+    id: str
+    deleted: bool
+
+
+class ScheduleSteered(Standing):
+    """The answer to a pause or resume."""
+
+    id: str
+    status: str
+    note: str | None
+    changed: bool
+
+
+class ScheduleTriggered(Standing):
+    """The answer to a trigger."""
+
+    id: str
+    execution: str | None
+    changed: bool
+
+
+class ScheduleBackfilled(Standing):
+    """The answer to a backfill."""
+
+    id: str
+    ticks: int
+
+
+_ONE: Final = "/schedules/{id}"
+_SPEC_ERRORS: Final = (
+    ScheduleConflict,
+    UnknownWorkflow,
+    UnknownQueue,
+    PayloadError,
+    PayloadTooLarge,
+    ExecutionConflict,
+    ExecutionClosed,
+)
+_ERRORS: Final = (UnknownSchedule, ScheduleConflict, PayloadError, ExecutionClosed)
+
+
+class SchedulesApi(Routes):
     """Routes for schedules."""
 
     def __init__(self, engine: Engine, answers: Answers) -> None:
         self.engine = engine
         self.answers = answers
 
-    def routes(self) -> list[Route]:
-        """Their paths begin with /schedules."""
-        one = "/schedules/{id}"
-        return [
-            Route("/schedules", self.create, methods=["POST"]),
-            Route("/schedules", self.list, methods=["GET"]),
-            Route(one, self.show, methods=["GET"]),
-            Route(one, self.update, methods=["PUT"]),
-            Route(one, self.delete, methods=["DELETE"]),
-            Route(one + "/pause", self.pause, methods=["POST"]),
-            Route(one + "/resume", self.resume, methods=["POST"]),
-            Route(one + "/trigger", self.trigger, methods=["POST"]),
-            Route(one + "/backfill", self.backfill, methods=["POST"]),
-        ]
-
-    async def create(self, request: Request) -> Response:
-        """Make one; 200 when the same one is there already."""
-        body = await self._admit(CreateRequest, request)
+    @operation("POST", "/schedules", statuses=(201, 200), raises=_SPEC_ERRORS, proves=True)
+    async def create_schedule(self, body: CreateScheduleRequest) -> tuple[int, ScheduleShown]:
+        """Make a schedule; 200 when the same one is there already."""
+        self.answers.admit(body.ack, "it")
         paused = body.note if body.paused else None
         view, created = await self.engine.schedules.create(body.id, body.spec, paused=paused)
-        return await self._done(asdict(view), body.ack, status=201 if created else 200)
+        return 201 if created else 200, await self._shown(view, body.ack)
 
-    async def list(self, request: Request) -> Response:
-        """All of them, by id."""
-        items = [asdict(view) for view in self.engine.schedules.list()]
-        return JSONResponse({"items": items, **self.answers.standing(self.engine.sequence)})
+    @operation("GET", "/schedules")
+    async def list_schedules(self) -> ScheduleList:
+        """All schedules, by id."""
+        items = [ScheduleFields(**asdict(view)) for view in self.engine.schedules.list()]
+        return ScheduleList(items=items, **self.answers.standing(self.engine.sequence))
 
-    async def show(self, request: Request) -> Response:
-        """One of them."""
-        view = self.engine.schedules.show(request.path_params["id"])
-        return JSONResponse({**asdict(view), **self.answers.standing(self.engine.sequence)})
+    @operation("GET", _ONE, raises=(UnknownSchedule,))
+    async def show_schedule(self, id: str) -> ScheduleShown:
+        """One schedule."""
+        return await self._shown(self.engine.schedules.show(id), "async")
 
-    async def update(self, request: Request) -> Response:
-        """Give it another spec, whole."""
-        body = await self._admit(UpdateRequest, request)
-        view = await self.engine.schedules.update(request.path_params["id"], body.spec)
-        return await self._done(asdict(view), body.ack)
+    @operation("PUT", _ONE, raises=(UnknownSchedule, *_SPEC_ERRORS), proves=True)
+    async def update_schedule(self, id: str, body: ScheduleRequest) -> ScheduleShown:
+        """Give a schedule another spec, whole."""
+        self.answers.admit(body.ack, "it")
+        return await self._shown(await self.engine.schedules.update(id, body.spec), body.ack)
 
-    async def delete(self, request: Request) -> Response:
-        """Forget it; what it has started goes on."""
-        body = await self._admit(SteerRequest, request)
-        id = request.path_params["id"]
+    @operation("DELETE", _ONE, raises=_ERRORS, proves=True)
+    async def delete_schedule(self, id: str, body: SteerRequest) -> ScheduleDeleted:
+        """Forget a schedule; what it has started goes on."""
+        self.answers.admit(body.ack, "it")
         await self.engine.schedules.delete(id)
-        return await self._done({"id": id, "deleted": True}, body.ack)
+        return ScheduleDeleted(id=id, deleted=True, **await self._standing(body.ack))
 
-    async def pause(self, request: Request) -> Response:
-        """Let none of its ticks happen; `changed` is false when it was paused."""
-        body = await self._admit(SteerRequest, request)
-        id = request.path_params["id"]
-        changed = await self.engine.schedules.pause(id, body.note)
-        return await self._steered(id, changed, body.ack)
+    @operation("POST", f"{_ONE}/pause", raises=_ERRORS, proves=True)
+    async def pause_schedule(self, id: str, body: SteerRequest) -> ScheduleSteered:
+        """Let none of a schedule's ticks happen; `changed` is false when it was paused."""
+        self.answers.admit(body.ack, "it")
+        return await self._steered(id, await self.engine.schedules.pause(id, body.note), body.ack)
 
-    async def resume(self, request: Request) -> Response:
-        """Go on from now; `changed` is false when it was not paused."""
-        body = await self._admit(SteerRequest, request)
-        id = request.path_params["id"]
+    @operation("POST", f"{_ONE}/resume", raises=_ERRORS, proves=True)
+    async def resume_schedule(self, id: str, body: SteerRequest) -> ScheduleSteered:
+        """Let a schedule go on from now; `changed` is false when it was not paused."""
+        self.answers.admit(body.ack, "it")
         return await self._steered(id, await self.engine.schedules.resume(id), body.ack)
 
-    async def trigger(self, request: Request) -> Response:
-        """Start it once more, now; the same `key` again is the same execution."""
-        body = await self._admit(TriggerRequest, request)
-        id = request.path_params["id"]
+    @operation("POST", f"{_ONE}/trigger", raises=_ERRORS, proves=True)
+    async def trigger_schedule(self, id: str, body: TriggerRequest) -> ScheduleTriggered:
+        """Start what a schedule starts once more, now; the same `key` again is the same
+        execution."""
+        self.answers.admit(body.ack, "it")
         execution, changed = await self.engine.schedules.trigger(
             id, key=body.key or uuid4().hex, overlap=body.overlap
         )
-        about = {"id": id, "execution": execution, "changed": changed}
-        return await self._done(about, body.ack)
+        standing = await self._standing(body.ack)
+        return ScheduleTriggered(id=id, execution=execution, changed=changed, **standing)
 
-    async def backfill(self, request: Request) -> Response:
-        """Have the ticks of a time that has passed happen."""
-        body = await self._admit(BackfillRequest, request)
-        id = request.path_params["id"]
+    @operation("POST", f"{_ONE}/backfill", raises=_ERRORS, proves=True)
+    async def backfill_schedule(self, id: str, body: BackfillRequest) -> ScheduleBackfilled:
+        """Have a schedule's ticks of a time that has passed happen."""
+        self.answers.admit(body.ack, "it")
         ticks = await self.engine.schedules.backfill(
             id, _seconds(body.start), _seconds(body.end), overlap=body.overlap
         )
-        return await self._done({"id": id, "ticks": ticks}, body.ack)
+        return ScheduleBackfilled(id=id, ticks=ticks, **await self._standing(body.ack))
 
-    async def _admit(self, model: type[Any], request: Request) -> Any:
-        body = await body_of(model, request)
-        self.answers.admit(body.ack, "it")
-        return body
+    async def _shown(self, view: ScheduleView, ack: Ack) -> ScheduleShown:
+        return ScheduleShown(**asdict(view), **await self._standing(ack))
 
-    async def _steered(self, id: str, changed: bool, ack: Ack) -> Response:
-        view: ScheduleView = self.engine.schedules.show(id)
-        about = {"id": id, "status": view.status, "note": view.note, "changed": changed}
-        return await self._done(about, ack)
+    async def _steered(self, id: str, changed: bool, ack: Ack) -> ScheduleSteered:
+        view = self.engine.schedules.show(id)
+        standing = await self._standing(ack)
+        return ScheduleSteered(
+            id=id, status=view.status, note=view.note, changed=changed, **standing
+        )
 
-    async def _done(self, about: dict[str, Any], ack: Ack, *, status: int = 200) -> Response:
-        standing = await self.answers.proven(self.engine.sequence, ack)
-        return JSONResponse({**about, **standing}, status_code=status)
+    async def _standing(self, ack: Ack) -> dict[str, Any]:
+        return await self.answers.proven(self.engine.sequence, ack)
 
 
 def _seconds(moment: float | datetime) -> float:

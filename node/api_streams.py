@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from dataclasses import asdict
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.responses import Response, StreamingResponse
 
-from node.api_answers import Ack, Answers, Unproven, query_of
+from node.api_answers import Answers, Unproven
+from node.api_models import Ack, StreamItem, StreamList, StreamPage, StreamQuery, StreamShown
+from node.api_route import Content, Routes, operation
 from node.engine.engine import Engine
-from node.engine.errors import EngineError
+from node.engine.errors import EngineError, UnknownExecution, UnknownStream
 from node.engine.stream import Item
 from node.engine.stream_readers import Page, StreamReader
 
@@ -22,43 +22,40 @@ from node.engine.stream_readers import Page, StreamReader
 HEARTBEAT: Final = 15.0
 #: Values that are sent as one piece.
 PIECE: Final = 500
+_ONE: Final = "/executions/{id}/streams"
+_EVENTS: Final = Content(
+    "text/event-stream",
+    "For who accepts it: an event for each value, with its offset as id, from Last-Event-ID or "
+    "`offset` on; at last `end`, or `trouble`, after which a reader may come again.",
+)
 
 
-class StreamQuery(BaseModel):
-    """What GET /executions/{id}/streams/{name} takes. `wait` in seconds."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    offset: Annotated[int, Field(ge=0)] = 0
-    limit: Annotated[int, Field(ge=1, le=10_000)] = 1000
-    wait: Annotated[float, Field(ge=0, le=60)] = 0
-    ack: Ack = "durable"
-
-
-class StreamsApi:
+class StreamsApi(Routes):
     """Routes for streams."""
 
     def __init__(self, engine: Engine, answers: Answers) -> None:
         self.engine = engine
         self.answers = answers
 
-    def routes(self) -> list[Route]:
-        """Their paths begin with /executions/{id}/streams."""
-        one = "/executions/{id}/streams"
-        return [
-            Route(one, self.listed, methods=["GET"]),
-            Route(one + "/{name}", self.read, methods=["GET"]),
-        ]
-
-    async def listed(self, request: Request) -> Response:
+    @operation("GET", _ONE, raises=(UnknownExecution,))
+    async def list_streams(self, id: str) -> StreamList:
         """The names of an execution's streams, and how long they are."""
-        views = self.engine.streams(request.path_params["id"])
-        return JSONResponse({"items": [asdict(view) for view in views]})
+        views = self.engine.streams(id)
+        return StreamList(items=[StreamShown(**asdict(view)) for view in views])
 
-    async def read(self, request: Request) -> Response:
-        """A page of values; or all of them as they come, for who accepts text/event-stream."""
-        query = query_of(StreamQuery, request)
-        id, name = request.path_params["id"], request.path_params["name"]
+    @operation(
+        "GET",
+        f"{_ONE}/{{name}}",
+        raises=(UnknownExecution, UnknownStream),
+        proves=True,
+        content=(_EVENTS,),
+        headers={"Last-Event-ID": "With text/event-stream: the last offset that was received."},
+    )
+    async def read_stream(
+        self, id: str, name: str, query: StreamQuery, request: Request
+    ) -> StreamPage | Response:
+        """A page of a stream's values; or all of them as they come, for who accepts
+        text/event-stream."""
         if "text/event-stream" in request.headers.get("accept", ""):
             last = request.headers.get("last-event-id", "")
             offset = int(last) + 1 if last.isdecimal() else query.offset
@@ -68,9 +65,8 @@ class StreamsApi:
             return StreamingResponse(events, media_type="text/event-stream", headers=headers)
         with self.engine.follow(id, name, query.offset) as reader:
             page, standing = await self._page(reader, query.limit, query.wait, query.ack)
-        items = [_item(item) for item in page.items]
-        body = {"items": items, "next": page.next, "ended": page.ended, **standing}
-        return JSONResponse(body)
+        items = [StreamItem(**_item(item)) for item in page.items]
+        return StreamPage(items=items, next=page.next, ended=page.ended, **standing)
 
     async def _page(
         self, reader: StreamReader, limit: int, wait: float, ack: Ack

@@ -11,14 +11,19 @@ import starlette.requests
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
 
 from node.api_answers import Answers
+from node.api_models_application import WebhookList, WebhookShown
+from node.api_route import Content, Refusal, Routes, operation
 from node.engine.engine import Engine
 from node.engine.errors import (
     EngineError,
+    ExecutionClosed,
     ExecutionConflict,
+    ExecutionDiverged,
     PayloadError,
+    PayloadTooLarge,
+    UnknownExecution,
     UnknownQueue,
     UnknownWebhook,
     UnknownWorkflow,
@@ -35,13 +40,17 @@ from node.engine.webhooks import Action, Ignore, Reply, Send, Start, Webhook
 
 logger = logging.getLogger(__name__)
 
-_METHODS: Final = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+_DONE: Final = Content(
+    "application/json",
+    "What was started or signalled, or what the webhook replies.",
+    {"type": "object", "additionalProperties": True},
+)
 _CLOSED: Final = frozenset(CLOSED_STATUS.values())
 #: A mistake of the application's, of which the sender need not hear more.
 _MISTAKES: Final = (UnknownWorkflow, UnknownQueue, PayloadError)
 
 
-class WebhooksApi:
+class WebhooksApi(Routes):
     """Routes for webhooks. `environment` has their secrets; `clock` gives unix seconds."""
 
     def __init__(
@@ -56,19 +65,35 @@ class WebhooksApi:
         self.environment = environment
         self.clock = clock
 
-    def routes(self) -> list[Route]:
-        """Their paths begin with /webhooks."""
-        return [
-            Route("/webhooks", self.listed, methods=["GET"]),
-            Route("/webhooks/{path:path}", self.receive, methods=_METHODS),
-        ]
+    @operation("GET", "/webhooks")
+    async def list_webhooks(self) -> WebhookList:
+        """All webhooks that the application declares, and whether their secrets are there."""
+        declared = self.engine.config.application.webhooks.values()
+        return WebhookList(items=[self._about(one) for one in declared])
 
-    async def listed(self, request: starlette.requests.Request) -> Response:
-        """All that the application declares, and whether their secrets are there."""
-        items = [self._about(one) for one in self.engine.config.application.webhooks.values()]
-        return JSONResponse({"items": items})
-
-    async def receive(self, request: starlette.requests.Request) -> Response:
+    @operation(
+        "GET|POST|PUT|PATCH|DELETE",
+        "/webhooks/{path:path}",
+        statuses=(202, 200),
+        raises=(
+            WebhookUnreadable,
+            WebhookRefused,
+            UnknownWebhook,
+            UnknownExecution,
+            ExecutionClosed,
+            ExecutionConflict,
+            ExecutionDiverged,
+            PayloadError,
+            PayloadTooLarge,
+            WebhookTooLarge,
+            WebhookFailed,
+            WebhookSecretMissing,
+        ),
+        refusals=(Refusal("method_not_allowed", 405, "The webhook takes another method."),),
+        proves=True,
+        content=(_DONE,),
+    )
+    async def receive_webhook(self, request: starlette.requests.Request) -> Response:
         """202 once everything that the request asks for is in the log, and proven where the
         webhook says so."""
         hook = self._find(request.method, "/" + request.path_params["path"])
@@ -162,6 +187,7 @@ class WebhooksApi:
                 dedup=action.dedup,
                 partition=action.partition,
                 pinned=action.pinned,
+                labels=action.labels,
             )
         except ExecutionConflict:
             if not derived or action.id is None:
@@ -192,7 +218,7 @@ class WebhooksApi:
                 about["error"] = view.error
         return all(view.status in _CLOSED for view in views)
 
-    def _about(self, hook: Webhook) -> dict[str, Any]:
+    def _about(self, hook: Webhook) -> WebhookShown:
         missing: str | None = None
         try:
             hook.verify.verify(Request(), self.environment, self.clock())
@@ -200,12 +226,12 @@ class WebhooksApi:
             missing = str(error)
         except EngineError:
             pass
-        return {
-            "path": f"/webhooks{hook.path}",
-            "method": hook.method,
-            "check": type(hook.verify).__name__,
-            "trouble": missing,
-        }
+        return WebhookShown(
+            path=f"/webhooks{hook.path}",
+            method=hook.method,
+            check=type(hook.verify).__name__,
+            trouble=missing,
+        )
 
 
 async def _body(request: starlette.requests.Request, hook: Webhook) -> bytes:

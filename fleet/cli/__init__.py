@@ -27,6 +27,7 @@ from fleet.cli import (
     replay,
     restore,
     schedules,
+    sql,
     tenants,
     up,
     upgrade,
@@ -52,6 +53,7 @@ app.add_typer(hosts.app, name="host")
 app.add_typer(executions.app, name="exec")
 app.add_typer(schedules.app, name="schedule")
 app.add_typer(copies.app, name="copy")
+app.command()(sql.sql)
 app.command()(lag.lag)
 app.command()(restore.restore)
 app.command()(verify.verify)

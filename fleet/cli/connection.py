@@ -14,8 +14,15 @@ if TYPE_CHECKING:
 
 def connect(name: str, address: str | None) -> Client:
     """A client for the fleet that the options name. Raises Problem when there is none."""
-    from fleet import state
     from fleet.client import Client
+
+    return Client(*whereabouts(name, address))
+
+
+def whereabouts(name: str, address: str | None) -> tuple[str, str]:
+    """The address and the token of the fleet that the options name. Raises Problem when there is
+    none."""
+    from fleet import state
 
     if address is not None:
         token = os.environ.get("LITEFLEET_TOKEN")
@@ -25,10 +32,10 @@ def connect(name: str, address: str | None) -> Client:
                 "An address was given, but no token.",
                 "Set LITEFLEET_TOKEN to the coordinator's token.",
             )
-        return Client(address, token)
+        return address, token
     running = state.read(name)
     if running is not None:
-        return Client(running.address, running.token)
+        return running.address, running.token
     others = [one.name for one in state.running()]
     if others:
         raise Problem(

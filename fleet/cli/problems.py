@@ -15,6 +15,7 @@ def problem_of(error: Exception) -> Problem:
 
     from backup.errors import StoreError
     from fleet import state
+    from node.client.errors import LitefleetError, Unreachable
     from node.engine.errors import EngineError
     from restore.errors import Damaged, RestoreFailed
 
@@ -42,6 +43,15 @@ def problem_of(error: Exception) -> Problem:
             "Check that it is there and that the access key reaches the bucket: "
             "`litefleet doctor --s3 URL` does.",
         )
+    if isinstance(error, Unreachable):
+        return Problem(
+            error.type,
+            _sentence(error.message) + ".",
+            "Is it running? `litefleet up` starts a fleet and `litefleet dev` an engine; "
+            "LITEFLEET_ADDRESS or LITEFLEET_URL points to another.",
+        )
+    if isinstance(error, LitefleetError):
+        return Problem(error.type, _sentence(error.message), error.hint or None)
     if isinstance(error, EngineError):
         return Problem(_snake(type(error).__name__), f"{_sentence(error)}.", error.hint or None)
     if isinstance(error, ValidationError):
@@ -65,6 +75,6 @@ def _snake(name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
-def _sentence(error: Exception) -> str:
+def _sentence(error: Exception | str) -> str:
     text = str(error)
     return text[:1].upper() + text[1:]

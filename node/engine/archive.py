@@ -206,6 +206,7 @@ def replay(
         lineage=lineage,
         secret=secret,
         schedule=Origin.of(history).schedule,
+        labels=Origin.of(history).labels,
     )
     level = effective(floor, definition.durability)
     try:

@@ -7,7 +7,7 @@ import inspect
 import logging
 import re
 from asyncio.events import _get_running_loop
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from copy import copy
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, Type
 from node.engine.context import ActivityInfo, Transaction, activity_info
 from node.engine.durability import Durability
 from node.engine.errors import DefinitionError, NonRetryable, NotInActivity, NotInWorkflow
+from node.engine.labels import checked_labels
 from node.engine.loop import WorkflowLoop
 from node.engine.payload import Codec
 from node.engine.pulse import Pulse
@@ -93,6 +94,7 @@ class Calls(Protocol):
         *,
         detached: bool,
         ticket: Ticket | None,
+        labels: Mapping[str, str],
     ) -> tuple[str, asyncio.Future[Any]]:
         """Another execution: its id is fixed and its start is recorded now."""
 
@@ -182,6 +184,7 @@ class Workflow(Generic[P, R]):
         self.pinned = pinned
         self._id: str | None = None
         self._ticket: Ticket | None = None
+        self._labels: Mapping[str, str] = {}
         update_wrapper(self, function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
@@ -192,10 +195,27 @@ class Workflow(Generic[P, R]):
         """The execution id that `with_id` chose."""
         return self._id
 
+    @property
+    def given_labels(self) -> Mapping[str, str]:
+        """The labels that `with_labels` chose."""
+        return self._labels
+
+    @property
+    def given_ticket(self) -> Ticket | None:
+        """The place in a queue that `on_queue` chose."""
+        return self._ticket
+
     def with_id(self, id: str) -> Workflow[P, R]:
         """The same workflow, whose next `child` or `detach` has this execution id."""
         twin = copy(self)
         twin._id = id
+        return twin
+
+    def with_labels(self, **labels: str) -> Workflow[P, R]:
+        """The same workflow, whose next `child` or `detach` has these labels. Raises
+        PayloadError."""
+        twin = copy(self)
+        twin._labels = checked_labels({**self._labels, **labels})
         return twin
 
     def on_queue(
@@ -236,7 +256,14 @@ class Workflow(Generic[P, R]):
         bound = self.codec.signature.bind(*args, **kwargs)
         payload = self.codec.start(bound.arguments)
         calls = cast("Calls", loop.owner)
-        return calls.start_child(self, payload, self._id, detached=detached, ticket=self._ticket)
+        return calls.start_child(
+            self,
+            payload,
+            self._id,
+            detached=detached,
+            ticket=self._ticket,
+            labels=self._labels,
+        )
 
 
 class Child(Generic[R]):

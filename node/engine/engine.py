@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from random import Random, SystemRandom
 from typing import Any, Final, Self
 
@@ -28,7 +29,8 @@ from node.engine.events import CLOSED_STATUS, RESERVED, STATUS_CODES, Kind, Payl
 from node.engine.executor import Executor
 from node.engine.families import check_id
 from node.engine.forks import Forks
-from node.engine.live import Live
+from node.engine.labels import checked_labels
+from node.engine.live import Live, Origin
 from node.engine.mail import Answer, Mail, Sent
 from node.engine.making import Making
 from node.engine.observer import Observer, Observers
@@ -217,6 +219,8 @@ class Engine(Making):
         await self._commits.close()
         self._executor.refuse_uncommitted(EngineStopped("the engine is closed"))
         await self._proofs.close()
+        self._aside.close()
+        self._questions.close()
         self._store.close(gracefully=not self._cut_short)
 
     def cut_off(self) -> None:
@@ -308,6 +312,7 @@ class Engine(Making):
         partition: str | None = None,
         trace: str | None = None,
         pinned: bool | None = None,
+        labels: Mapping[str, str] | None = None,
         system: bool = False,
     ) -> Started:
         """Start an execution; committed when this returns. `system` is for a workflow of the
@@ -321,7 +326,8 @@ class Engine(Making):
         On a `queue`, or on the workflow's own, it waits for its turn: the smaller `priority`
         first. While an execution of that queue with the same `dedup` key is open, that one is
         given. `partition` says whose limits count beside the queue's. `trace` is the
-        `traceparent` of what asks for it. Raises UnknownQueue,
+        `traceparent` of what asks for it. `labels` are what it is found by;
+        an execution that exists keeps those that it has. Raises UnknownQueue,
         DuplicateRefused,
         UnknownWorkflow, PayloadError, PayloadTooLarge, ExecutionConflict, EngineStopped.
         """
@@ -338,6 +344,8 @@ class Engine(Making):
         if ticket is not None:
             ticket = self._executor.queues.admit(ticket)
         origin = self._executor.releases.asked(pinned, ticket, trace)
+        if labels:
+            origin = replace(origin or Origin(), labels=checked_labels(labels))
         live = self._executor.live.get(key)
         unknown = live is not None or self._commits.lacks(key)
         stored = None if unknown else self._store.find(key)

@@ -256,6 +256,24 @@ class WebhookFailed(EngineError):
     hint = "The engine's log has the details."
 
 
+class StatementTooSlow(EngineError):
+    """Reading took longer than it may: a long reader would hold up the writer."""
+
+    hint = "Ask for less: narrow it down, use LIMIT, or allow it more seconds."
+
+
+class StatementRefused(EngineError):
+    """The statement is no SQL that may be run here: one SELECT, on what may be read."""
+
+    hint = "Only read: one SELECT on the views and tables that GET /sql/schema lists."
+
+
+class ReadersBusy(EngineError):
+    """Too many are reading the log at once."""
+
+    hint = "Ask again in a moment."
+
+
 class StreamClosed(EngineError):
     """The workflow has closed the stream, and publishes to it again."""
 

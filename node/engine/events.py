@@ -99,6 +99,8 @@ class Kind(IntEnum):
     STEP_CHUNK = 81
     """A running activity published to a stream; the payload has the stream and the values."""
 
+    LABELLED = 82
+    """The code labelled the execution; the payload has the changed labels (see `labels`)."""
     FORKED = 90
     """An execution begins with what another one had (see forked.py); name is the workflow."""
     KEPT = 91
@@ -122,6 +124,7 @@ COMMANDS: Final = frozenset(
         Kind.EXTERNAL,
         Kind.EXTERNAL_CANCELLED,
         Kind.CHUNK,
+        Kind.LABELLED,
     }
 )
 #: What comes from outside, unasked; each name counts its own.

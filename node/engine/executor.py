@@ -389,6 +389,7 @@ class Executor(Branching):
         except EngineError as error:
             self._give_up(live, error)
             return
+        live.origin = replace(live.origin, labels=live.run.labels)
         for event in live.run.untold:
             self._wait_for_proof(live, event.kind, event.name, event.payload)
         self._commits.tally.replays.add(perf_counter() - began)
@@ -425,7 +426,7 @@ class Executor(Branching):
         definition = self.releases.definition(stored.workflow, origin)
         if definition is None:
             raise self.releases.missing(stored.workflow, origin)
-        run = self._run(stored.id, definition, Beginning.of(history[0]), origin)
+        run = self._run(stored.id, definition, Beginning.of(history[0]), Origin.of(history))
         run.replay(history, strict=_strict(effective(self._floor, definition.durability)))
         return run
 
@@ -440,6 +441,7 @@ class Executor(Branching):
             lineage=self._lineage,
             secret=self.secret_of(key),
             schedule=origin.schedule,
+            labels=origin.labels,
         )
 
     def durability(self, definition: Workflow[..., Any]) -> Durability:
@@ -541,6 +543,8 @@ class Executor(Branching):
             pass
         elif kind is Kind.CHUNK:
             after = partial(self._on_chunk, live.key)
+        elif kind is Kind.LABELLED:
+            live.origin = replace(live.origin, labels=live.code.labels)
         elif pending is None:
             raise AssertionError(f"{kind.name} is about no step")
         elif kind is Kind.CHILD_CANCELLED:

@@ -19,6 +19,7 @@ from node.engine.errors import (
     describe,
 )
 from node.engine.events import CLOSED_STATUS, RESERVED, Event, Kind, Payload, Status
+from node.engine.labels import FIELD as LABELS
 from node.engine.live import Live, Origin
 from node.engine.queue_ticket import Ticket
 from node.engine.queues import refused
@@ -56,7 +57,7 @@ class Families:
         try:
             check_id(key)
             ticket = self._executor.ticket(step[0], origin, Ticket.of(body))
-            origin = replace(origin, ticket=ticket)
+            origin = replace(origin, ticket=ticket, labels=body.get(LABELS, {}))
             if self._had_before(parent, key, origin, body["input"]):
                 return
             if key in self._executor.live or self._find(key) is not None:

@@ -133,6 +133,7 @@ class _Verifier:
         if links:
             raise self._damaged(f"event {links[0][0]} is in no commit")
         counts = self._check_executions(keys)
+        self._check_labels(keys)
         self._check_lives(sequence)
         self._check_blobs()
         return LogSummary(
@@ -251,6 +252,7 @@ class _Verifier:
             if past.sequence < cut:
                 fresh.stand(past, step_back)
         fresh.wait_again()
+        fresh.labels = execution.labels
         fresh.last = event.sequence
         return fresh
 
@@ -266,6 +268,19 @@ class _Verifier:
         ):
             raise self._damaged(f"the commit that ends at {end.sequence} does not match its hash")
         return end
+
+    def _check_labels(self, keys: dict[int, Any]) -> None:
+        """The table has what the events say."""
+        found: dict[int, dict[str, str]] = {}
+        if self.version > 2:
+            sql = "SELECT execution, name, value FROM litefleet_label"
+            for execution, name, value in cast("Any", self.db.execute(sql)):
+                found.setdefault(execution, {})[name] = value
+        for rowid, (key, *_) in keys.items():
+            if found.pop(rowid, {}) != self.executions[rowid].labels:
+                raise self._damaged(f"execution {key!r} is not labelled as its events say")
+        if found:
+            raise self._damaged(f"execution {min(found)} has labels, and is missing")
 
     def _check_lives(self, newest: int) -> None:
         """Each engine that opened the log found at least what the one before it found."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from node.engine.durability import Durability
 from node.engine.errors import VersionMissing
 from node.engine.events import Event, Kind, Payload
 from node.engine.forked import Kept, Supply
+from node.engine.labels import FIELD as LABELS
 from node.engine.observer import Watched
 from node.engine.queue_ticket import Ticket
 from node.engine.run import Run
@@ -61,6 +62,8 @@ class Origin:
     """The version of the application that it is pinned to, if any."""
     loose: bool = False
     """It is not to be pinned, though its workflow is declared so. Not in the log."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """What it is labelled with."""
 
     @staticmethod
     def of(history: Iterable[Event]) -> Origin:
@@ -78,6 +81,7 @@ class Origin:
                     Ticket.of(body),
                     scheduled(body),
                     body.get("version") if "pinned" in body else None,
+                    labels=body.get(LABELS, {}),
                 )
         return Origin()
 
@@ -97,6 +101,8 @@ class Origin:
             body |= self.ticket.body()
         if self.schedule is not None:
             body["schedule"] = list(self.schedule)
+        if self.labels:
+            body[LABELS] = dict(self.labels)
         return compact(body) if body else None
 
 

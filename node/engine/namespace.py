@@ -6,7 +6,7 @@ import asyncio
 import logging
 import uuid as uuids
 from asyncio.events import _get_running_loop
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, Final, NoReturn, ParamSpec, Protocol, TypeVar, cast, overload
@@ -51,6 +51,13 @@ class Running(Protocol):
 
     def end_stream(self, stream: str) -> None:
         """Nothing more is added to it."""
+
+    def label(self, change: Mapping[str, str | None]) -> None:
+        """Change the execution's labels."""
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """What the execution is labelled with."""
 
     def external(self, name: str, shape: Shape) -> tuple[str, asyncio.Future[Any]]:
         """An event's token and value."""
@@ -162,6 +169,15 @@ class WorkflowNamespace:
         every replay. Once no such execution is open, remove the old path and this call.
         """
         return _run(_inside("patched")).patched(named(name, "patch"))
+
+    def label(self, **labels: str | None) -> None:
+        """Label this execution, to be found by that, as in `workflow.label(stage="paid")`; None
+        takes a label away. Raises PayloadError."""
+        _run(_inside("label")).label(labels)
+
+    def labels(self) -> dict[str, str]:
+        """What this execution is labelled with."""
+        return dict(_run(_inside("labels")).labels)
 
     @overload
     def external(self, name: str, type: type[T]) -> External[T]: ...

@@ -87,6 +87,11 @@ class Codec:
         hint = self._hints.get("return", Any)
         return _Form(hint, self.name, _RESULT, plain=_is_plain(hint))
 
+    @property
+    def adapters(self) -> tuple[TypeAdapter[Any], TypeAdapter[Any]]:
+        """The types of the arguments by name, and of the result."""
+        return self._input.adapter, self._output.adapter
+
     def check(self) -> None:
         """Resolve the type hints now. Raises DefinitionError."""
         _ = self._input, self._output
@@ -144,13 +149,7 @@ class _Form:
 
     def __init__(self, hint: Any, name: str, what: str, *, plain: bool = False) -> None:
         """Raises DefinitionError when the type cannot be written as JSON."""
-        try:
-            adapter: TypeAdapter[Any] = TypeAdapter(hint)
-        except (PydanticSchemaGenerationError, PydanticUserError) as error:
-            raise DefinitionError(
-                f"{name}: a type hint cannot be written as JSON ({str(error).splitlines()[0]})",
-                hint="Use pydantic models, dataclasses and builtin types.",
-            ) from error
+        adapter = self.adapter = adapter_of(hint, name)
         # The adapter's own methods say the same in more words, on every step.
         self._check = adapter.validator.validate_python
         self._parse = adapter.validator.validate_json
@@ -200,12 +199,20 @@ class Shape(_Form):
         super().__init__(hint, name, "its value")
 
 
-_ANY: Final = Shape(Any, "a value")
-
-
 def plain_json(value: Any, name: str) -> str:
     """The JSON of a value of no declared type. Raises PayloadError, PayloadTooLarge."""
     return _ANY.write(value, name)
+
+
+def adapter_of(hint: Any, name: str) -> TypeAdapter[Any]:
+    """How values of a type are checked and written. Raises DefinitionError."""
+    try:
+        return TypeAdapter(hint)
+    except (PydanticSchemaGenerationError, PydanticUserError) as error:
+        raise DefinitionError(
+            f"{name}: a type hint cannot be written as JSON ({str(error).splitlines()[0]})",
+            hint="Use pydantic models, dataclasses and builtin types.",
+        ) from error
 
 
 def _is_plain(hint: Any) -> bool:
@@ -215,6 +222,9 @@ def _is_plain(hint: Any) -> bool:
     parts = typing.get_args(hint)
     known = typing.get_origin(hint) in (list, dict, typing.Union, types.UnionType)
     return known and bool(parts) and all(map(_is_plain, parts))
+
+
+_ANY: Final = Shape(Any, "a value")
 
 
 def _why(error: ValidationError) -> str:

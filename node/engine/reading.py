@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final, TypeVar
 
+import apsw
+
+from node.engine import finding
 from node.engine.archive import Archive
+from node.engine.aside import Aside
 from node.engine.commits import Commits
 from node.engine.config import EngineConfig
 from node.engine.durability import Proofs
@@ -14,6 +19,7 @@ from node.engine.events import RESERVED, STATUS_CODES, Event, Kind, Status
 from node.engine.executor import Executor
 from node.engine.live import Live
 from node.engine.releases import VersionView
+from node.engine.selection import Known, Order, Place, Selection
 from node.engine.stacks import Stack
 from node.engine.store import Store, Stored
 from node.engine.stream_readers import Readers, StreamReader, StreamView, streams_of
@@ -28,6 +34,13 @@ from node.engine.waiting import (
     waiting_of,
     waits_of,
 )
+
+if TYPE_CHECKING:
+    from node.engine.sql import Answer, Parameters
+
+T = TypeVar("T")
+#: Seconds that looking for executions may take.
+SECONDS: Final = 5.0
 
 
 class Reading:
@@ -46,6 +59,9 @@ class Reading:
         self._readers = Readers()
         self.tally = Tally()
         """What it has counted since it was made."""
+        self._aside = Aside(config.path)
+        # Threads of their own: what others ask may take its time.
+        self._questions = Aside(config.path)
 
     def _now(self) -> int:
         return int(self._clock() * 1000)
@@ -113,32 +129,98 @@ class Reading:
         """A page of executions in the order of their start, after the row number `after`.
 
         Those of the engine's own workflows are left out unless `system` says otherwise, or
-        `workflow` names one.
+        `workflow` names one. For more than that, and for many, use `find`.
         """
-        system = system or (workflow or "").startswith(RESERVED)
-        store = self._reading()
-        if status not in (Status.DIVERGED, Status.PARKED, Status.QUEUED):
-            found = store.page(
-                status=status, workflow=workflow, after=after, limit=limit, system=system
-            )
-            return [self._view(stored) for stored in found]
-        if status is Status.QUEUED:
-            found_live = self._executor.queues.waiting
-        else:
-            parked = status is Status.PARKED
-            found_live = [
-                live
-                for live in self._executor.live.values()
-                if live.trouble is not None and live.parked is parked
-            ]
-        wanted = sorted(
-            (live.rowid, live.key)
-            for live in found_live
-            if live.rowid > after
-            and workflow in (None, live.workflow)
-            and (system or not live.workflow.startswith(RESERVED))
+        selection = Selection(
+            statuses=frozenset(() if status is None else (status,)),
+            workflows=frozenset(() if workflow is None else (workflow,)),
+            system=system,
         )
-        return [self.execution(key) for _, key in wanted[:limit]]
+        found = finding.page(
+            self._reading().reader,
+            selection,
+            self._known(selection),
+            order="oldest",
+            after=Place("oldest", after),
+            limit=limit,
+            whole=True,
+        )
+        return [self._view(stored) for stored in found.items]
+
+    async def find(
+        self,
+        selection: Selection,
+        *,
+        order: Order = "oldest",
+        after: str | None = None,
+        limit: int = 100,
+    ) -> tuple[list[ExecutionView], str | None]:
+        """A page of the executions that are selected, without their input and outcome, and where
+        the next page begins: it stays right while others start.
+
+        A page can be shorter than `limit`, even empty, though there are more. Raises PayloadError
+        for a place that is none, StatementTooSlow, ReadersBusy, EngineStopped.
+        """
+        self._reading()
+        place = None if after is None else Place.read(after)
+        known = self._known(selection)
+
+        def read(db: apsw.Connection) -> finding.Found:
+            at = order if place is None else place.order
+            return finding.page(db, selection, known, order=at, after=place, limit=limit)
+
+        found = await self.read_aside(read, seconds=SECONDS)
+        self._reading()
+        views = [self._view(stored) for stored in found.items]
+        return views, None if found.next is None else str(found.next)
+
+    async def count(self, selection: Selection, by: Iterable[str]) -> list[finding.Grouped]:
+        """How many executions are selected; `by` is which of "workflow" and "status" are counted
+        apart. Raises like `find`."""
+        self._reading()
+        apart = frozenset(by)
+        known = self._known(selection, "status" in apart)
+        return await self.read_aside(
+            lambda db: finding.count(db, selection, known, apart), seconds=SECONDS
+        )
+
+    async def sql(
+        self, statement: str, parameters: Parameters = (), *, rows: int = 1000, seconds: float = 2.0
+    ) -> Answer:
+        """Read the log with one SELECT, beside the engine; at most so many `rows`, for so many
+        seconds. Raises StatementRefused, StatementTooSlow, ReadersBusy, EngineStopped."""
+        # Loaded when it is asked for: most engines are never asked anything in SQL.
+        from node.engine.sql import ask
+
+        def read(db: apsw.Connection) -> Answer:
+            return ask(db, statement, parameters, rows=rows, seconds=seconds)
+
+        self._reading()
+        # It is cut off by itself, and has to clean up after that.
+        return await self._questions.read(read, seconds=seconds + 1)
+
+    async def read_aside(self, work: Callable[[apsw.Connection], T], *, seconds: float) -> T:
+        """What `work` makes of a connection of its own, on a thread, cut off after so many
+        seconds. Raises StatementTooSlow, ReadersBusy, EngineStopped, and what `work` raises."""
+        self._reading()
+        return await self._aside.read(work, seconds=seconds)
+
+    def _known(self, selection: Selection, apart: bool = False) -> Known:
+        """What only the memory says of the executions that are selected."""
+        queued: tuple[int, ...] = ()
+        diverged: tuple[int, ...] = ()
+        parked: tuple[int, ...] = ()
+        children: tuple[str, ...] = ()
+        if apart or selection.parts_open_ones:
+            queued = tuple(live.rowid for live in self._executor.queues.waiting)
+            live = [one for one in self._executor.live.values() if one.trouble is not None]
+            diverged = tuple(one.rowid for one in live if not one.parked)
+            parked = tuple(one.rowid for one in live if one.parked)
+        if selection.parent is not None and self._store.find(selection.parent) is not None:
+            events = self.events(selection.parent)
+            calls = (event for event in events if event.kind is Kind.CHILD)
+            children = tuple({json.loads(str(event.payload))["id"]: None for event in calls})
+        return Known(queued, diverged, parked, children)
 
     def events(self, id: str) -> list[Event]:
         """The committed events of an execution. Raises UnknownExecution, EngineStopped."""

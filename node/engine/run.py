@@ -33,6 +33,8 @@ from node.engine.events import DONE, MESSAGES, TIMER_STEP, Event, Kind, Payload,
 from node.engine.external import token_for
 from node.engine.following import Follower
 from node.engine.forked import Identity
+from node.engine.labels import FIELD as LABELS
+from node.engine.labels import changed, checked_labels
 from node.engine.lines import emit
 from node.engine.loop import Line, WorkflowLoop
 from node.engine.messages import Messages
@@ -65,6 +67,7 @@ class Run:
         lineage: str,
         secret: bytes = bytes(32),
         schedule: tuple[str, int] | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> None:
         """`schedule` is what started it and for when (unix ms), if a schedule did."""
         self.key = key
@@ -74,6 +77,7 @@ class Run:
         self._own = Identity(key, tenant, lineage, beginning.run, secret)
         forked = beginning.forked
         self.schedule = schedule or (None if forked is None else forked.schedule)
+        self._given_labels = labels or {}
         self.pending: dict[Step, Pending] = {}
         self.finished = False
         self.untold: Sequence[Event] = ()
@@ -90,6 +94,7 @@ class Run:
         self._main: asyncio.Task[Any] | None = None
         self._patches: dict[str, bool] = {}
         self._closed_streams: set[str] = set()
+        self.labels: Mapping[str, str] = self._given_labels
         self._follower: Follower | None = None
         self._cancelled: list[Payload] = []
         self._counts = dict(self.beginning.counts)
@@ -350,6 +355,14 @@ class Run:
         self._closed_streams.add(stream)
         self.emit(Kind.CHUNK, stream, 1, END)
 
+    def label(self, change: Mapping[str, str | None]) -> None:
+        """Change the execution's labels; None takes one away. Raises PayloadError."""
+        self._refuse_when_reading()
+        after = checked_labels(changed(self.labels, change))
+        if after != self.labels:
+            self.labels = after
+            self.emit(Kind.LABELLED, self.workflow.name, 1, compact(dict(change)))
+
     def _refuse_closed(self, stream: str) -> None:
         if stream in self._closed_streams:
             raise StreamClosed(f"the stream {stream!r} is closed")
@@ -375,6 +388,7 @@ class Run:
         *,
         detached: bool,
         ticket: Ticket | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> tuple[str, asyncio.Future[Any]]:
         """Start another execution; its id, and its outcome for one that is not detached."""
         self._refuse_when_reading()
@@ -385,6 +399,8 @@ class Run:
         flag = ',"detached":true' if detached else ""
         if ticket is not None:
             flag += f",{compact(ticket.body())[1:-1]}"
+        if labels:
+            flag += f',"{LABELS}":{compact(dict(labels))}'
         body = f'{{"id":{json.dumps(key)},"input":{payload}{flag}}}'
         pending = self._pending(workflow.name, body, Kind.CHILD, workflow.codec.value)
         if not detached:

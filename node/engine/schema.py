@@ -25,6 +25,8 @@ from node.engine.events import (
     UPDATE_ENDS,
     Kind,
 )
+from node.engine.labels import TABLE as LABELS
+from node.engine.labels import labels_of
 from node.engine.seals import TIMES, time_of
 
 #: "LtFl". Says that a SQLite file is a log of ours.
@@ -54,9 +56,15 @@ CREATE TABLE litefleet_event(
 CREATE TABLE litefleet_commit(
   sequence INTEGER PRIMARY KEY, at INTEGER NOT NULL, chain BLOB NOT NULL);
 """
-# For the queues: the turns that they gave.
-_TURNS: Final = f"""
+_FAILURES = ", ".join(
+    str(kind.value) for kind in sorted({Kind.FAILED, *(OUTCOMES - DONE - {Kind.TIMER_FIRED})})
+)
+# What is looked for and rare: only an event or an execution that is in one of these pays for it.
+# The turns that queues gave; what failed for good; executions that neither run nor completed.
+_FOUND: Final = f"""
 CREATE INDEX litefleet_turn ON litefleet_event(kind) WHERE kind = {Kind.DEQUEUED.value};
+CREATE INDEX litefleet_failure ON litefleet_event(execution) WHERE kind IN ({_FAILURES});
+CREATE INDEX litefleet_unhappy ON litefleet_execution(status) WHERE status > 1;
 """
 _LIVES: Final = """
 -- One row for each time an engine opened the log: the newest event then, when (unix ms), and
@@ -108,6 +116,7 @@ CREATE VIEW executions AS
     CASE s.kind WHEN {Kind.STARTED.value} THEN {body_of("s.payload")}
       ELSE json_extract({body_of("s.payload")}, '$.input') END AS input,
     coalesce({body_of("e.payload")}, CASE WHEN x.status = 1 THEN 'null' END) AS outcome,
+    {labels_of("x.id")} AS labels,
     CASE s.kind WHEN {Kind.FORKED.value} THEN
       json_extract({body_of("s.payload")}, '$.from.id') END AS forked_from
   FROM litefleet_execution x JOIN litefleet_name n ON n.id = x.workflow
@@ -147,10 +156,10 @@ CREATE VIEW failures AS
     {_at("e.sequence")} AS at, json_extract(e.said, '$.type') AS type,
     json_extract(e.said, '$.message') AS message,
     json_extract(e.said, '$.attempts') AS attempts, e.sequence
-  FROM (SELECT *, {body_of("payload")} AS said FROM litefleet_event) e
+  FROM (SELECT *, {body_of("payload")} AS said FROM litefleet_event
+    WHERE kind IN ({_FAILURES})) e
   JOIN litefleet_execution x ON x.id = e.execution
-  JOIN litefleet_name n ON n.id = e.name
-  WHERE e.kind IN ({Kind.FAILED.value}, {_FAILED});
+  JOIN litefleet_name n ON n.id = e.name;
 -- The steps that open executions wait for. One without such a step (waits_for is 'message')
 -- waits for a message, or runs.
 CREATE VIEW waiting AS
@@ -201,7 +210,7 @@ def create(path: Path, *, tenant: str, lineage: str, genesis_at: int, chain: byt
     try:
         db.execute("PRAGMA synchronous=FULL")
         with db:
-            db.execute(_TABLES + _TURNS + _LIVES + TABLE + TIMES + _VIEWS)
+            db.execute(_TABLES + _FOUND + _LIVES + TABLE + LABELS + TIMES + _VIEWS)
             db.execute(
                 "INSERT INTO litefleet_meta VALUES"
                 " ('tenant', ?), ('lineage', ?), ('genesis_at', ?)",
@@ -252,7 +261,7 @@ def migrate(path: Path) -> None:
                 if version < 2:
                     db.execute(_LIVES)
                     db.execute(_SECRET, (token_hex(32),))
-                db.execute(_SEALS + _TURNS + TABLE + TIMES + _VIEWS)
+                db.execute(_SEALS + _FOUND + TABLE + LABELS + TIMES + _VIEWS)
                 db.execute(f"PRAGMA user_version={VERSION}")
             db.execute("COMMIT")
         except BaseException:

@@ -114,3 +114,18 @@ def _sealed(db: apsw.Connection, low: int, high: int) -> list[Any]:
         " AND at IS NOT NULL ORDER BY sequence DESC LIMIT 2",
         (low, high),
     ).fetchall()
+
+
+def last_before(db: apsw.Connection, at: int, newest: int) -> int:
+    """A sequence up to which everything was logged at `at` (unix ms) at the latest, and nothing
+    after it, as far as the `newest` event."""
+    low, high = 0, newest
+    while low < high:
+        middle = (low + high + 1) // 2
+        found: list[Any] = db.execute(f"SELECT {time_of('?')}", (middle,)).fetchall()
+        # Of an event that was deleted only a later time may be known, or none.
+        if found[0][0] is not None and found[0][0] <= at:
+            low = middle
+        else:
+            high = middle - 1
+    return low

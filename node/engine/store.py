@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,20 +17,15 @@ import apsw
 from node.engine import chain, schema, seals
 from node.engine.blobs import body_of
 from node.engine.errors import LogDamaged, LogInUse, LogMissing, LogRefused
-from node.engine.events import BEGINNINGS, RESERVED, STATUS_CODES, Event, Kind, Payload, Status
+from node.engine.events import BEGINNINGS, STATUS_CODES, Event, Kind, Payload, Status
+from node.engine.labels import labels_of
 from node.engine.seals import End
+from node.engine.selection import SYSTEM
 
 _KINDS: Final = {kind.value: kind for kind in Kind}
-_CODES: Final = {status: code for code, status in STATUS_CODES.items()}
 #: Up to this size an opening engine has SQLite check every page; it takes some milliseconds.
 QUICK_CHECK_BYTES: Final = 64 * 1024 * 1024
 
-#: The names of the engine's own workflows: a range of the index, which ends before the character
-#: after the full stop.
-_SYSTEM: Final = (
-    "(SELECT id FROM litefleet_name"
-    f" WHERE name >= '{RESERVED}' AND name < '{RESERVED[:-1]}{chr(ord(RESERVED[-1]) + 1)}')"
-)
 _BEGINNINGS = ", ".join(str(kind.value) for kind in sorted(BEGINNINGS))
 # From the newest event back, each row found by its key alone. Names are put in afterwards, and
 # nothing is sorted: both cost more here than everything else.
@@ -51,21 +47,33 @@ _HISTORY = (
     " THEN (SELECT sequence FROM litefleet_commit WHERE sequence >= past.sequence"
     " ORDER BY sequence LIMIT 1) ELSE past.sequence END"
 )
-_EXECUTION = (
-    "SELECT x.id, x.key, n.name, x.status, x.started, x.closed,"
-    f" CASE s.kind WHEN {Kind.STARTED.value} THEN {body_of('s.payload')}"
-    f" ELSE json_extract({body_of('s.payload')}, '$.input') END, {body_of('e.payload')},"
-    f" {seals.time_of('x.started')}, {seals.time_of('x.closed')},"
-    " json_extract(o.payload, '$.version'),"
-    f" CASE s.kind WHEN {Kind.FORKED.value} THEN"
-    f" json_extract({body_of('s.payload')}, '$.from') END"
-    " FROM litefleet_execution x JOIN litefleet_name n ON n.id = x.workflow"
-    " JOIN litefleet_event s ON s.sequence = x.started"
-    " LEFT JOIN litefleet_event e ON e.sequence = x.closed"
-    # Where it comes from is in the very next event, if there is anything to say.
-    " LEFT JOIN litefleet_event o ON o.sequence = x.started + 1 AND o.execution = x.id"
-    f" AND o.kind = {Kind.ORIGIN.value}"
+
+
+def _executions(given: str, outcome: str) -> str:
+    return (
+        f"SELECT x.id, x.key, n.name, x.status, x.started, x.closed, {given}, {outcome},"
+        f" {seals.time_of('x.started')}, {seals.time_of('x.closed')},"
+        f" json_extract(o.payload, '$.version'), CASE WHEN EXISTS (SELECT 1 FROM litefleet_label"
+        f" WHERE execution = x.id) THEN {labels_of('x.id')} END,"
+        f" CASE s.kind WHEN {Kind.FORKED.value} THEN"
+        f" json_extract({body_of('s.payload')}, '$.from') END"
+        " FROM litefleet_execution x JOIN litefleet_name n ON n.id = x.workflow"
+        " JOIN litefleet_event s ON s.sequence = x.started"
+        " LEFT JOIN litefleet_event e ON e.sequence = x.closed"
+        # Where it comes from is in the very next event, if there is anything to say.
+        " LEFT JOIN litefleet_event o ON o.sequence = x.started + 1 AND o.execution = x.id"
+        f" AND o.kind = {Kind.ORIGIN.value}"
+    )
+
+
+#: Beginnings of a query for executions `x`: with all of them, and, for many, without what they
+#: were given and what came of it.
+WHOLE: Final = _executions(
+    f"CASE s.kind WHEN {Kind.STARTED.value} THEN {body_of('s.payload')}"
+    f" ELSE json_extract({body_of('s.payload')}, '$.input') END",
+    body_of("e.payload"),
 )
+SUMMARY: Final = _executions("'null'", "NULL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +91,7 @@ class Stored:
     started_at: int
     closed_at: int | None
     version: str | None
+    labels: Mapping[str, str]
     forked_from: str | None = None
     """The JSON of the execution that it was made from, as `forked.ForkedFrom` has it."""
 
@@ -206,39 +215,12 @@ class Store:
     # Reading ------------------------------------------------------------------------------------
 
     def find(self, key: str) -> Stored | None:
-        rows = self._rows(f"{_EXECUTION} WHERE x.key = ?", (key,))
-        return _stored(rows[0]) if rows else None
-
-    def page(
-        self,
-        *,
-        status: Status | None,
-        workflow: str | None,
-        after: int,
-        limit: int,
-        system: bool = False,
-    ) -> list[Stored]:
-        """Executions in the order of their start, from the row number `after` on; those of the
-        engine's own workflows only if `system` says so."""
-        where, values = ["x.id > ?"], list[Any]([after])
-        if status is Status.RUNNING:
-            where.append("x.closed IS NULL")
-        elif status is not None:
-            where.append("x.status = ?")
-            values.append(_CODES[status])
-        if not system:
-            where.append(f"x.workflow NOT IN {_SYSTEM}")
-        if workflow is not None:
-            where.append("n.name = ?")
-            values.append(workflow)
-        rows = self._rows(
-            f"{_EXECUTION} WHERE {' AND '.join(where)} ORDER BY x.id LIMIT ?", (*values, limit)
-        )
-        return [_stored(row) for row in rows]
+        rows = self._rows(f"{WHOLE} WHERE x.key = ?", (key,))
+        return stored_of_row(rows[0]) if rows else None
 
     def open_executions(self) -> list[Stored]:
-        rows = self._rows(f"{_EXECUTION} WHERE x.closed IS NULL ORDER BY x.id")
-        return [_stored(row) for row in rows]
+        rows = self._rows(f"{WHOLE} WHERE x.closed IS NULL ORDER BY x.id")
+        return [stored_of_row(row) for row in rows]
 
     def dequeued(self, *, since: int) -> list[tuple[str, str | None, int]]:
         """The turns that queues gave after `since` (unix ms), in order: queue, partition and
@@ -252,21 +234,8 @@ class Store:
             f" {seals.time_of('e.sequence')} AS moment FROM litefleet_event e"
             f" WHERE e.sequence > ? AND e.kind = {Kind.DEQUEUED.value} AND moment > ?"
             " ORDER BY e.sequence",
-            (self._before(since), since),
+            (seals.last_before(self.reader, since, self.tail.sequence), since),
         )
-
-    def _before(self, since: int) -> int:
-        """A sequence up to which everything was logged at `since` (unix ms) at the latest."""
-        low, high = 0, self.tail.sequence
-        while low < high:
-            middle = (low + high + 1) // 2
-            at = self._rows(f"SELECT {seals.time_of(str(middle))}")[0][0]
-            # Of an event that was deleted only a later time may be known, or none.
-            if at is not None and at <= since:
-                low = middle
-            else:
-                high = middle - 1
-        return low
 
     def last_rowid(self) -> int:
         rows = self._rows("SELECT max(id) FROM litefleet_execution")
@@ -276,7 +245,7 @@ class Store:
         """How many there are of each status, without those of the engine's own workflows."""
         rows = self._rows(
             "SELECT status, count(*) FROM litefleet_execution"
-            f" WHERE workflow NOT IN {_SYSTEM} GROUP BY 1"
+            f" WHERE workflow NOT IN {SYSTEM} GROUP BY 1"
         )
         return dict(rows)
 
@@ -384,6 +353,8 @@ def _lock(path: Path) -> int:
     return descriptor
 
 
-def _stored(row: tuple[Any, ...]) -> Stored:
-    rowid, key, workflow, status, *rest = row
-    return Stored(rowid, key, workflow, STATUS_CODES[status], *rest)
+def stored_of_row(row: tuple[Any, ...]) -> Stored:
+    """A row of such a query."""
+    rowid, key, workflow, code, *rest = row
+    rest[-2] = {} if rest[-2] is None else json.loads(rest[-2])
+    return Stored(rowid, key, workflow, STATUS_CODES[code], *rest)

@@ -22,6 +22,7 @@ from node.engine.events import (
     opened,
 )
 from node.engine.forked import Forked, Kept
+from node.engine.labels import change_in, changed, labels_in
 from node.engine.queue_ticket import Ticket
 from node.engine.schedule_state import CHANGED, SCHEDULE, State, check_execution
 from node.engine.stream import check_chunk
@@ -66,6 +67,8 @@ class Verified:
         self.last = 0
         self.closed: int | None = None
         self.status = 0
+        self.labels: dict[str, str] = {}
+        """What it is labelled with. Those that a retry made void are still there."""
         self._began: Kind | None = None
         """The kind of the previous event if that began a history."""
         self._first = 0
@@ -166,6 +169,7 @@ class Verified:
             check_execution(event.execution, body)
             if "pinned" in body and not isinstance(body.get("version"), str):
                 raise ValueError("it is pinned to no version")
+            self.labels = labels_in(body)
             ticket = Ticket.of(body)
             if ticket is not None:
                 self._queue = ticket.queue
@@ -195,6 +199,10 @@ class Verified:
             self._patches.add(event.name)
         elif kind is Kind.CHUNK:
             self._publish(event)
+        elif kind is Kind.LABELLED:
+            if event.name != self.workflow or event.occurrence != 1:
+                raise ValueError("it labels another execution")
+            self.labels = changed(self.labels, change_in(event.payload))
         elif kind is Kind.CANCEL:
             if self._cancelled:
                 raise ValueError("it was asked to stop before")
@@ -257,6 +265,7 @@ class Verified:
         if restarts:
             self.started, self.closed, self.status = event.sequence, None, 0
         self._keep(event)
+        self.labels = {}
         self._run += 1
         self._first = event.sequence
         self._began = event.kind

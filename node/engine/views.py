@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from node.engine.events import CLOSED_STATUS, Status
@@ -41,6 +41,7 @@ class ExecutionView:
     """It does not move to another version."""
     runs_on: str | None = None
     """The version whose code an open execution has, or waits for."""
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ def stored_of(live: Live) -> Stored:
         closed_at=ending.at if ending else None,
         version=live.origin.version,
         forked_from=live.forked_from,
+        labels=live.origin.labels,
     )
 
 
@@ -97,6 +99,7 @@ def view_of(
         rowid=stored.rowid,
         version=stored.version,
         forked_from=None if stored.forked_from is None else json.loads(stored.forked_from),
+        labels=stored.labels,
     )
     if live is not None:
         status = Status.QUEUED if live.queued else view.status

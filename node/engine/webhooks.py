@@ -44,6 +44,7 @@ class Start:
     dedup: str | None = None
     partition: str | None = None
     pinned: bool | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,8 @@ import apsw
 from node.engine import chain
 from node.engine.blobs import Kept, Shelf
 from node.engine.events import CLOSED_AS, Kind, Payload
+from node.engine.labels import KINDS as _LABELLING
+from node.engine.labels import Relabelling
 from node.engine.schema import BUSY_TIMEOUT_MS, OWN_PREFIX, OWN_VIEWS
 from node.engine.seals import End
 
@@ -253,6 +255,7 @@ class Writer:
             started: list[tuple[int, str, int, int]] = []
             closed: list[tuple[int, int, int]] = []
             reopened: list[tuple[int | None, int]] = []
+            relabelled: Relabelling | None = None
             known, previous = self._names, self._heads
             sequence = self._tail.sequence
             entries = batch.entries
@@ -275,6 +278,9 @@ class Writer:
                     payload = shelf.keep(payload)
                 values += (sequence, execution, back, kind, number, nth, payload)
                 digests.append(chain.digest(sequence, key, kind, name, nth, payload))
+                if kind in _LABELLING:
+                    relabelled = relabelled or Relabelling()
+                    relabelled.add(execution, kind, entry.payload)
                 if _BEYOND < kind < _FORKED:
                     continue
                 if kind in _NEW:
@@ -285,7 +291,7 @@ class Writer:
                     closed.append((sequence, _CLOSED_AS[kind], execution))
             value = chain.seal(self._tail.chain, batch.at, digests)
             sealed = _INSERT_SEALED.get(len(digests))
-            several = sealed is None or names or started or reopened or closed
+            several = sealed is None or names or started or reopened or closed or relabelled
             if several and not db.in_transaction:
                 db.execute("BEGIN IMMEDIATE")
             if names:
@@ -319,6 +325,8 @@ class Writer:
                 db.executemany(
                     "UPDATE litefleet_execution SET closed = ?, status = ? WHERE id = ?", closed
                 )
+            if relabelled is not None:
+                relabelled.write(db)
             if db.in_transaction:
                 begun = self._timer()
                 db.execute("COMMIT")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from fleet.cli import main
 from tests.acceptance.conftest import User, interrupt
 from tests.acceptance.developing import Dev
 
@@ -77,12 +79,40 @@ class Cli:
         return json.loads(self.run(*arguments, "--json", code=code).stdout)
 
 
+class Within(Cli):
+    """The same in this process, where a command takes no second to begin."""
+
+    def __init__(
+        self, cli: Cli, patch: pytest.MonkeyPatch, said: pytest.CaptureFixture[str]
+    ) -> None:
+        super().__init__(cli.user, cli.url)
+        self.patch = patch
+        self.said = said
+
+    def run(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        return self.any("exec", *arguments, "--url", self.url, code=code)
+
+    def any(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        self.patch.setattr(sys, "argv", ["litefleet", *arguments])
+        self.said.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = self.said.readouterr()
+        assert int(ended.value.code or 0) == code, (arguments, out, err)
+        return subprocess.CompletedProcess(arguments, code, out, err)
+
+
 @pytest.fixture
 def cli(user: User) -> Iterator[Cli]:
     (user.folder / "app.py").write_text(APP)
     dev = Dev(user, "app.py")
     yield Cli(user, dev.url)
     assert interrupt(dev.process) == 0
+
+
+@pytest.fixture
+def within(cli: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Within:
+    return Within(cli, monkeypatch, capsys)
 
 
 def test_an_execution_from_start_to_export(cli: Cli, user: User) -> None:
@@ -217,3 +247,58 @@ def test_forks_and_imports(cli: Cli) -> None:
         error = cli.json("import", "f.json", code=1)["error"]
         assert words in error["message"]
         assert error["hint"]
+
+
+def test_many_at_once(within: Within) -> None:
+    """Labels, filters, counts, and one action for all that are found."""
+    cli = within
+    for n in range(2):
+        cli.run("start", "count", "--id", f"c{n}", "--label", "customer=acme", "--label", f"n={n}")
+    cli.run("start", "fix", "--id", "f", "--wait", "20", code=1)
+    found = cli.json("list", "--label", "customer=acme", "--id-prefix", "c", "--newest")["items"]
+    assert [one["id"] for one in found] == ["c1", "c0"]
+    assert found[0]["labels"] == {"customer": "acme", "n": "1"}
+    assert [one["id"] for one in cli.json("list", "--failures")["items"]] == ["f"]
+    assert {"workflow": "count", "status": "running", "count": 2} in cli.json("count")["items"]
+    cli.run("list", "--label", "customer", code=2)
+    assert cli.json("list", "--started-after", "7", code=1)["error"]["type"] == "bad_moment"
+
+    assert cli.json("bulk", "cancel", code=1)["error"]["type"] == "bad_value"
+    acme = ("--label", "customer=acme", "--started-after", "1h-ago")
+    dry = cli.json("bulk", "terminate", *acme, "--dry-run")["items"]
+    assert [(one["id"], one["changed"]) for one in dry] == [("c0", False), ("c1", False)]
+    assert "2 of 2" in cli.run("bulk", "signal", *acme, "--signal", "done").stderr
+    assert cli.run("result", "c1", "--wait", "20").stdout == "0\n"
+    partly = cli.json("bulk", "retry", "--all", code=1)["items"]
+    assert {one["id"]: one.get("error", {}).get("type") for one in partly} == {
+        "c0": "execution_conflict",
+        "c1": "execution_conflict",
+        "f": None,
+    }
+
+
+def test_questions_in_sql(within: Within) -> None:
+    cli = within
+    cli.run("start", "greet", "name=Ada", "--id", "ada", "--wait", "20")
+
+    def sql(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        return cli.any("sql", *arguments, code=code)
+
+    def refused(*arguments: str) -> str:
+        return str(json.loads(sql(*arguments, "--json", code=1).stdout)["error"]["type"])
+
+    log = next(cli.user.folder.rglob("*.db"))
+    statement = "SELECT id, status FROM executions WHERE id = ?"
+    # The engine has the file open.
+    for target in (("--url", cli.url), ("--file", str(log))):
+        ran = sql(*target, statement, "--parameter", '"ada"', "--json")
+        found = json.loads(ran.stdout)
+        assert (found["columns"], found["rows"]) == (["id", "status"], [["ada", "completed"]])
+        assert refused(*target, "SELECT * FROM litefleet_meta") == "statement_refused"
+    assert "ada" in sql("--url", cli.url, "SELECT id FROM executions").stdout
+    endless = "WITH RECURSIVE c(n) AS (SELECT 1 UNION SELECT n + 1 FROM c) SELECT max(n) FROM c"
+    assert refused("--url", cli.url, endless, "--timeout", "0.2") == "statement_too_slow"
+    assert "waits_for" in sql("--file", str(log), "--schema").stdout
+    assert refused("--file", "none.db", "SELECT 1") == "log_missing"
+    assert refused("SELECT 1") == "no_target"
+    sql("a", "b", "c", code=2)

@@ -24,8 +24,10 @@ import fleet.settings
 import fleet.views
 import node
 import node.api
+import node.client
 from fleet.cli import app
 from fleet.demo.report import Report
+from node.client.requests import Filters, Options
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
@@ -310,6 +312,31 @@ def test_every_name_that_tenants_import_is_documented() -> None:
 @pytest.mark.parametrize("name", ["RetryLater", "RetryPolicy", "WorkflowInfo"])
 def test_a_missing_name_is_noticed(name: str) -> None:
     assert undocumented_names(without(read("engine.md"), name)) == [name]
+
+
+# -- the client ----------------------------------------------------------------------------------
+
+
+def undocumented_in_client(text: str) -> list[str]:
+    """Names that callers import, methods and filters that no code of the page has."""
+    methods = {
+        name
+        for kind in (node.client.Client, node.client.Handle)
+        for name, thing in vars(kind).items()
+        if callable(thing) and not name.startswith("_")
+    } - {"send", "close"}
+    wanted = {*node.client.__all__, *methods, *Filters.__annotations__, *Options.__annotations__}
+    code = " ".join(re.findall(r"`([^`]+)`", text))
+    return sorted(name for name in wanted if not re.search(rf"\b{name}\b", code))
+
+
+def test_everything_of_the_client_is_documented() -> None:
+    assert undocumented_in_client(read("client.md")) == []
+
+
+@pytest.mark.parametrize("name", ["NotOver", "terminate", "id_prefix", "AsyncClient"])
+def test_a_missing_part_of_the_client_is_noticed(name: str) -> None:
+    assert name in undocumented_in_client(without(read("client.md"), name))
 
 
 # -- links ---------------------------------------------------------------------------------------

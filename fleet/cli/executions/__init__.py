@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from fleet.cli.executions import control, forks, logs, looking, messages, running
+from fleet.cli.executions import bulk, control, forks, logs, looking, messages, running
 
 app = typer.Typer(
     help="Start executions, look at them, and speak to them: a tenant's, or those of an engine "
     "by its address.",
     no_args_is_help=True,
 )
-for part in (running, looking, logs, messages, control, forks):
+for part in (running, looking, logs, messages, control, forks, bulk):
     app.add_typer(part.app)

@@ -101,7 +101,7 @@ def pin(
     as_json: Json = False,
 ) -> None:
     """Keep an execution to the version of the application that it runs with."""
-    with Target.of(tenant, url, name, address, ack).open() as executions:
+    with Target.of(tenant, url, name, address, ack).executions() as executions:
         _told(id, executions.pin(id, version), as_json)
 
 
@@ -120,7 +120,7 @@ def unpin(
 
 
 def _do(target: Target, id: str, action: str, reason: str | None, as_json: bool) -> None:
-    with target.open() as executions:
+    with target.executions() as executions:
         _told(id, executions.control(id, action, reason), as_json)
 
 

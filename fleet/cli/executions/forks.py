@@ -76,7 +76,7 @@ def fork(
     single arguments, --input all of them.
     """
     given = arguments(values, input)
-    with Target.of(tenant, url, name, address, ack).open() as executions:
+    with Target.of(tenant, url, name, address, ack).executions() as executions:
         if values and input is None:
             given = {**executions.show(id)["input"], **given}
         changed = given if values or input is not None else None
@@ -114,7 +114,7 @@ def export(
     """
     if to is not None and to.exists():
         raise Problem("exists", f"{to} exists.", "Name another file, or remove it first.")
-    with Target.of(tenant, url, name, address, None).open() as executions:
+    with Target.of(tenant, url, name, address, None).executions() as executions:
         archive = executions.archive(id, with_children)
     if to is None:
         console.print_json(archive)
@@ -168,7 +168,7 @@ def import_(
         raise Problem(
             "no_archive", f"{file} is no archive.", "Name what `litefleet exec export` wrote."
         )
-    with Target.of(tenant, url, name, address, ack).open() as executions:
+    with Target.of(tenant, url, name, address, ack).executions() as executions:
         answer = executions.import_(
             archive,
             new_id=new_id,

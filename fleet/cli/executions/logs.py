@@ -61,7 +61,7 @@ def logs(
 ) -> None:
     """Show what the engine and the code have logged; with --json one object a line."""
     least = None if level is None else level.value
-    with Target.of(tenant, url, name, address, None).open() as executions:
+    with Target.of(tenant, url, name, address, None).executions() as executions:
         answer = executions.lines(id, least, limit)
         _show(answer["items"], as_json)
         while follow:

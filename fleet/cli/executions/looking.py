@@ -1,4 +1,4 @@
-"""`litefleet exec list`, `show`, `log`, `waiting` and `versions`."""
+"""`litefleet exec list`, `count`, `show`, `log`, `waiting` and `versions`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,21 @@ from typing import Annotated, Any
 import typer
 
 from fleet import DEFAULT_NAME, console
+from fleet.cli.executions.filters import (
+    AppVersion,
+    ClosedAfter,
+    ClosedBefore,
+    Failures,
+    IdPrefix,
+    LabelFilter,
+    Parent,
+    QueueOption,
+    StartedAfter,
+    StartedBefore,
+    StatusOption,
+    WorkflowOption,
+    filters,
+)
 from fleet.cli.executions.target import (
     Id,
     Target,
@@ -18,6 +33,7 @@ from fleet.cli.executions.target import (
     complete_id,
     error_words,
     origin_words,
+    shown,
     words,
 )
 from fleet.cli.executions.waits import seconds_of, stack_words, tree_of
@@ -27,24 +43,22 @@ from fleet.cli.tables import details, table
 app = typer.Typer()
 
 
-class StatusChoice(StrEnum):
-    """How an execution stands."""
-
-    RUNNING = "running"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    TERMINATED = "terminated"
-    QUEUED = "queued"
-    DIVERGED = "diverged"
-    PARKED = "parked"
-
-
 @app.command("list")
 def list_(
-    status: Annotated[StatusChoice | None, typer.Option(help="Only these.")] = None,
-    workflow: Annotated[str | None, typer.Option(help="Only of this workflow.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, the oldest first.")] = 100,
+    status: StatusOption = None,
+    workflow: WorkflowOption = None,
+    label: LabelFilter = None,
+    id_prefix: IdPrefix = None,
+    parent: Parent = None,
+    queue: QueueOption = None,
+    app_version: AppVersion = None,
+    failures: Failures = None,
+    started_after: StartedAfter = None,
+    started_before: StartedBefore = None,
+    closed_after: ClosedAfter = None,
+    closed_before: ClosedBefore = None,
+    newest: Annotated[bool, typer.Option("--newest", help="The newest first.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
     tenant: Tenant = None,
     url: Url = None,
     name: Name = DEFAULT_NAME,
@@ -52,24 +66,101 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List executions in the order of their start."""
-    with Target.of(tenant, url, name, address, None).open() as executions:
-        wanted = None if status is None else status.value
-        items = list(executions.list(wanted, workflow, limit))
+    wanted = filters(
+        status,
+        workflow,
+        label,
+        {
+            "started_after": started_after,
+            "started_before": started_before,
+            "closed_after": closed_after,
+            "closed_before": closed_before,
+        },
+        id_prefix=id_prefix,
+        parent=parent,
+        queue=queue,
+        version=app_version,
+        failures=failures,
+    )
+    with Target.of(tenant, url, name, address, None).open() as client:
+        items = [shown(one) for one in client.executions(newest=newest, limit=limit, **wanted)]
     if as_json:
         console.print_json({"items": items})
         return
     forks = any(one.get("forked_from") for one in items)
     more = ["made from"] if forks else []
-    rows = table("id", "workflow", "status", "version", "started", "took", *more, right=("took",))
+    columns = ("id", "workflow", "status", "version", "started", "took", "labels")
+    rows = table(*columns, *more, right=("took",))
     for one in items:
         standing = one["status"] + (", paused" if one.get("paused") else "")
         took = "" if one["closed_at"] is None else console.age(one["closed_at"] - one["started_at"])
-        begun = clock(one["started_at"])
-        cells = [one["id"], one["workflow"], standing, _version(one), begun, took]
+        tags = ", ".join(f"{key}={value}" for key, value in one.get("labels", {}).items())
+        begun, tags = clock(one["started_at"]), words(tags)
+        cells = [one["id"], one["workflow"], standing, _version(one), begun, took, tags]
         rows.add_row(*cells, *([origin_words(one.get("forked_from"))] if forks else []))
     console.show(rows)
     if len(items) == limit:
         console.note(f"the first {limit}; more with --limit")
+
+
+class Apart(StrEnum):
+    """What executions are counted by."""
+
+    STATUS = "status"
+    WORKFLOW = "workflow"
+
+
+@app.command()
+def count(
+    status: StatusOption = None,
+    workflow: WorkflowOption = None,
+    label: LabelFilter = None,
+    id_prefix: IdPrefix = None,
+    parent: Parent = None,
+    queue: QueueOption = None,
+    app_version: AppVersion = None,
+    failures: Failures = None,
+    started_after: StartedAfter = None,
+    started_before: StartedBefore = None,
+    closed_after: ClosedAfter = None,
+    closed_before: ClosedBefore = None,
+    by: Annotated[
+        list[Apart] | None, typer.Option("--by", help="Count these apart; by default both.")
+    ] = None,
+    tenant: Tenant = None,
+    url: Url = None,
+    name: Name = DEFAULT_NAME,
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Count executions."""
+    wanted = filters(
+        status,
+        workflow,
+        label,
+        {
+            "started_after": started_after,
+            "started_before": started_before,
+            "closed_after": closed_after,
+            "closed_before": closed_before,
+        },
+        id_prefix=id_prefix,
+        parent=parent,
+        queue=queue,
+        version=app_version,
+        failures=failures,
+    )
+    apart = [one.value for one in by or Apart]
+    with Target.of(tenant, url, name, address, None).open() as client:
+        found = client.count(*apart, **wanted)
+    if as_json:
+        console.print_json(shown(found))
+        return
+    rows = table(*apart, "executions", right=("executions",))
+    for item in found.items:
+        rows.add_row(*(str(getattr(item, one)) for one in apart), str(item.count))
+    console.show(rows)
+    console.note(f"{found.total} in all")
 
 
 @app.command()
@@ -82,7 +173,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show one execution."""
-    with Target.of(tenant, url, name, address, None).open() as executions:
+    with Target.of(tenant, url, name, address, None).executions() as executions:
         one = executions.show(id)
         waits = [] if as_json or one["closed_at"] else executions.waits(id)["items"]
     if as_json:
@@ -98,6 +189,7 @@ def show(
         "began with": str(one.get("version") or ""),
         "forked from": origin_words(one.get("forked_from")),
         "input": words(one["input"], 2000),
+        "labels": ", ".join(f"{key}={value}" for key, value in one["labels"].items()),
         "durable": "yes" if one["durable"] else "not proven",
         "bookmark": one["bookmark"],
     }
@@ -126,7 +218,7 @@ def versions(
     as_json: Json = False,
 ) -> None:
     """Show the versions of the application, and how many open executions need each."""
-    with Target.of(tenant, url, name, address, None).open() as executions:
+    with Target.of(tenant, url, name, address, None).executions() as executions:
         answer = executions.versions()
     if as_json:
         console.print_json(answer)
@@ -150,8 +242,8 @@ def log(
     as_json: Json = False,
 ) -> None:
     """Show what the log holds of one execution."""
-    with Target.of(tenant, url, name, address, None).open() as executions:
-        items = list(executions.events(id))
+    with Target.of(tenant, url, name, address, None).open() as client:
+        items = [shown(one) for one in client.handle(id).events()]
     if as_json:
         console.print_json({"items": items})
         return
@@ -188,7 +280,7 @@ def waiting(
     if id is not None and (longer_than or kind or workflow):
         raise typer.BadParameter("--longer-than, --kind and --workflow are for a list, without ID")
     pause = None if longer_than is None else seconds_of(longer_than)
-    with Target.of(tenant, url, name, address, None).open() as executions:
+    with Target.of(tenant, url, name, address, None).executions() as executions:
         if id is not None:
             answer = executions.waits(id)
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,9 +17,13 @@ from fleet.cli.executions.target import (
     Values,
     arguments,
     loose_value,
+    shown,
     words,
 )
 from fleet.cli.options import Address, Json, Name
+
+if TYPE_CHECKING:
+    from node.api_models import Queried, Updated
 
 app = typer.Typer()
 Key = Annotated[
@@ -45,12 +49,12 @@ def signal(
 ) -> None:
     """Send an execution a signal."""
     given = None if value is None else loose_value(value)
-    with Target.of(tenant, url, name, address, ack).open() as executions:
-        answer = executions.signal(id, signal, given, key)
+    with Target.of(tenant, url, name, address, ack).open() as client:
+        answer = client.handle(id).signal(signal, given, key=key)
     if as_json:
-        console.print_json(answer)
+        console.print_json(shown(answer))
     else:
-        console.note(f"{signal} {'arrived' if answer['arrived'] else 'had arrived before'}")
+        console.note(f"{signal} {'arrived' if answer.arrived else 'had arrived before'}")
 
 
 @app.command()
@@ -67,9 +71,12 @@ def query(
     as_json: Json = False,
 ) -> None:
     """Ask an execution, open or closed, something that changes nothing."""
+    from node.client import calls
+    from node.client.requests import query_request
+
     given = arguments(values, input)
-    with Target.of(tenant, url, name, address, ack).open() as executions:
-        _give(executions.query(id, query, given), as_json)
+    with Target.of(tenant, url, name, address, ack).open() as client:
+        _give(client.send(calls.query(id, query, query_request(given, client.ack))), as_json)
 
 
 @app.command()
@@ -87,13 +94,17 @@ def update(
     as_json: Json = False,
 ) -> None:
     """Have an execution change something, and give what its handler answers."""
+    from node.client import calls
+    from node.client.requests import update_request
+
     given = arguments(values, input)
-    with Target.of(tenant, url, name, address, ack).open() as executions:
-        _give(executions.update(id, update, given, key), as_json)
+    with Target.of(tenant, url, name, address, ack).open() as client:
+        request = update_request(given, key, client.ack)
+        _give(client.send(calls.update(id, update, request)), as_json)
 
 
-def _give(answer: dict[str, Any], as_json: bool) -> None:
+def _give(answer: Queried | Updated, as_json: bool) -> None:
     if as_json:
-        console.print_json(answer)
+        console.print_json(shown(answer))
     else:
-        console.say(words(answer["result"], 1_000_000))
+        console.say(words(answer.result, 1_000_000))

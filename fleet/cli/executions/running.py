@@ -13,18 +13,22 @@ from fleet.cli.executions.target import (
     AckOption,
     Id,
     Input,
+    LabelOption,
     Target,
     Tenant,
     Url,
     Values,
     arguments,
     error_words,
+    labels,
+    shown,
     words,
 )
 from fleet.cli.options import Address, Json, Name
 
 if TYPE_CHECKING:
-    from fleet.executions import Executions
+    from node.api_models import Outcome, Standing
+    from node.client import Client
 
 app = typer.Typer()
 #: Exit status of a command that waited for an end that has not come.
@@ -59,6 +63,7 @@ def start(
             help="Whether it stays with this version of the application; by default as declared.",
         ),
     ] = None,
+    label: LabelOption = None,
     wait: Annotated[
         float | None, typer.Option(min=0, metavar="SECONDS", help="Wait for the result.")
     ] = None,
@@ -71,17 +76,21 @@ def start(
 ) -> None:
     """Start an execution; with --wait, and give its result."""
     given = arguments(values, input)
-    with Target.of(tenant, url, name, address, ack).open() as executions:
-        started = executions.start(workflow, given, id, reuse.value, pinned)
+    options: dict[str, Any] = {"reuse": reuse.value, "labels": labels(label)}
+    options |= {} if id is None else {"id": id}
+    options |= {} if pinned is None else {"pinned": pinned}
+    with Target.of(tenant, url, name, address, ack).open() as client:
+        started = client.using(**options).start(workflow, given).started
+        assert started is not None
         if wait is None:
             if as_json:
-                console.print_json(started)
+                console.print_json(shown(started))
             else:
-                console.say(started["id"])
-                console.note(f"{workflow} is {started['status']}, {_standing(started)}")
+                console.say(started.id)
+                console.note(f"{workflow} is {started.status}, {_standing(started)}")
             return
-        console.note(f"{workflow} {started['id']} is {started['status']}")
-        _finish(_wait(executions, started["id"], wait), as_json)
+        console.note(f"{workflow} {started.id} is {started.status}")
+        _finish(_wait(client, started.id, wait), as_json)
 
 
 @app.command()
@@ -96,42 +105,45 @@ def result(
     as_json: Json = False,
 ) -> None:
     """Give an execution's result. Exit code 1 if it did not complete, 3 if it is not over."""
-    with Target.of(tenant, url, name, address, ack).open() as executions:
-        _finish(_wait(executions, id, wait), as_json)
+    with Target.of(tenant, url, name, address, ack).open() as client:
+        _finish(_wait(client, id, wait), as_json)
 
 
-def _wait(executions: Executions, id: str, wait: float) -> dict[str, Any]:
-    from fleet.executions import OVER
+def _wait(client: Client, id: str, wait: float) -> Outcome:
+    from node.engine.events import CLOSED_STATUS, Status
 
+    handle = client.handle(id)
     if not console.err.is_terminal or wait == 0:
-        return executions.result(id, wait)
+        return handle.outcome(wait)
     until = time.monotonic() + wait
+    over = {*CLOSED_STATUS.values(), Status.DIVERGED}
     with console.err.status(f"{id} is running") as status:
         while True:
             left = max(0.0, until - time.monotonic())
-            answer = executions.result(id, min(LOOK_EVERY, left))
-            if answer["status"] in OVER or left == 0:
+            answer = handle.outcome(min(LOOK_EVERY, left))
+            if answer.status in over or left == 0:
                 return answer
-            waits = executions.waits(id)["items"]
-            names = ", ".join(f"{one['kind']} {one['name']}".strip() for one in waits[:3])
+            waits = handle.waiting().items
+            names = ", ".join(f"{one.kind} {one.name}".strip() for one in waits[:3])
             status.update(f"{id} waits for {names}" if names else f"{id} is running")
 
 
-def _finish(answer: dict[str, Any], as_json: bool) -> None:
+def _finish(outcome: Outcome, as_json: bool) -> None:
+    answer = shown(outcome)
     if as_json:
         console.print_json(answer)
     elif answer["status"] == "completed":
         console.say(words(answer["result"], 1_000_000))
-        console.note(f"{answer['id']} completed, {_standing(answer)}")
+        console.note(f"{answer['id']} completed, {_standing(outcome)}")
     elif "error" in answer:
         console.note(f"{answer['id']} {answer['status']}: {error_words(answer['error'])}")
     else:
         console.note(f"{answer['id']} is {answer['status']}")
-    if answer["status"] == "running":
+    if answer["status"] in ("running", "queued"):
         raise typer.Exit(NOT_OVER)
     if answer["status"] != "completed":
         raise typer.Exit(1)
 
 
-def _standing(answer: dict[str, Any]) -> str:
-    return "durable" if answer["durable"] else "not proven durable"
+def _standing(answer: Standing) -> str:
+    return "durable" if answer.durable else "not proven durable"

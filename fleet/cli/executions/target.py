@@ -18,9 +18,12 @@ from fleet import console
 from fleet.problem import Problem
 
 if TYPE_CHECKING:
-    from fleet.client import Client
+    from pydantic import BaseModel
+
+    from fleet.client import Client as FleetClient
     from fleet.executions import Executions
     from fleet.schedules import Schedules
+    from node.client import Client
 
 #: Characters of a value that a line of a table shows.
 SHOWN = 80
@@ -54,9 +57,9 @@ def complete_id(ctx: typer.Context, incomplete: str) -> list[str]:
         target = Target.of(
             given.get("tenant"), given.get("url"), given.get("name"), given.get("address"), None
         )
-        with target.open() as executions:
-            ids = [str(one["id"]) for one in executions.list(limit=500)]
-        return [id for id in ids if id.startswith(incomplete)]
+        prefix: Any = {"id_prefix": incomplete} if incomplete else {}
+        with target.open() as client:
+            return [one.id for one in client.executions(newest=True, limit=100, **prefix)]
     return []
 
 
@@ -70,6 +73,12 @@ Input = Annotated[
     typer.Option(
         "--input", metavar="JSON", help="Arguments as an object; @FILE reads a file, - stdin."
     ),
+]
+
+
+LabelOption = Annotated[
+    list[str] | None,
+    typer.Option("--label", metavar="NAME=VALUE", help="What it can be found by; repeatable."),
 ]
 
 
@@ -107,8 +116,22 @@ class Target:
         default = Ack.DURABLE if url is None else Ack.ASYNC
         return Target(tenant, url, name or DEFAULT_NAME, address, ack or default)
 
-    def open(self) -> Executions:
-        """Its executions. Raises Problem when there is no such fleet."""
+    def open(self) -> Client:
+        """A client of it. Raises Problem when there is no such fleet."""
+        from urllib.parse import quote
+
+        from fleet.cli import connection
+        from node.client import Client
+
+        if self.url is not None:
+            url, token = self.url, os.environ.get("LITEFLEET_TOKEN")
+        else:
+            address, token = connection.whereabouts(self.name, self.address)
+            url = f"{address.rstrip('/')}/{quote(self.tenant or '', safe='')}"
+        return Client(url, token=token, ack=self.ack.value, on_wait=_told_to_wait)
+
+    def executions(self) -> Executions:
+        """Its executions, as JSON. Raises Problem when there is no such fleet."""
         from fleet.executions import Executions
 
         return Executions(*self._reach(), ack=self.ack.value, waiting=_told_to_wait)
@@ -119,7 +142,7 @@ class Target:
 
         return Schedules(*self._reach(), ack=self.ack.value, waiting=_told_to_wait)
 
-    def _reach(self) -> tuple[Client, str]:
+    def _reach(self) -> tuple[FleetClient, str]:
         """Whom to ask, and what its paths begin with."""
         from urllib.parse import quote
 
@@ -134,6 +157,22 @@ class Target:
 
 def _told_to_wait(why: str) -> None:
     console.note(f"not yet: {why}; asking again")
+
+
+def shown(model: BaseModel) -> dict[str, Any]:
+    """An answer as JSON."""
+    return model.model_dump(mode="json", exclude_unset=True)
+
+
+def labels(given: Iterable[str] | None, option: str = "--label") -> dict[str, str]:
+    """Labels by name. Raises BadParameter."""
+    found: dict[str, str] = {}
+    for text in given or ():
+        name, separator, value = text.partition("=")
+        if not separator or not name or not value:
+            raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint=option)
+        found[name] = value
+    return found
 
 
 def arguments(values: Iterable[str] | None, given: str | None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from node.engine.archive import Archive, replay_archive
 from node.engine.durability import Barrier
 from node.engine.engine import Engine
 from tests.integration.engine.harness import Proves, application, engine
+from tests.integration.engine.openapi_checks import Checked
 
 number = Signal("number", int)
 
@@ -47,7 +48,7 @@ Test = Callable[[httpx.AsyncClient, Engine], Coroutine[Any, Any, None]]
 def serve(path: Path, test: Test, *, barrier: Barrier | None = None) -> None:
     async def main() -> None:
         async with engine(path, application(number, adds), barrier=barrier) as it:
-            transport = httpx.ASGITransport(create_api(it, proof_timeout=0.05))
+            transport = Checked(create_api(it, proof_timeout=0.05), it.config.application)
             async with httpx.AsyncClient(transport=transport, base_url="http://node") as client:
                 await client.post("/executions", json={"workflow": "adds", "id": "a"})
                 await test(client, it)

@@ -19,6 +19,7 @@ from node.engine.durability import Barrier
 from node.engine.engine import Engine
 from node.testing.barrier import MemoryBarrier
 from tests.integration.engine.harness import Proves, application, engine
+from tests.integration.engine.openapi_checks import Checked
 
 SECRET = "a secret"
 
@@ -80,9 +81,7 @@ def serve(
         app = application(build, listens, push, waits, go, broken, hello)
         async with engine(path, app, barrier=barrier) as it:
             environment = {} if secret is None else {"GITHUB_SECRET": secret}
-            transport = httpx.ASGITransport(
-                create_api(it, proof_timeout=0.05, environment=environment)
-            )
+            transport = Checked(create_api(it, proof_timeout=0.05, environment=environment), app)
             async with httpx.AsyncClient(transport=transport, base_url="http://node") as client:
                 await test(client, it)
 

@@ -246,7 +246,7 @@ def test_a_flipped_byte_is_refused_or_changes_nothing(tmp_path: Path) -> None:
     said = list(events_of(log))
     chance = random.Random(5)
     refused = 0
-    for _ in range(60):
+    for _ in range(150):
         data = bytearray(whole)
         data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
         log.write_bytes(data)

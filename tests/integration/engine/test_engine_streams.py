@@ -19,6 +19,7 @@ from node.engine.errors import StreamClosed, UnknownExecution, UnknownStream
 from node.engine.events import Kind, Reuse
 from node.engine.inspection import events_of, inspect_log
 from tests.integration.engine.harness import Proves, application, engine, go, until
+from tests.integration.engine.openapi_checks import Checked
 from tests.integration.engine.streams_scenario import items_of, kept
 
 go_on = Signal("go", str)
@@ -190,7 +191,7 @@ def test_a_thread_waits_while_too_much_is_on_its_way(tmp_path: Path) -> None:
 def test_over_http(tmp_path: Path) -> None:
     async def main() -> None:
         async with engine(tmp_path, APP, barrier=Proves()) as it:
-            transport = httpx.ASGITransport(create_api(it))
+            transport = Checked(create_api(it), APP)
             async with httpx.AsyncClient(transport=transport, base_url="http://node") as client:
                 await it.start("talks", {}, id="t")
                 await say(it, "a", "b")

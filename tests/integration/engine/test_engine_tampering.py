@@ -74,6 +74,13 @@ async def streams() -> None:
     out.close()
 
 
+@workflow
+async def labelled() -> None:
+    workflow.label(stage="one", hint="x")
+    await works()
+    workflow.label(stage="two", hint=None)
+
+
 @workflow(queue=LINE)
 async def queued() -> None:
     await works()
@@ -103,12 +110,15 @@ async def write(folder: Path) -> None:
         publishes,
         forked,
         HOURLY,
+        labelled,
     )
     async with engine(folder, app) as it:
         await it.start("parent", {}, id="p")
         await it.result("p", wait=10)
         await it.control.retry("leaf")
         await it.result("leaf", wait=10)
+        await it.start("labelled", {}, id="l", labels={"customer": "acme"})
+        await it.result("l", wait=10)
         await it.start("chained", {"left": 1}, id="c")
         for key in ("a", "b"):
             await it.signal("c", "next", key=key)
@@ -216,6 +226,12 @@ def change(kind: Kind, nth: int, what: str) -> tuple[Kind, int, str]:
         (change(Kind.ORIGIN, -3, "payload = replace(payload, 'hourly', 'daily')"), "of that tick"),
         (change(Kind.ORIGIN, -3, "payload = replace(payload, '0000]', '1000]')"), "of that tick"),
         (change(Kind.ORIGIN, -3, "payload = replace(payload, '0000]', '0.5]')"), "for which time"),
+        (change(Kind.ORIGIN, 1, 'payload = \'{"labels":{"a":1}}\''), "its labels are none"),
+        (change(Kind.ORIGIN, 1, "payload = replace(payload, 'acme', 'evil')"), "its hash"),
+        (change(Kind.LABELLED, 0, "payload = '{}'"), "what is labelled"),
+        (change(Kind.LABELLED, 0, 'payload = \'{"a b":"c"}\''), "no name for a label"),
+        (change(Kind.LABELLED, 0, "occurrence = 2"), "labels another execution"),
+        (change(Kind.LABELLED, 1, 'payload = \'{"stage":"three"}\''), "its hash"),
         (change(Kind.CHUNK, 0, "payload = '{}'"), "'v'"),
         (change(Kind.CHUNK, 0, "payload = '{\"v\":[]}'"), "adds nothing"),
         (change(Kind.CHUNK, 0, "payload = '{\"v\":[2]}'"), "its hash"),
@@ -274,9 +290,14 @@ def test_tampering_is_found(
         ("UPDATE litefleet_life SET ended = 7", "whether an engine closed it"),
         ("INSERT INTO litefleet_life VALUES (NULL, 0, 0, 0)", "said to have opened it"),
         ("DROP TABLE litefleet_life", "no such table"),
+        ("UPDATE litefleet_label SET value = 'evil' WHERE name = 'customer'", "not labelled as"),
+        ("DELETE FROM litefleet_label", "not labelled as"),
+        ("INSERT INTO litefleet_label VALUES (1, 'a', 'b')", "not labelled as"),
+        ("INSERT INTO litefleet_label VALUES (999, 'a', 'b')", "execution 999 has labels"),
+        ("DROP TABLE litefleet_label", "no such table"),
     ],
 )
-def test_tampering_with_the_lives_is_found(
+def test_tampering_with_the_other_tables_is_found(
     written: Path, tmp_path: Path, statement: str, words: str
 ) -> None:
     for file in written.iterdir():

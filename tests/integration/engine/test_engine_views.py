@@ -60,7 +60,9 @@ def test_failures_are_listed_with_their_reasons(tmp_path: Path) -> None:
     repaired.clear()
     go(test())
     rows = look(
-        tmp_path, "SELECT execution, step, occurrence, type, message, attempts FROM failures"
+        tmp_path,
+        "SELECT execution, step, occurrence, type, message, attempts FROM failures"
+        " ORDER BY sequence",
     )
     step = "breaks #1 failed after 2 attempts: ValueError: broken"
     child = f"child fails 'child' failed: ActivityFailed: {step}"

@@ -1,0 +1,53 @@
+"""Makes the client for plain code out of the one for asyncio: they differ in these words only.
+
+python tests/unit/client/unasync.py
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).parents[3] / "node" / "client"
+SOURCE = FOLDER / "asyncio_client.py"
+MADE = FOLDER / "plain_client.py"
+NOTE = "# Made from asyncio_client.py by tests/unit/client/unasync.py: change that, and run this.\n"
+#: In this order.
+WORDS = [
+    (r"for asyncio\b", "for plain code"),
+    (r"`async with`", "`with`"),
+    (r"\(await (self\.\w+(?:\.\w+)?\(.*\))\)\.", r"\1."),
+    (r"\basync (def|with|for)\b", r"\1"),
+    (r"\bawait ", ""),
+    (r"\b__a(enter|exit)__", r"__\1__"),
+    (r"\baclose\b", "close"),
+    (r"\bAsyncIterator\b", "Iterator"),
+    (r"\bhttpx\.Async", "httpx."),
+    (r"\btenacity\.Async", "tenacity."),
+    (r"\bAsync(Client|Handle)\b", r"\1"),
+    (r"\b(iterate|carry_out)_async\b", r"\1"),
+]
+
+
+def made() -> str:
+    """The module as it has to be."""
+    text = SOURCE.read_text(encoding="utf-8")
+    for before, after in WORDS:
+        text = re.sub(before, after, text)
+    head, _, rest = text.partition('"""\n\nfrom')
+    text = f'{head}"""\n\n{NOTE}\nfrom{rest}'
+    for command in (["check", "--select", "I", "--fix", "--quiet"], ["format"]):
+        text = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, "--stdin-filename", str(MADE), "-"],
+            input=text,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    return text
+
+
+if __name__ == "__main__":
+    MADE.write_text(made(), encoding="utf-8")
