@@ -7,6 +7,7 @@ from node.engine.errors import ActivityFailed, ChildFailed, NonRetryable, RetryL
 from node.engine.external import External
 from node.engine.namespace import workflow
 from node.engine.queue import Queue, Rate
+from node.engine.retention import Retention
 from node.engine.signals import Signal
 from node.engine.stream_publisher import ActivityStream, WorkflowStream
 from node.engine.webhook_checks import (
@@ -39,6 +40,7 @@ __all__ = [
     "Rate",
     "Reply",
     "Request",
+    "Retention",
     "RetryLater",
     "RetryPolicy",
     "Send",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +14,7 @@ from node.engine.errors import DefinitionError
 from node.engine.events import RESERVED
 from node.engine.purity import impurities
 from node.engine.queue import Queue
+from node.engine.retention import Retention, distinct
 from node.engine.signals import Signal
 from node.engine.webhooks import Webhook
 
@@ -34,16 +35,18 @@ class Application:
     queues: Mapping[str, Queue] = field(default_factory=dict)
     webhooks: Mapping[str, Webhook] = field(default_factory=dict)
     """By method and path, as in `POST /github`."""
+    retention: Sequence[Retention] = ()
 
 
 def collect(name: str, things: Iterable[object], *, version: str | None = None) -> Application:
-    """The workflows, activities, signals, queues and webhooks among `things`. Raises
-    DefinitionError."""
+    """The workflows, activities, signals, queues, webhooks and rules of retention among `things`.
+    Raises DefinitionError."""
     workflows: dict[str, Workflow[..., Any]] = {}
     activities: dict[str, Activity[..., Any]] = {}
     signals: dict[str, Signal[Any]] = {}
     queues: dict[str, Queue] = {}
     webhooks: dict[str, Webhook] = {}
+    retention: list[Retention] = []
     for thing in things:
         if isinstance(thing, (Workflow, Activity)) and thing.name.startswith(RESERVED):
             raise DefinitionError(
@@ -65,6 +68,8 @@ def collect(name: str, things: Iterable[object], *, version: str | None = None) 
             raise DefinitionError(f"{name}: two queues are named {own.name!r}")
         if isinstance(thing, Signal) and signals.setdefault(thing.name, thing) is not thing:
             raise DefinitionError(f"{name}: two signals are named {thing.name!r}")
+        if isinstance(thing, Retention) and thing not in retention:
+            retention.append(thing)
         if isinstance(thing, Webhook):
             address = f"{thing.method} {thing.path}"
             if webhooks.setdefault(address, thing) is not thing:
@@ -73,7 +78,8 @@ def collect(name: str, things: Iterable[object], *, version: str | None = None) 
         raise DefinitionError(
             f"{name} declares no workflow", hint="Declare one with @workflow on an async def."
         )
-    return Application(name, workflows, activities, version, signals, queues, webhooks)
+    distinct(retention)
+    return Application(name, workflows, activities, version, signals, queues, webhooks, retention)
 
 
 def _refuse_impure(workflow: Workflow[..., Any]) -> None:

@@ -15,7 +15,7 @@ from node.engine.errors import EngineStopped
 from node.engine.events import Kind, Payload
 from node.engine.observer import Observer
 from node.engine.seals import End
-from node.engine.writer import Batch, Call, Entry, Writer
+from node.engine.writer import Batch, Call, Entry, Job, Writer
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +58,8 @@ class Commits:
         self._broken = False
         self._idle = asyncio.Event()
         self._settling: list[tuple[Batch, asyncio.Future[None]]] = []
+        self.removing: dict[str, list[Callable[[], None]]] = {}
+        """The ids of executions that are just being removed, and what is to be called then."""
         self._writer = Writer(
             db,
             tail,
@@ -89,6 +91,13 @@ class Commits:
         batch = self._batch or self._next()
         batch.entries.append(entry)
         return batch.at
+
+    def do(self, job: Job) -> None:
+        """Have a job done in the next commit, before its events; one at a time."""
+        batch = self._next()
+        if batch.job is not None:
+            raise AssertionError("a job is waiting already")
+        batch.job = job
 
     def call(self, call: Call) -> None:
         """Run a transactional activity in the next commit, after its events."""
@@ -222,7 +231,9 @@ class Commits:
                 future.set_exception(EngineStopped(reason))
 
     def _tell(self, batch: Batch) -> None:
-        sequence = batch.first
+        if batch.job is not None:
+            batch.job.finished()
+        sequence = batch.first + batch.ahead
         for entry in batch.entries:
             if entry.after is not None:
                 entry.after(sequence)

@@ -72,6 +72,7 @@ class Executor(Steering):
         crashes: Callable[[int], int],
         secret: bytes,
         last_rowid: int,
+        gone: Callable[[str, str], Beginning | None],
         on_started: Callable[[str, Status | None], None],
         on_closed: Callable[[Live, Kind], None],
         on_broken: Callable[[BaseException], None],
@@ -86,6 +87,7 @@ class Executor(Steering):
         self._floor = floor
         self._forced_replay = forced_replay
         self._rowid = last_rowid
+        self._gone = gone
         self._crashes = crashes
         self._secret = secret
         self._families = Families(self, find, history)
@@ -169,12 +171,30 @@ class Executor(Steering):
 
     def begin(self, key: str, workflow: str, payload: str, origin: Origin | None = None) -> Live:
         """Start a new execution. Its `committed` is done once the log has it."""
-        self._rowid += 1
         origin = replace(origin or Origin(), version=self._application.version)
-        live = self._admit(key, self._rowid, workflow, payload, Beginning(payload), origin)
+        # It must not have the keys of one that had its id and was removed.
+        after = self._gone(key, payload)
+        beginning = Beginning(payload) if after is None else after
+        live = self._admit(key, self.next_rowid(), workflow, payload, beginning, origin)
         self._on_started(workflow, None)
-        self._begin(live, Kind.STARTED, payload)
+        if after is None:
+            self._begin(live, Kind.STARTED, payload)
+        else:
+            self._begin(live, Kind.RESTARTED, after.payload())
         return live
+
+    def next_rowid(self) -> int:
+        """The number of a new execution."""
+        self._rowid += 1
+        return self._rowid
+
+    def waits_for_removal(self, key: str, act: Callable[[], None]) -> bool:
+        """Whether the execution that had this id is just being removed; then `act` is called
+        once it is."""
+        waiting = self._commits.removing.get(key)
+        if waiting is not None:
+            waiting.append(act)
+        return waiting is not None
 
     def begin_again(
         self, stored: Stored, beginning: Beginning, origin: Origin | None = None

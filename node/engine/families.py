@@ -47,6 +47,13 @@ class Families:
         """Start the child that a CHILD event asks for."""
         body = json.loads(str(payload))
         key, detached = body["id"], "detached" in body
+
+        def again() -> None:
+            if detached or (parent.run is not None and step in parent.run.pending):
+                self.start(parent, step, payload)
+
+        if self._executor.waits_for_removal(key, again):
+            return
         origin = Origin(parent.key, step, detached)
         try:
             check_id(key)
@@ -102,7 +109,8 @@ class Families:
                     live.children.add(key)
             elif stored is not None and stored.status is not Status.COMPLETED:
                 failed.append(key)
-            elif stored is not None:
+            else:
+                # Of one that was removed nothing is known any more: it runs again.
                 self._recover_parent(live, pending)
         return failed
 

@@ -14,7 +14,11 @@ from node.engine import blobs, chain, schema, seals
 from node.engine.blobs import Kept
 from node.engine.chain import Link
 from node.engine.errors import LogDamaged, LogRefused
-from node.engine.events import STATUS_CODES, Event, Kind, Payload
+from node.engine.events import BEGINNINGS, STATUS_CODES, Event, Kind, Payload
+from node.engine.gaps import Gaps
+from node.engine.removal import GOING, Record
+from node.engine.retention import RECORD
+from node.engine.sealing import Sealing
 from node.engine.seals import End, Row
 from node.engine.store import read_events
 from node.engine.verified import Verified
@@ -88,6 +92,8 @@ def _opened(path: Path) -> Iterator[apsw.Connection]:
     try:
         with closing(schema.connect_copy(path)) as db:
             schema.version_of(db, path)
+            # One state of it, should somebody write after all.
+            db.execute("BEGIN")
             yield db
     except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError) as error:
         raise LogDamaged(f"{path} is damaged: {error}") from error
@@ -103,35 +109,33 @@ class _Verifier:
         self.executions: dict[int, Verified] = {}
         self.blobs: set[bytes] = set()
         """The digests that events have."""
+        self.record: Record | None = None
+        """What is said to be removed."""
 
     def verify(self) -> LogSummary:
         found: list[Any] = self.db.execute("PRAGMA integrity_check(1)").fetchall()
         if found != [("ok",)]:
             raise self._damaged(f"SQLite says: {found[0][0]}")
         meta = self._meta()
-        end, *commits = self._commits(meta)
+        start, *commits = self._commits(meta)
         keys = self._keys()
-        links: list[Link] = []
-        sequence, at = 0, 0
-        for row in seals.rows(self.db, self.version):
-            links.append(self._event(row, sequence, keys))
-            sequence = row.sequence
-            if row.at is not None or row.chain is not None:
-                end = self._commit(self._sealed(row, links), end, links)
-                links = []
-            elif at < len(commits) and sequence == commits[at].sequence:
-                end = self._commit(commits[at], end, links)
-                links = []
-            if at < len(commits) and sequence == commits[at].sequence:
-                at += 1
-        if at < len(commits):
-            missing = commits[at].sequence
-            raise self._damaged(f"the events of the commit that ends at {missing} are not all here")
-        if links:
-            raise self._damaged(f"event {links[0][0]} is in no commit")
+        gaps = self.gaps = Gaps.read(self.db, self.version)
+        sealing = Sealing(start, commits, gaps.ranges, gaps.rests)
+        try:
+            for row in seals.rows(self.db, self.version):
+                sealing.reach(row.sequence)
+                sealing.add(row, self._event(row, keys))
+            sealing.finish()
+        except ValueError as error:
+            raise self._damaged(str(error)) from None
+        end, sequence = sealing.end, sealing.sequence
         counts = self._check_executions(keys)
         self._check_lives(sequence)
         self._check_blobs()
+        try:
+            gaps.check(start.chain, keys, self.record)
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._damaged(str(error)) from None
         return LogSummary(
             sequence=sequence,
             chain=end.chain.hex(),
@@ -166,15 +170,6 @@ class _Verifier:
             raise self._damaged("its beginning does not match its description")
         return [End(*row) for row in rows]
 
-    def _sealed(self, row: Row, links: list[Link]) -> End:
-        """The seal in an event."""
-        if row.at is None or row.chain is None:
-            raise self._damaged(f"event {row.sequence} has half a seal")
-        if len(links) > seals.MOST:
-            # Then it would be taken for the seal of fewer events than it is over.
-            raise self._damaged(f"event {links[0][0]} is in no commit")
-        return End(row.sequence, row.at, row.chain)
-
     def _keys(self) -> dict[int, tuple[str, str, int, int | None, int]]:
         rows: list[Any] = self.db.execute(
             "SELECT x.id, x.key, n.name, x.started, x.closed, x.status FROM litefleet_execution x"
@@ -187,10 +182,8 @@ class _Verifier:
             raise self._damaged("a name has two numbers")
         return {row[0]: row[1:] for row in rows}
 
-    def _event(self, row: Row, previous: int, keys: dict[int, Any]) -> Link:
+    def _event(self, row: Row, keys: dict[int, Any]) -> Link:
         sequence, execution, back, code, name_id, occurrence, payload, _, _ = row
-        if sequence != previous + 1:
-            raise self._damaged(f"event {previous + 1} is missing; {sequence} follows {previous}")
         if execution not in keys:
             raise self._damaged(f"event {sequence} is of execution {execution}, which is missing")
         if name_id not in self.names:
@@ -204,6 +197,8 @@ class _Verifier:
             said = self._said(payload)
             event = Event(sequence, keys[execution][0], kind, name, occurrence, said, 0, 0)
             self._follow(execution, event, back)
+            if event.execution == RECORD and kind is Kind.STARTED:
+                self.record = Record.read(said)
         except (ValueError, KeyError, TypeError) as error:
             words = f"event {sequence} ({kind.name.lower()} {name} #{occurrence})"
             raise self._damaged(f"{words}: {error}") from None
@@ -225,44 +220,35 @@ class _Verifier:
             return
         if execution is None:
             execution = self.executions[rowid] = Verified()
-        execution.add(event, back)
+        execution.add(event, back, self._cut(execution, event))
+
+    def _cut(self, execution: Verified, event: Event) -> bool:
+        """Whether it may be that what came before this event was removed."""
+        return event.kind in BEGINNINGS and self.gaps.between(execution.last, event.sequence)
 
     def _reopened(self, rowid: int, execution: Verified, event: Event, back: int) -> Verified:
         """What stands of an execution that is tried again."""
         cut = execution.reopen(event, back)
         # Built up again from what is not void; rare enough to be slow.
-        stack: list[tuple[Event, int]] = []
+        stack: list[Event] = []
         for row in self.db.execute(
-            "SELECT sequence, back, kind, name, occurrence, payload FROM litefleet_event"
+            "SELECT sequence, kind, name, occurrence, payload FROM litefleet_event"
             " WHERE execution = ? AND sequence < ? ORDER BY sequence",
             (rowid, event.sequence),
         ).fetchall():
-            sequence, step_back, code, name, occurrence, payload = cast("tuple[Any, ...]", row)
+            sequence, code, name, occurrence, payload = cast("tuple[Any, ...]", row)
             said = blobs.body(self.db, payload)
             past = Event(sequence, "", Kind(code), self.names[name], occurrence, said, 0, 0)
             if past.kind is Kind.REOPENED:
-                stack = [one for one in stack if one[0].sequence < int(str(past.payload))]
-            stack.append((past, step_back))
+                stack = [one for one in stack if one.sequence < int(str(past.payload))]
+            stack.append(past)
         fresh = Verified()
-        for past, step_back in stack:
+        for past in stack:
             if past.sequence < cut:
-                fresh.stand(past, step_back)
+                fresh.stand(past, self._cut(fresh, past))
         fresh.wait_again()
         fresh.last = event.sequence
         return fresh
-
-    def _commit(self, end: End, before: End, links: list[Link]) -> End:
-        if type(end.at) is not int or end.at < before.at:
-            raise self._damaged(f"the commit that ends at {end.sequence} goes back in time")
-        # Long values are only in the part that an older version wrote.
-        sizes = {chain.SIZE, len(before.chain)}
-        if (
-            type(end.chain) is not bytes
-            or len(end.chain) not in sizes
-            or (chain.value(len(end.chain), before.chain, end.at, links) != end.chain)
-        ):
-            raise self._damaged(f"the commit that ends at {end.sequence} does not match its hash")
-        return end
 
     def _check_lives(self, newest: int) -> None:
         """Each engine that opened the log found at least what the one before it found."""
@@ -290,6 +276,10 @@ class _Verifier:
             execution = self.executions.get(rowid)
             if execution is None:
                 raise self._damaged(f"execution {key!r} has no events")
+            if status == GOING:
+                if (execution.workflow, execution.last) != (workflow, closed):
+                    raise self._damaged(f"execution {key!r}, which is going, has another end")
+                continue
             said = (execution.workflow, execution.started, execution.closed, execution.status)
             if said != (workflow, started, closed, status):
                 raise self._damaged(f"execution {key!r} is not listed as its events say")

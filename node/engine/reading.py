@@ -117,12 +117,20 @@ class Reading:
 
     def streams(self, id: str) -> list[StreamView]:
         """What an execution has published to. Raises UnknownExecution, EngineStopped."""
-        return streams_of(self.events(id), over=self._find(id).closed is not None)
+        stored = self._find(id)
+        lengths = self._store.lengths(stored.rowid)
+        return streams_of(self.events(id), lengths, over=stored.closed is not None)
 
     def follow(self, id: str, name: str, offset: int = 0) -> StreamReader:
         """Follow a stream from an offset on, to be used in `with`; committed values only."""
         return StreamReader(
-            id, name, offset, find=self._find, events=self._after, readers=self._readers
+            id,
+            name,
+            offset,
+            find=self._find,
+            events=self._after,
+            lengths=lambda stored: self._store.lengths(stored.rowid),
+            readers=self._readers,
         )
 
     def _after(self, stored: Stored, head: int, seen: int) -> list[Event]:

@@ -88,8 +88,9 @@ def end_at(db: apsw.Connection, version: int, sequence: int) -> End | None:
 
 
 def time_at(db: apsw.Connection, version: int, sequence: int) -> int | None:
-    """When the commit with this event was made (unix ms), None when there is none."""
-    sql = time_of("?1")
+    """When the commit with this event was made (unix ms), None when there is none. Of an event
+    that was removed, the time of the next one that is left."""
+    sql = "(SELECT at FROM litefleet_time WHERE sequence >= ?1 ORDER BY sequence LIMIT 1)"
     if version < 3:
         sql = "(SELECT at FROM litefleet_commit WHERE sequence >= ?1 ORDER BY sequence LIMIT 1)"
     ((at,),) = cast("list[tuple[int | None]]", db.execute(f"SELECT {sql}", (sequence,)).fetchall())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +14,11 @@ from typing import Any, Final
 import apsw
 
 from node.engine import chain, schema, seals
+from node.engine.beginning import Beginning
 from node.engine.blobs import body_of
 from node.engine.errors import LogDamaged, LogInUse, LogMissing, LogRefused
 from node.engine.events import BEGINNINGS, RESERVED, STATUS_CODES, Event, Kind, Payload, Status
+from node.engine.removal import GOING, Record, gone_before, record_of
 from node.engine.seals import End
 
 _KINDS: Final = {kind.value: kind for kind in Kind}
@@ -92,6 +94,8 @@ class Store:
         """Raises LogInUse, LogMissing, LogDamaged, LogRefused."""
         self.path = path
         self._name_of: dict[int, str] = {}
+        self.removing: Container[str] = ()
+        """The ids of executions that are just being removed: nobody finds them any more."""
         self._lock = _lock(path)
         try:
             if create:
@@ -108,6 +112,7 @@ class Store:
                 self._begin_life(now())
                 found = self._rows("SELECT value FROM litefleet_meta WHERE key = 'secret'")
                 self.secret = bytes.fromhex(found[0][0])
+                self.look_for_gaps()
             except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError) as error:
                 self.reader.close()
                 raise LogDamaged(f"{path} is damaged: {error}") from error
@@ -202,7 +207,9 @@ class Store:
     # Reading ------------------------------------------------------------------------------------
 
     def find(self, key: str) -> Stored | None:
-        rows = self._rows(f"{_EXECUTION} WHERE x.key = ?", (key,))
+        if key in self.removing:
+            return None
+        rows = self._rows(f"{_EXECUTION} WHERE x.key = ? AND x.status < {GOING}", (key,))
         return _stored(rows[0]) if rows else None
 
     def page(
@@ -216,7 +223,7 @@ class Store:
     ) -> list[Stored]:
         """Executions in the order of their start, from the row number `after` on; those of the
         engine's own workflows only if `system` says so."""
-        where, values = ["x.id > ?"], list[Any]([after])
+        where, values = ["x.id > ?", f"x.status < {GOING}"], list[Any]([after])
         if status is Status.RUNNING:
             where.append("x.closed IS NULL")
         elif status is not None:
@@ -253,16 +260,71 @@ class Store:
 
     def _before(self, since: int) -> int:
         """A sequence up to which everything was logged at `since` (unix ms) at the latest."""
-        low, high = 0, self.tail.sequence
+        return self.before(since, self.tail.sequence)
+
+    def before(self, since: int, newest: int) -> int:
+        """Such a sequence, no later than `newest`."""
+        low, high = 0, newest
         while low < high:
             middle = (low + high + 1) // 2
-            at = self._rows(f"SELECT {seals.time_of(str(middle))}")[0][0]
-            # Of an event that was deleted only a later time may be known, or none.
-            if at is not None and at <= since:
+            # Of an event that was removed no time is known, but that of one before it.
+            rows = self._rows(
+                "SELECT sequence, at FROM litefleet_time WHERE sequence BETWEEN ? AND ?"
+                " ORDER BY sequence DESC LIMIT 1",
+                (low + 1, middle),
+            )
+            if not rows or rows[0][1] <= since:
                 low = middle
             else:
-                high = middle - 1
+                high = rows[0][0] - 1
         return low
+
+    # What was removed ---------------------------------------------------------------------------
+
+    def look_for_gaps(self) -> None:
+        """Find out whether anything was removed that has left a trace. Where nothing was, nobody
+        pays for asking."""
+        found = self._rows(
+            "SELECT EXISTS (SELECT 1 FROM litefleet_gone), EXISTS (SELECT 1 FROM litefleet_offset)"
+        )
+        self._any_gone, self._any_offset = map(bool, found[0])
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """The rows of a short statement that only reads."""
+        return self._rows(sql, values)
+
+    def ids(self, rowids: Iterable[int]) -> list[str]:
+        """The ids of those of these executions that are there."""
+        found = (
+            self._rows("SELECT key FROM litefleet_execution WHERE id = ?", (one,)) for one in rowids
+        )
+        return [rows[0][0] for rows in found if rows]
+
+    def genesis(self) -> bytes:
+        """The chain's value in the log's beginning."""
+        return bytes(self._rows("SELECT chain FROM litefleet_commit WHERE sequence = 0")[0][0])
+
+    def record(self) -> Record:
+        """What was removed so far."""
+        return record_of(self.reader)
+
+    def beginning_after(self, key: str, input: str) -> Beginning | None:
+        """How an id begins whose execution was removed: it goes on counting. None for one that
+        is new, as far as is remembered."""
+        found = gone_before(self.reader, self.secret, key) if self._any_gone else None
+        return None if found is None else Beginning(input, found[0] + 1, found[1])
+
+    def lengths(self, rowid: int) -> dict[int, dict[str, int]]:
+        """How long an execution's streams were where histories begin before which others were
+        removed."""
+        found: dict[int, dict[str, int]] = {}
+        if self._any_offset:
+            for sequence, stream, length in self._rows(
+                "SELECT sequence, stream, length FROM litefleet_offset WHERE execution = ?",
+                (rowid,),
+            ):
+                found.setdefault(sequence, {})[stream] = length
+        return found
 
     def last_rowid(self) -> int:
         rows = self._rows("SELECT max(id) FROM litefleet_execution")
@@ -272,7 +334,7 @@ class Store:
         """How many there are of each status, without those of the engine's own workflows."""
         rows = self._rows(
             "SELECT status, count(*) FROM litefleet_execution"
-            f" WHERE workflow NOT IN {_SYSTEM} GROUP BY 1"
+            f" WHERE workflow NOT IN {_SYSTEM} AND status < {GOING} GROUP BY 1"
         )
         return dict(rows)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
@@ -17,6 +17,7 @@ from node.engine.stream import Item, Strands
 Find = Callable[[str], Stored]
 #: The events of an execution up to its newest one, or up to the given one, after a sequence.
 Events = Callable[[Stored, int, int], list[Event]]
+Lengths = Callable[[Stored], Mapping[int, Mapping[str, int]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +75,22 @@ class StreamReader:
     """Follows one stream from an offset. Used in `with`, which ends it."""
 
     def __init__(
-        self, key: str, name: str, offset: int, *, find: Find, events: Events, readers: Readers
+        self,
+        key: str,
+        name: str,
+        offset: int,
+        *,
+        find: Find,
+        events: Events,
+        lengths: Lengths,
+        readers: Readers,
     ) -> None:
         self.key = key
         self.name = name
         self._offset = offset
         self._find = find
         self._events = events
+        self._lengths = lengths
         self._readers = readers
         self._strands = Strands()
         self._ready: deque[Item] = deque()
@@ -139,6 +149,7 @@ class StreamReader:
             head = 0
             self._over = stored.closed is not None
         self._look = False
+        self._strands.lengths = self._lengths(stored)
         for event in self._events(stored, head, self._seen):
             self._seen = event.sequence
             for item in self._strands.add(event, self.name):
@@ -148,9 +159,11 @@ class StreamReader:
             raise UnknownStream(f"execution {self.key!r} has published nothing to {self.name!r}")
 
 
-def streams_of(events: list[Event], *, over: bool) -> list[StreamView]:
-    """The streams of an execution; `over` says that it has ended."""
-    strands = Strands()
+def streams_of(
+    events: list[Event], lengths: Mapping[int, Mapping[str, int]], *, over: bool
+) -> list[StreamView]:
+    """The streams of an execution; `over` says that it has ended. `lengths` as for `Strands`."""
+    strands = Strands(lengths)
     for event in events:
         strands.add(event)
     return [

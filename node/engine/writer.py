@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import apsw
 
@@ -90,6 +90,20 @@ class TransactionLost(Exception):
     """The activity's SQL rolled back the whole transaction, and the rest of the commit with it."""
 
 
+class Job(Protocol):
+    """Something else to be done in a transaction, before its events."""
+
+    error: Exception | None
+    """Why it was not done; nothing was changed."""
+
+    def perform(self, db: apsw.Connection, at: int, timer: Callable[[], float]) -> Sequence[Entry]:
+        """Do it, at `at` (unix ms), and give the events that say so. What it deletes is
+        overwritten in the file."""
+
+    def finished(self) -> None:
+        """It is committed, or has its `error`. Called on the loop."""
+
+
 @dataclass(slots=True)
 class Batch:
     """What one transaction writes. `at` is its time in unix milliseconds."""
@@ -97,6 +111,9 @@ class Batch:
     at: int
     entries: list[Entry] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
+    job: Job | None = None
+    ahead: int = 0
+    """How many events of the job come before the entries."""
     first: int = 0
     last: int = 0
     took: float = 0.0
@@ -174,7 +191,7 @@ class Writer:
         False, and nothing is written, where it could take long: a transactional activity, a
         slow file, another one's lock, a full disk. Raises what makes the log unwritable.
         """
-        if batch.calls or self._pace > QUICK:
+        if batch.calls or batch.job is not None or self._pace > QUICK:
             return False
         self._be_patient(0)
         try:
@@ -231,6 +248,16 @@ class Writer:
         return self._commit(batch)
 
     def _commit(self, batch: Batch) -> None:
+        if batch.job is None:
+            return self._transact(batch, ())
+        # Pages that become free hold nothing then. It costs writing them, so only now.
+        self._db.pragma("secure_delete", True)
+        try:
+            return self._transact(batch, (batch.job,))
+        finally:
+            self._db.pragma("secure_delete", False)
+
+    def _transact(self, batch: Batch, jobs: tuple[Job, ...]) -> None:
         db = self._db
         db.execute("BEGIN IMMEDIATE")
         try:
@@ -245,7 +272,9 @@ class Writer:
             known, previous = self._names, self._heads
             shelf, sure = self._shelf, self._shelf.sure
             sequence = self._tail.sequence
-            for entry in (*batch.entries, *map(self._performed, batch.calls)):
+            done = [entry for job in jobs for entry in self._done(job, batch.at)]
+            batch.ahead = len(done)
+            for entry in (*done, *batch.entries, *map(self._performed, batch.calls)):
                 sequence += 1
                 execution, key, name = entry.execution, entry.key, entry.name
                 number = known.get(name) or names.get(name)
@@ -263,6 +292,10 @@ class Writer:
                 if kind == _STARTED:
                     started.append((execution, key, number, sequence))
                 elif kind in _OPENED_AGAIN:
+                    if kind == _RESTARTED and not back:
+                        # Of the one that had this id, nothing is left.
+                        started.append((execution, key, number, sequence))
+                        continue
                     reopened.append((sequence if kind == _RESTARTED else None, execution))
                 elif kind in _CLOSED_AS:
                     closed.append((sequence, _CLOSED_AS[kind], execution))
@@ -277,7 +310,10 @@ class Writer:
                 )
             value = chain.seal(self._tail.chain, batch.at, digests)
             sealed = _INSERT_SEALED.get(len(digests))
-            if sealed is not None:
+            if not digests:
+                # A job that had nothing to say.
+                value = self._tail.chain
+            elif sealed is not None:
                 values += (batch.at, value)
                 db.execute(sealed, values)
             else:
@@ -305,7 +341,7 @@ class Writer:
                     db.execute("ROLLBACK")
             raise
         batch.first, batch.last = self._tail.sequence + 1, sequence
-        self._tail = End(sequence, batch.at, value)
+        self._tail = End(sequence, batch.at if digests else self._tail.at, value)
         self._names.update(names)
         self._heads.update(heads)
         for _, _, execution in closed:
@@ -320,6 +356,20 @@ class Writer:
                 part = values if width == end else values[done : done + width]
                 self._db.execute(insert, part)
                 done += width
+
+    def _done(self, job: Job, at: int) -> Sequence[Entry]:
+        db = self._db
+        db.execute("SAVEPOINT job")
+        try:
+            entries = job.perform(db, at, self._timer)
+        except _PASSING:
+            raise
+        except Exception as error:
+            # What it was to change may be damaged, and the rest of the log is not.
+            db.execute("ROLLBACK TO job")
+            job.error, entries = error, ()
+        db.execute("RELEASE job")
+        return entries
 
     def _performed(self, call: Call) -> Entry:
         kind, payload = call.outcome = self._perform(call)
