@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict
 
-from fleet.client import Call, Client, FleetUnavailable
+from fleet.client import Call, Client, FleetNotFound, FleetUnavailable
 
 #: Seconds for which a request is repeated while the engine moves or cannot prove anything.
 PATIENCE: Final = 60.0
@@ -19,6 +19,8 @@ PATIENCE: Final = 60.0
 HOLD: Final = 10.0
 #: How an execution can stand once nothing more will happen to it by itself.
 OVER: Final = frozenset({"completed", "failed", "cancelled", "terminated", "diverged"})
+#: Seconds that one request to prune takes, or a little longer.
+PIECE: Final = 10.0
 Answer = dict[str, Any]
 Ack = Literal["durable", "async"]
 
@@ -116,6 +118,45 @@ class Executions(AbstractContextManager["Executions"]):
         """`cancel`, `terminate`, `pause`, `resume` or `retry` it."""
         return self._post(f"{_one(id)}/{action}", {} if reason is None else {"reason": reason})
 
+    def delete(self, id: str) -> Answer:
+        """Remove a closed one from the log; `events` is None where that was found to be done."""
+        call = Call("DELETE", self._prefix + _one(id), _Answer, query={"ack": self._ack})
+        return self._send(call, done={"id": id, "deleted": True, "events": None, "durable": False})
+
+    def hold(self, id: str, reason: str) -> Answer:
+        """Let nothing remove it."""
+        return self._post(_one(id) + "/hold", {"reason": reason})
+
+    def release(self, id: str) -> Answer:
+        """Let it be removed again."""
+        return self._post(_one(id) + "/release", {})
+
+    def retention(self) -> Answer:
+        """What the log keeps, and what was removed."""
+        return self._get("/retention")
+
+    def prune(self) -> Iterator[Answer]:
+        """Remove all that is due, a piece at a time; what each piece has removed."""
+        while True:
+            done = self._send(
+                Call(
+                    "POST",
+                    f"{self._prefix}/retention/prune",
+                    _Answer,
+                    {"seconds": PIECE, "ack": self._ack},
+                    timeout=PIECE + 60,
+                )
+            )
+            yield done
+            if done["trouble"] or not any(done["left"].values()) or not done["batches"]:
+                return
+
+    def prunable(self) -> Answer:
+        """What `prune` would remove."""
+        return self._send(
+            Call("POST", f"{self._prefix}/retention/prune", _Answer, {"dry_run": True})
+        )
+
     def _pages(self, path: str, query: Mapping[str, Any], size: int) -> Iterator[Answer]:
         after: str | None = None
         while True:
@@ -134,12 +175,19 @@ class Executions(AbstractContextManager["Executions"]):
     def _post(self, path: str, body: Mapping[str, Any]) -> Answer:
         return self._send(Call("POST", self._prefix + path, _Answer, {**body, "ack": self._ack}))
 
-    def _send(self, call: Call[_Answer]) -> Answer:
+    def _send(self, call: Call[_Answer], done: Answer | None = None) -> Answer:
+        """`done` is the answer where a request that is repeated finds nothing to do any more."""
         until = self._clock() + PATIENCE
+        repeated = False
         while True:
             try:
                 return self._client.send(call).model_dump()
+            except FleetNotFound:
+                if done is None or not repeated:
+                    raise
+                return done
             except FleetUnavailable as error:
+                repeated = True
                 if self._clock() + error.retry_after > until:
                     raise
                 self._waiting(error.message)

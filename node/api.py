@@ -30,6 +30,7 @@ from node.api_answers import (
 )
 from node.api_control import ControlApi
 from node.api_messages import MessagesApi
+from node.api_retention import RetentionApi
 from node.api_streams import StreamsApi
 from node.api_webhooks import WebhooksApi
 from node.engine.engine import Engine
@@ -161,6 +162,7 @@ class _Api:
             *MessagesApi(self.engine, self.answers).routes(),
             *ControlApi(self.engine, self.answers).routes(),
             *StreamsApi(self.engine, self.answers).routes(),
+            *RetentionApi(self.engine, self.answers).routes(),
             *self.webhooks.routes(),
         ]
 

@@ -17,6 +17,7 @@ from node.engine.application import load_app
 from node.engine.durability import Durability
 from node.engine.engine import Engine, EngineConfig
 from node.engine.errors import EngineError
+from node.engine.retention import Default
 from node.link import SupervisorLink
 from node.order import EngineOrder
 from node.wire import Client, WireError
@@ -49,6 +50,7 @@ async def _serve(order: EngineOrder) -> None:
             lineage=order.lineage,
             epoch=order.epoch,
             durability=Durability(order.durability),
+            retention=Default.of(order.keep_closed, order.keep_history),
             inline_limit=order.inline_limit,
             blob_limit=order.blob_limit,
         ),

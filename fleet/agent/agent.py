@@ -14,7 +14,7 @@ from backup.settings import StoreSettings
 from backup.store import ObjectStore, S3Store
 from fleet.agent.authority import LeaseKeeper, LeaseLost, next_renewal
 from fleet.agent.nodes import NoAuthority, Nodes, StartRequest, clean_environment
-from fleet.settings import AgentSettings
+from fleet.settings import LIMITS, AgentSettings
 from node.order import NodeStatus
 
 DRAIN_TIMEOUT = 40.0
@@ -42,7 +42,7 @@ class Agent:
             settings.host,
             settings.store,
             clean_environment(),
-            (settings.inline_limit, settings.blob_limit),
+            settings.model_dump(include=LIMITS),
         )
         self._keeper = LeaseKeeper(
             store or lease_store(settings.store),

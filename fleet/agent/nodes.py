@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,13 +74,14 @@ class Nodes:
         host: str,
         store: StoreSettings,
         environment: dict[str, str],
-        limits: tuple[int, int],
+        limits: Mapping[str, Any],
     ):
         """
         Args:
             data: the host's folder.
             environment: what every node inherits; it must hold no secret.
-            limits: ``inline_limit`` and ``blob_limit`` of every engine; see ``AgentSettings``.
+            limits: ``inline_limit``, ``blob_limit``, ``keep_closed`` and ``keep_history`` of every
+                engine; see ``AgentSettings``.
         """
         self._limits = limits
         self._data = data
@@ -151,8 +152,7 @@ class Nodes:
             deadline=deadline,
             store=self._store,
             tail=find_tail(self._data, tenant),
-            inline_limit=self._limits[0],
-            blob_limit=self._limits[1],
+            **self._limits,
             **{field: getattr(request, field) for field in StartRequest.model_fields},
         )
         node = Node(

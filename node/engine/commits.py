@@ -195,9 +195,10 @@ class Commits:
         self._writing = None
         self.sequence = batch.last
         self.committed_at = batch.at / 1000
-        if self._observer is not None:
+        if self._observer is not None and batch.last >= batch.first:
             self._observer.committed(batch.last - batch.first + 1, batch.took)
-        self._observed()
+        if batch.last >= batch.first:
+            self._observed()
         if self._broken:
             self._idle.set()
             return

@@ -167,6 +167,7 @@ class Due:
         return self._bounds[keep]
 
 
-def remembered(store: Store) -> bool:
-    """Whether anything is remembered of ids whose executions are gone."""
-    return bool(store.rows("SELECT EXISTS (SELECT 1 FROM litefleet_gone)")[0][0])
+def expired(store: Store, low: int, high: int, day: int) -> bool:
+    """Whether any of the removed ids in this range need not be remembered on this day."""
+    sql = "SELECT EXISTS (SELECT 1 FROM litefleet_gone WHERE id BETWEEN ? AND ? AND until < ?)"
+    return bool(store.rows(sql, (low, high, day))[0][0])

@@ -36,7 +36,7 @@ from node.engine.reading import Reading
 from node.engine.retention import Rules
 from node.engine.retention_control import RetentionControl
 from node.engine.schema import connect
-from node.engine.store import Store
+from node.engine.store import PATIENCE, Store
 from node.engine.views import ExecutionView, Started, stored_of
 
 logger = logging.getLogger(__name__)
@@ -141,12 +141,12 @@ class Engine(Reading):
             authority=self.authority,
             random=self._random,
             now=self._now,
-            find=store.find,
-            history=store.history_of,
+            find=store.patiently(store.find),
+            history=store.patiently(store.history_of),
             crashes=store.crashes_since,
             secret=store.secret,
             last_rowid=store.last_rowid(),
-            gone=store.beginning_after,
+            gone=store.patiently(store.beginning_after),
             on_started=self._started,
             on_closed=self._closed,
             on_broken=self._failed,
@@ -182,6 +182,7 @@ class Engine(Reading):
                 if number % REPLAYS_AT_ONCE == 0:
                     await asyncio.sleep(0)
             self._executor.recover(self._begun())
+        store.patience = PATIENCE
         self.retention.begin()
 
     async def _is_proven(self, sequence: int) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
+from time import monotonic
 from typing import Any, NamedTuple, cast
 
 import apsw
@@ -16,11 +18,12 @@ from node.engine.chain import Link
 from node.engine.errors import LogDamaged, LogRefused
 from node.engine.events import BEGINNINGS, STATUS_CODES, Event, Kind, Payload
 from node.engine.gaps import Gaps
+from node.engine.lock import in_use
 from node.engine.removal import GOING, Record
 from node.engine.retention import RECORD
 from node.engine.sealing import Sealing
 from node.engine.seals import End, Row
-from node.engine.store import read_events
+from node.engine.store import PATIENCE, STEPS, read_events
 from node.engine.verified import Verified
 
 
@@ -37,12 +40,13 @@ class LogSummary:
     last_commit_at: float | None
 
 
-def inspect_log(path: Path | str) -> LogSummary:
-    """Verify every rule of the log at `path`, a closed copy, which is left as it is.
+def inspect_log(path: Path | str, *, closed: bool = False) -> LogSummary:
+    """Verify every rule of the log at `path`, a closed copy, which is left as it is. `closed`
+    says that nobody uses it, though it may be locked: by the caller.
 
     Raises LogMissing, LogRefused (not a log of ours, or a newer one), LogDamaged.
     """
-    with _opened(Path(path)) as db:
+    with _opened(Path(path), closed=closed) as db:
         return _Verifier(db, Path(path)).verify()
 
 
@@ -87,16 +91,24 @@ def committed_at(path: Path | str, sequence: int) -> float | None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[apsw.Connection]:
+def _opened(path: Path, *, closed: bool = False) -> Iterator[apsw.Connection]:
     schema.check_header(path)
+    until = inf if closed or not in_use(path) else monotonic() + PATIENCE
     try:
         with closing(schema.connect_copy(path)) as db:
+            db.set_progress_handler(lambda: monotonic() > until, STEPS)
             schema.version_of(db, path)
             # One state of it, should somebody write after all.
             db.execute("BEGIN")
             yield db
     except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError) as error:
         raise LogDamaged(f"{path} is damaged: {error}") from error
+    except apsw.InterruptError:
+        raise LogRefused(
+            f"{path} is in use, and reading it took longer than {PATIENCE:g} s: it was cut off, so"
+            " that the log's replica does not wait for it",
+            hint="Read a copy: docs/how-to/read-a-log.md says how to take one.",
+        ) from None
     except (apsw.CantOpenError, apsw.IOError) as error:
         raise LogRefused(f"{path} cannot be read: {error}") from error
 

@@ -81,6 +81,12 @@ class Default:
     keep: timedelta | None = None
     history: timedelta | None = None
 
+    @staticmethod
+    def of(keep: float | None, history: float | None) -> Default:
+        """The same in seconds."""
+        both = (None if one is None else timedelta(seconds=one) for one in (keep, history))
+        return Default(*both)
+
 
 #: No default.
 KEEP_ALL: Final = Default()

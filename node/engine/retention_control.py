@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from node.engine.commits import Commits
 from node.engine.definition import Workflow
-from node.engine.due import Due, Execution, History, remembered
+from node.engine.due import Due, Execution, History, expired
 from node.engine.errors import (
     DurabilityUnavailable,
     EngineError,
@@ -444,13 +444,14 @@ class RetentionControl:
     async def _sweep(self) -> None:
         """Forget ids whose time has come, once a day."""
         today = self._now() // _DAY
-        if today == self._swept or not remembered(self._store):
+        if today == self._swept:
             return
         width = 2**64 // SWEEPS
         for part in range(SWEEPS):
             low = -(2**63) + part * width
-            await self._remove([], [], [], sweep=(low, low + width - 1))
-            await asyncio.sleep(0.001)
+            if expired(self._store, low, low + width - 1, today):
+                await self._remove([], [], [], sweep=(low, low + width - 1))
+            await asyncio.sleep(0)
         self._swept = today
 
     def _look(self, newest: int) -> Due:

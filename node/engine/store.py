@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from time import monotonic
+from typing import Any, Final, ParamSpec, TypeVar
 
 import apsw
 
 from node.engine import chain, schema, seals
 from node.engine.beginning import Beginning
 from node.engine.blobs import body_of
-from node.engine.errors import LogDamaged, LogInUse, LogMissing, LogRefused
+from node.engine.errors import LogDamaged, LogRefused, ReadTooLong
 from node.engine.events import BEGINNINGS, RESERVED, STATUS_CODES, Event, Kind, Payload, Status
+from node.engine.lock import lock
 from node.engine.removal import GOING, Record, gone_before, record_of
 from node.engine.seals import End
 
@@ -25,6 +26,13 @@ _KINDS: Final = {kind.value: kind for kind in Kind}
 _CODES: Final = {status: code for code, status in STATUS_CODES.items()}
 #: Up to this size an opening engine has SQLite check every page; it takes some milliseconds.
 QUICK_CHECK_BYTES: Final = 64 * 1024 * 1024
+#: Seconds after which what is read for somebody outside is cut off: while a reader is open, the
+#: WAL cannot be reused and grows.
+PATIENCE: Final = 5.0
+#: Steps of SQLite's machine between two looks at the time.
+STEPS: Final = 20_000
+P = ParamSpec("P")
+T = TypeVar("T")
 
 #: The names of the engine's own workflows: a range of the index, which ends before the character
 #: after the full stop.
@@ -96,13 +104,17 @@ class Store:
         self._name_of: dict[int, str] = {}
         self.removing: Container[str] = ()
         """The ids of executions that are just being removed: nobody finds them any more."""
-        self._lock = _lock(path)
+        self.patience: float | None = None
+        """Seconds after which a statement is cut off; None: never."""
+        self._until = 0.0
+        self._lock = lock(path)
         try:
             if create:
                 self._create(tenant, lineage, now())
             schema.check_header(path)
             # Not opened read-only, which needs the WAL's index to exist already.
             self.reader = schema.connect(path)
+            self.reader.set_progress_handler(self._is_late, STEPS)
             try:
                 self._rows("PRAGMA query_only=ON")
                 version = schema.version_of(self.reader, path)
@@ -202,7 +214,31 @@ class Store:
 
     def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         # Always to the end: a statement left open holds a read transaction, and the WAL grows.
-        return self.reader.execute(sql, values).fetchall()
+        if self.patience is None:
+            return self.reader.execute(sql, values).fetchall()
+        self._until = monotonic() + self.patience
+        try:
+            return self.reader.execute(sql, values).fetchall()
+        except apsw.InterruptError:
+            raise ReadTooLong(
+                f"reading the log took longer than {self.patience:g} s and was cut off, so that"
+                " its replica does not wait for it"
+            ) from None
+
+    def _is_late(self) -> bool:
+        return self.patience is not None and monotonic() > self._until
+
+    def patiently(self, read: Callable[P, T]) -> Callable[P, T]:
+        """The same reading for the engine itself, which cannot go on without an answer."""
+
+        def reading(*args: P.args, **kwargs: P.kwargs) -> T:
+            patience, self.patience = self.patience, None
+            try:
+                return read(*args, **kwargs)
+            finally:
+                self.patience = patience
+
+        return reading
 
     # Reading ------------------------------------------------------------------------------------
 
@@ -397,22 +433,6 @@ def read_events(db: apsw.Connection, version: int) -> Iterator[Event]:
                 raise LogDamaged(f"event {sequence} is in no commit")
             commit, at, _ = found
         yield Event(sequence, key, Kind(kind), name, occurrence, payload, at, commit)
-
-
-def _lock(path: Path) -> int:
-    name = path.with_name(path.name + ".lock")
-    try:
-        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except FileNotFoundError:
-        raise LogMissing(f"there is no folder {path.parent}") from None
-    except OSError as error:
-        raise LogRefused(f"{name} cannot be opened: {error}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise LogInUse(f"another engine has {path} open") from None
-    return descriptor
 
 
 def _stored(row: tuple[Any, ...]) -> Stored:
