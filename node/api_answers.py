@@ -21,6 +21,7 @@ from node.engine.errors import (
     ExecutionDiverged,
     ExecutionHeld,
     ExecutionOpen,
+    NotProvenYet,
     PayloadError,
     PayloadTooLarge,
     QueryFailed,
@@ -70,6 +71,7 @@ _STATUS: Final[dict[type[EngineError], int]] = {
     WebhookTooLarge: 413,
     WebhookSecretMissing: 503,
     EngineStopped: 503,
+    NotProvenYet: 503,
 }
 Model = TypeVar("Model", bound=BaseModel)
 #: Whether an answer waits for proof that it is durable.

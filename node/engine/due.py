@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from node.engine.events import RESERVED, STATUS_CODES, Kind
-from node.engine.removal import GOING
+from node.engine.record import GOING
 from node.engine.retention import RECORD, Rules
 from node.engine.store import Store
 

@@ -143,6 +143,12 @@ class ExecutionHeld(EngineError):
     hint = "Release it first: POST /executions/{id}/release, or `litefleet exec release`."
 
 
+class NotProvenYet(EngineError):
+    """It could not be proven that the bucket has the log so far, so nothing was removed."""
+
+    hint = "Try again once the bucket can be reached."
+
+
 class ReadTooLong(EngineError):
     """Reading the log took longer than one reader may, and was cut off."""
 

@@ -8,7 +8,8 @@ from typing import Any, cast
 
 import apsw
 
-from node.engine.removal import GOING, Record, read_counts
+from node.engine.gone import read_counts
+from node.engine.record import GOING, Record
 from node.engine.removed import Fingerprint, Range, Removed
 
 

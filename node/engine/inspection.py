@@ -19,7 +19,7 @@ from node.engine.errors import LogDamaged, LogRefused
 from node.engine.events import BEGINNINGS, STATUS_CODES, Event, Kind, Payload
 from node.engine.gaps import Gaps
 from node.engine.lock import in_use
-from node.engine.removal import GOING, Record
+from node.engine.record import GOING, Record
 from node.engine.retention import RECORD
 from node.engine.sealing import Sealing
 from node.engine.seals import End, Row

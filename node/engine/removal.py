@@ -1,40 +1,25 @@
-"""Taking events out of the log, in the writer's transaction, so that what is left can be verified.
-
-Nothing is kept of what an event said. A commit of which a part is left keeps its seal and gets a
-sum over that part; one of which nothing is left keeps its seal only where the next commit, which
-is keyed by it, begins right after the removed range.
-"""
+"""What the writer does to remove executions and histories: one transaction of it."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import apsw
 
-from node.engine import chain
-from node.engine.beginning import Beginning, compact
-from node.engine.blobs import Kept, body, body_of
-from node.engine.chain import Link
+from node.engine.blobs import body_of
+from node.engine.cut import Cut
 from node.engine.errors import LogDamaged
-from node.engine.events import BEGINNINGS, INTENTS, RESERVED, Event, Kind
-from node.engine.removed import SIZE, Fingerprint, Range, merged, numbered, ranges_of
+from node.engine.events import BEGINNINGS, RESERVED, Kind
+from node.engine.gone import forget, remember
+from node.engine.record import GOING, Record, record_of
+from node.engine.removed import SIZE, Fingerprint, Range
 from node.engine.retention import RECORD
-from node.engine.seals import End
 from node.engine.writer import Entry
 
-#: The status of an execution of which a part is removed already. It is closed for everybody, and
-#: its `closed` is the newest event that is left.
-GOING: Final = 5
-#: Days for which the counts of a removed execution's steps are remembered.
-REMEMBERED: Final = 30
-_DAY: Final = 24 * 3600 * 1000
 _BEGINNINGS: Final = ", ".join(str(kind.value) for kind in sorted(BEGINNINGS))
 _CHUNKS: Final = f"{Kind.CHUNK.value}, {Kind.STEP_CHUNK.value}"
-_COUNTED: Final = {int(kind) for kind in INTENTS}
-_BEGIN: Final = {int(kind) for kind in BEGINNINGS}
 # From the newest event back, down to but without one.
 _PAST: Final = (
     "WITH RECURSIVE past(sequence, back, kind, name, occurrence, payload) AS ("
@@ -56,54 +41,6 @@ _LENGTHS: Final = (
     f" {body_of('past.payload')} AS said FROM past WHERE kind IN ({_CHUNKS})) AS past)"
     " GROUP BY stream"
 )
-_LINK: Final = (
-    "SELECT e.sequence, x.key, e.kind, n.name, e.occurrence, e.payload FROM litefleet_event e"
-    " JOIN litefleet_execution x ON x.id = e.execution JOIN litefleet_name n ON n.id = e.name"
-    " WHERE e.sequence "
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What was removed from a log so far: the input of the one execution that says so."""
-
-    executions: int = 0
-    histories: int = 0
-    events: int = 0
-    sum: str = "0" * (2 * SIZE)
-    """The fingerprint of the removed sequences, in hex."""
-    held: str = "0" * (2 * SIZE)
-    """That of the row numbers of the executions that are held."""
-    going: tuple[int, ...] = ()
-    """Row numbers of executions of which a part is removed."""
-
-    @staticmethod
-    def read(payload: Kept) -> Record:
-        """Raises ValueError, KeyError, TypeError."""
-        body = json.loads(str(payload))["record"]
-        return Record(**{**body, "going": tuple(body["going"])})
-
-    def payload(self) -> str:
-        """The input that it is."""
-        return compact({"record": asdict(self)})
-
-    def entries(self, rowid: int) -> list[Entry]:
-        """The execution that says it, and does nothing else."""
-        return [
-            Entry(rowid, RECORD, Kind.STARTED, RECORD, 1, self.payload()),
-            Entry(rowid, RECORD, Kind.COMPLETED, RECORD, 1, None),
-        ]
-
-
-def record_of(db: apsw.Connection) -> Record:
-    """The newest record of this log."""
-    found = _all(
-        db,
-        "SELECT e.payload FROM litefleet_execution x JOIN litefleet_event e"
-        " ON e.sequence = x.started WHERE x.key = ?",
-        (RECORD,),
-    )
-    return Record.read(found[0][0]) if found else Record()
 
 
 @dataclass(slots=True)
@@ -157,14 +94,11 @@ class Removal:
         Raises LogDamaged when what it meets does not hold together.
         """
         if self.sweep is not None:
-            db.execute(
-                "DELETE FROM litefleet_gone WHERE id BETWEEN ? AND ? AND until < ?",
-                (*self.sweep, at // _DAY),
-            )
+            forget(db, *self.sweep, at)
             return []
         begun = timer()
         self.gone, self.hidden, self.undone, self.trimmed = set(), [], [], 0
-        knife = _Knife(db, at, self.secret)
+        knife = Knife(db, at, self.secret)
         record = record_of(db)
         going = set(record.going)
         knife.forget_record()
@@ -231,12 +165,12 @@ class Removal:
         return before
 
 
-class _Knife:
+class Knife:
     """Collects what goes, then takes it out."""
 
     def __init__(self, db: apsw.Connection, at: int, secret: bytes) -> None:
         self._db = db
-        self._until = at // _DAY + REMEMBERED
+        self._at = at
         self._secret = secret
         self.gone: list[int] = []
         """The sequences that go."""
@@ -272,7 +206,7 @@ class _Knife:
         key, workflow, status, closed = found[0]
         rows = self._walk(closed, 0, most)
         if not workflow.startswith(RESERVED):
-            self._remember(key, rows)
+            remember(self._db, self._secret, key, rows, self._at)
         before = _before(rows)
         if before:
             self.part = True
@@ -339,39 +273,6 @@ class _Knife:
     def _forget_offsets(self, rowid: int) -> None:
         self._finally.append(("DELETE FROM litefleet_offset WHERE execution = ?", (rowid,)))
 
-    def _remember(self, key: str, rows: Iterable[Any]) -> None:
-        """How far the steps of this id were counted: no later one may have their keys."""
-        number = numbered(self._secret, key)
-        counts: dict[int, int] = {}
-        run = 0
-        known = _all(self._db, "SELECT run, counts FROM litefleet_gone WHERE id = ?", (number,))
-        if known:
-            run, counts = known[0][0], read_counts(known[0][1])
-        for _, _, kind, name, occurrence, payload in rows:
-            if kind in _COUNTED:
-                counts[name] = max(counts.get(name, 0), occurrence)
-            elif kind in _BEGIN:
-                began = Event(0, key, Kind(kind), "", 1, body(self._db, payload), 0, 0)
-                beginning = Beginning.of(began)
-                run = max(run, beginning.run)
-                for word, count in beginning.counts.items():
-                    at = self._name(word)
-                    counts[at] = max(counts.get(at, 0), count)
-                # An older history has counted less.
-                break
-        self._finally.append(
-            (
-                "INSERT OR REPLACE INTO litefleet_gone VALUES (?, ?, ?, ?)",
-                (number, run, _write_counts(counts), self._until),
-            )
-        )
-
-    def _name(self, word: str) -> int:
-        found = _all(self._db, "SELECT id FROM litefleet_name WHERE name = ?", (word,))
-        if not found:
-            raise LogDamaged(f"a history counts {word!r}, which no event has")
-        return int(found[0][0])
-
     def _offsets(self, rowid: int, beginning: int, newest: int) -> None:
         """How long the execution's streams are where this history begins."""
         known = _all(
@@ -391,169 +292,13 @@ class _Knife:
             [(rowid, beginning, stream, length) for stream, length in lengths.items() if length],
         )
 
-    # Cutting ----------------------------------------------------------------------------------
-
     def cut(self) -> list[Range]:
         """Take out what was collected; the ranges that it was."""
-        db = self._db
-        gone = sorted(self.gone)
-        ranges = ranges_of(gone)
-        commits = self._commits(gone)
-        db.executemany("DELETE FROM litefleet_event WHERE sequence BETWEEN ? AND ?", ranges)
+        return Cut(self._db).take(self.gone, self._blobs, self._change)
+
+    def _change(self) -> None:
         for sql, values in self._finally:
-            db.execute(sql, values)
-        db.executemany(
-            "DELETE FROM litefleet_blob WHERE digest = ?1 AND NOT EXISTS (SELECT 1 FROM"
-            " litefleet_event WHERE typeof(payload) = 'blob' AND payload = ?1)",
-            [(digest,) for digest in self._blobs],
-        )
-        holes = self._merge(ranges)
-        self._seal(commits, {hole.last for hole in holes})
-        db.executemany(
-            "DELETE FROM litefleet_commit WHERE sequence >= ? AND sequence < ?"
-            " AND NOT EXISTS (SELECT 1 FROM litefleet_rest r"
-            " WHERE r.sequence = litefleet_commit.sequence)",
-            holes,
-        )
-        return ranges
-
-    def _commits(self, gone: list[int]) -> list[tuple[End, int | None]]:
-        """The commits that these events are in, with the sum over what will be left of each, None
-        where that is nothing."""
-        found: list[tuple[End, int | None]] = []
-        at = 0
-        while at < len(gone):
-            end = self._end(gone[at])
-            here = at
-            while at < len(gone) and gone[at] <= end.sequence:
-                at += 1
-            found.append((end, self._rest(end, gone[here:at])))
-        return found
-
-    def _rest(self, end: End, gone: list[int]) -> int | None:
-        empty = chain.rest(end.chain, end.at)
-        known = _all(self._db, "SELECT sum FROM litefleet_rest WHERE sequence = ?", (end.sequence,))
-        if known:
-            total = int.from_bytes(known[0][0])
-            for one in ranges_of(gone):
-                total -= sum(map(chain.term, self._links(*one)))
-            return None if chain.packed(total) == chain.packed(empty) else total
-        before = self._previous(end)
-        links = self._links(before.sequence + 1, end.sequence)
-        if len(links) != end.sequence - before.sequence or (
-            chain.value(len(end.chain), before.chain, end.at, links) != end.chain
-        ):
-            # What is changed must not be made to look as if it were not.
-            raise LogDamaged(f"the commit that ends at {end.sequence} does not match its hash")
-        goes = set(gone)
-        kept = [chain.term(link) for link in links if link[0] not in goes]
-        return empty + sum(kept) if kept else None
-
-    def _links(self, first: int, last: int) -> list[Link]:
-        return _all(self._db, f"{_LINK} BETWEEN ? AND ? ORDER BY 1", (first, last))
-
-    def _end(self, sequence: int) -> End:
-        """The seal of the commit that has this event; see seals.py."""
-        db = self._db
-        own = _all(
-            db,
-            "SELECT sequence, at, chain FROM litefleet_event WHERE sequence IN (?1, ?1 + 1)"
-            " AND at IS NOT NULL ORDER BY 1",
-            (sequence,),
-        )
-        if own and own[0][0] == sequence:
-            return End(*own[0])
-        row = _all(
-            db,
-            "SELECT sequence, at, chain FROM litefleet_commit WHERE sequence >= ?"
-            " ORDER BY 1 LIMIT 1",
-            (sequence,),
-        )
-        if own and not (row and row[0][0] == sequence):
-            return End(*own[0])
-        if not row:
-            raise LogDamaged(f"event {sequence} is in no commit")
-        return End(*row[0])
-
-    def _previous(self, end: End) -> End:
-        """The seal before that of a commit of which nothing was removed yet."""
-        row = _all(
-            self._db,
-            "SELECT sequence, at, chain FROM litefleet_commit WHERE sequence < ?"
-            " ORDER BY 1 DESC LIMIT 1",
-            (end.sequence,),
-        )
-        own = _all(
-            self._db,
-            "SELECT sequence, at, chain FROM litefleet_event WHERE sequence > ? AND sequence < ?"
-            " AND at IS NOT NULL ORDER BY 1 DESC LIMIT 1",
-            (row[0][0] if row else 0, end.sequence),
-        )
-        if not (own or row):
-            raise LogDamaged(f"there is no commit before the one that ends at {end.sequence}")
-        return End(*(own or row)[0])
-
-    def _merge(self, ranges: list[Range]) -> list[Range]:
-        """Put the ranges into the table, merged with those they touch; what they became."""
-        db = self._db
-        near: set[Range] = set()
-        for first, last in ranges:
-            near.update(
-                Range(*row)
-                for row in _all(
-                    db,
-                    "SELECT * FROM (SELECT first, last FROM litefleet_removed WHERE first < ?1"
-                    " ORDER BY first DESC LIMIT 1) WHERE last >= ?1 - 1"
-                    " UNION ALL SELECT first, last FROM litefleet_removed WHERE first = ?2 + 1",
-                    (first, last),
-                )
-            )
-        holes = merged([*ranges, *near])
-        db.executemany(
-            "DELETE FROM litefleet_removed WHERE first = ?", [(one.first,) for one in near]
-        )
-        db.executemany("INSERT INTO litefleet_removed VALUES (?, ?)", holes)
-        return holes
-
-    def _seal(self, commits: list[tuple[End, int | None]], ends: set[int]) -> None:
-        db = self._db
-        for end, rest in commits:
-            if rest is None:
-                db.execute("DELETE FROM litefleet_rest WHERE sequence = ?", (end.sequence,))
-                if end.sequence not in ends:
-                    db.execute("DELETE FROM litefleet_commit WHERE sequence = ?", (end.sequence,))
-                    continue
-            else:
-                db.execute(
-                    "INSERT OR REPLACE INTO litefleet_rest VALUES (?, ?)",
-                    (end.sequence, chain.packed(rest)),
-                )
-            if not _all(db, "SELECT 1 FROM litefleet_event WHERE sequence = ?", (end.sequence,)):
-                # Its seal may have gone with its last event.
-                db.execute("INSERT OR IGNORE INTO litefleet_commit VALUES (?, ?, ?)", end)
-
-
-def gone_before(db: apsw.Connection, secret: bytes, key: str) -> tuple[int, dict[str, int]] | None:
-    """Of an id whose execution was removed: the number of its histories, and how far its steps
-    were counted."""
-    found = _all(
-        db, "SELECT run, counts FROM litefleet_gone WHERE id = ?", (numbered(secret, key),)
-    )
-    if not found:
-        return None
-    run, counts = found[0]
-    names = dict(_all(db, "SELECT id, name FROM litefleet_name"))
-    return run, {names[name]: count for name, count in read_counts(counts).items()}
-
-
-def read_counts(text: str) -> dict[int, int]:
-    """The reverse of how litefleet_gone has them: names' numbers and counts in turn."""
-    numbers = json.loads(text)
-    return dict(zip(numbers[::2], numbers[1::2], strict=True))
-
-
-def _write_counts(counts: dict[int, int]) -> str:
-    return compact([number for pair in counts.items() for number in pair])
+            self._db.execute(sql, values)
 
 
 def _before(rows: list[Any]) -> int:

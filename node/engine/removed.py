@@ -120,9 +120,3 @@ class Fingerprint:
             for first, last in ranges
         )
         return sum(ends) * self._below
-
-
-def numbered(secret: bytes, key: str) -> int:
-    """What an execution's id is in litefleet_gone: a number that does not say it."""
-    digest = blake2b(key.encode(), digest_size=8, key=secret, person=b"gone").digest()
-    return int.from_bytes(digest, signed=True)

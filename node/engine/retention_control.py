@@ -6,26 +6,28 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from node.engine.commits import Commits
 from node.engine.definition import Workflow
 from node.engine.due import Due, Execution, History, expired
 from node.engine.errors import (
-    DurabilityUnavailable,
     EngineError,
     EngineStopped,
     ExecutionHeld,
     ExecutionOpen,
+    NotProvenYet,
     UnknownExecution,
 )
 from node.engine.events import RESERVED, STATUS_CODES, Status
 from node.engine.executor import Executor
+from node.engine.gone import day_of
 from node.engine.live import Origin
 from node.engine.namespace import workflow
 from node.engine.removal import Limits, Removal
-from node.engine.retention import RECORD, Rule, Rules
+from node.engine.retention import RECORD, Rules
+from node.engine.retention_views import Plan, RetentionView, Round
 from node.engine.store import Store, Stored
 from node.engine.timers import Timers
 
@@ -43,7 +45,6 @@ MOST_PAUSE: Final = 3600 * 1000
 COURTESY: Final = 4.0
 #: Parts in which remembered ids are looked through.
 SWEEPS: Final = 64
-_DAY: Final = 24 * 3600 * 1000
 #: Executions and histories that a dry run names.
 NAMED: Final = 100
 #: A row number and a sequence.
@@ -60,53 +61,6 @@ async def _record(record: dict[str, Any]) -> None:
 def records(operations: Operations) -> Iterable[Workflow[..., Any]]:
     """The workflow whose one execution says what was removed."""
     return [_record]
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """What one round has removed, from `at` on (unix seconds), in `seconds`. `trouble` says why
-    it did not come to its end, if it did not."""
-
-    at: float
-    executions: int = 0
-    histories: int = 0
-    events: int = 0
-    batches: int = 0
-    seconds: float = 0.0
-    trouble: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a round would remove now: how many, and the first of them."""
-
-    executions: int
-    histories: int
-    named_executions: list[Execution]
-    named_histories: list[History]
-
-
-@dataclass(frozen=True, slots=True)
-class RetentionView:
-    """Retention as it is now. Moments are unix seconds; sizes are bytes of the log's file, of
-    which `free` are to be used again."""
-
-    rules: list[Rule]
-    executions: int
-    """Removed so far, as are the next two."""
-    histories: int
-    events: int
-    ranges: int
-    """Ranges of events that are missing."""
-    held: list[str]
-    """The ids of executions that are held."""
-    size: int
-    free: int
-    last: Round | None
-    """The last round of this engine."""
-    next_at: float | None
-    """When the next one begins by itself."""
-    running: bool
 
 
 class RetentionControl:
@@ -236,7 +190,7 @@ class RetentionControl:
         """Remove one closed execution now, whatever the rules say; the number of its events. In
         the log when it returns.
 
-        Raises UnknownExecution, ExecutionOpen, ExecutionHeld, DurabilityUnavailable (it could
+        Raises UnknownExecution, ExecutionOpen, ExecutionHeld, NotProvenYet (it could
         not be proven that the log is in the bucket so far), LogDamaged, EngineStopped.
         """
         async with self._one_at_a_time:
@@ -260,7 +214,7 @@ class RetentionControl:
 
     async def hold(self, id: str, reason: str = "") -> bool:
         """Let nothing remove an execution, open or closed, until it is released; False when it
-        is held already. Raises UnknownExecution, DurabilityUnavailable, EngineStopped."""
+        is held already. Raises UnknownExecution, NotProvenYet, EngineStopped."""
         return await self._mark(id, reason)
 
     async def release(self, id: str) -> bool:
@@ -443,7 +397,7 @@ class RetentionControl:
 
     async def _sweep(self) -> None:
         """Forget ids whose time has come, once a day."""
-        today = self._now() // _DAY
+        today = day_of(self._now())
         if today == self._swept:
             return
         width = 2**64 // SWEEPS
@@ -524,8 +478,7 @@ def _batches(found: Sequence[Any]) -> Iterable[Sequence[Any]]:
     return (found[at : at + AT_ONCE] for at in range(0, len(found), AT_ONCE))
 
 
-def _unproven() -> DurabilityUnavailable:
-    return DurabilityUnavailable(
-        "it cannot be proven that the bucket has the log so far, and only what it has is removed",
-        hint="Try again once the bucket can be reached.",
+def _unproven() -> NotProvenYet:
+    return NotProvenYet(
+        "it cannot be proven that the bucket has the log so far, and only what it has is removed"
     )

@@ -18,8 +18,9 @@ from node.engine.beginning import Beginning
 from node.engine.blobs import body_of
 from node.engine.errors import LogDamaged, LogRefused, ReadTooLong
 from node.engine.events import BEGINNINGS, RESERVED, STATUS_CODES, Event, Kind, Payload, Status
+from node.engine.gone import gone_before
 from node.engine.lock import lock
-from node.engine.removal import GOING, Record, gone_before, record_of
+from node.engine.record import GOING, Record, record_of
 from node.engine.seals import End
 
 _KINDS: Final = {kind.value: kind for kind in Kind}
@@ -30,7 +31,7 @@ QUICK_CHECK_BYTES: Final = 64 * 1024 * 1024
 #: WAL cannot be reused and grows.
 PATIENCE: Final = 5.0
 #: Steps of SQLite's machine between two looks at the time.
-STEPS: Final = 20_000
+STEPS: Final = 5_000
 P = ParamSpec("P")
 T = TypeVar("T")
 

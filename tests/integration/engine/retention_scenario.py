@@ -1,5 +1,5 @@
-"""Executions and histories that are removed in batches of a few events, and an id that is used again
-after its execution was."""
+"""Executions and histories that are removed in batches of a few events, and an id that is used
+again after its execution was."""
 
 from __future__ import annotations
 
