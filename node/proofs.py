@@ -25,24 +25,43 @@ class Replication:
         self._sidecar = sidecar
         self._tracker = tracker
         self._streaming = asyncio.Event()
+        self._restarts = 0
 
     def started(self) -> None:
         """The sidecar has its first position; before that it must not be asked to sync."""
         self._streaming.set()
 
     def ended(self) -> None:
+        """The sidecar is gone. A sync that this cuts off fails."""
         self._streaming.clear()
+
+    def restart(self) -> None:
+        """End the sidecar on purpose. A sync that this cuts off is asked of the next one."""
+        self._restarts += 1
+        self.ended()
+        self._sidecar.kill()
 
     async def streaming(self) -> None:
         """Wait until the sidecar can be asked."""
         await self._streaming.wait()
 
     async def sync(self, timeout: float) -> Positions:
-        """Upload all that is committed. Raises `ControlError`."""
-        await self._streaming.wait()
-        seen = await self._sidecar.sync(timeout)
-        self._tracker.positions(seen.txid, seen.replicated)
-        return seen
+        """Upload all that is committed. Raises `ControlError`.
+
+        One that a `restart` cuts off has proven nothing and found nothing wrong either, so it
+        begins again with the next sidecar. The barrier bounds how long that may take.
+        """
+        while True:
+            await self._streaming.wait()
+            restarts = self._restarts
+            try:
+                seen = await self._sidecar.sync(timeout)
+            except ControlError:
+                if self._restarts == restarts:
+                    raise
+            else:
+                self._tracker.positions(seen.txid, seen.replicated)
+                return seen
 
     async def look(self) -> None:
         """Note the positions without an upload: they are shown, and prove nothing."""

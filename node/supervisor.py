@@ -316,14 +316,12 @@ class Supervisor:
         a whole, that commit included.
         """
         assert self._engine is not None
-        assert self._sidecar is not None
         assert self._replication is not None
         restarts = Restarts()
         while True:
             began = time.monotonic()
             status = await self._engine.ended()
-            self._replication.ended()
-            self._sidecar.kill()
+            self._replication.restart()
             pause = restarts.pause_after(time.monotonic() - began)
             words = self._engine.last_words()
             self._incident(f"the engine ended with {status}: {words}; restarted after {pause} s")
