@@ -114,6 +114,10 @@ class Commits:
         without waiting."""
         return self._writing is None and self._writer.lacks(key)
 
+    def head(self, execution: int) -> int:
+        """The newest committed event of an open execution; 0 when it is not known here."""
+        return self._writer.head(execution)
+
     def flush(self) -> None:
         """Commit what is ready, without waiting for what else becomes ready in this turn."""
         if self._batch is not None and not self._writing:

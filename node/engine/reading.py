@@ -112,8 +112,7 @@ class Reading:
     def events(self, id: str) -> list[Event]:
         """The committed events of an execution. Raises UnknownExecution, EngineStopped."""
         stored = self._find(id)
-        head = stored.closed or self._store.head(stored.rowid, stored.started)
-        return self._store.history(id, head, whole=True)
+        return self._store.history(id, self._head(stored), whole=True)
 
     def streams(self, id: str) -> list[StreamView]:
         """What an execution has published to. Raises UnknownExecution, EngineStopped."""
@@ -134,8 +133,12 @@ class Reading:
         )
 
     def _after(self, stored: Stored, head: int, seen: int) -> list[Event]:
-        newest = head or stored.closed or self._store.head(stored.rowid, stored.started)
-        return self._store.history(stored.id, newest, whole=True, after=seen)
+        return self._store.history(stored.id, head or self._head(stored), whole=True, after=seen)
+
+    def _head(self, stored: Stored) -> int:
+        """Its newest event. In the log, that of one that has waited for long is far back."""
+        known = stored.closed or self._commits.head(stored.rowid)
+        return known or self._store.head(stored.rowid, stored.started)
 
     def waiting(self, id: str) -> list[Wait]:
         """Why an execution waits; nothing for a closed one. Raises UnknownExecution."""

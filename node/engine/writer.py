@@ -218,6 +218,10 @@ class Writer:
                 return
             self._on_committed(batch)
 
+    def head(self, execution: int) -> int:
+        """The newest committed event of an open execution; 0 when it is not known here."""
+        return self._heads.get(execution, 0)
+
     def lacks(self, key: str) -> bool:
         """Whether the log has no execution with this id. For when no batch is with the writer:
         what this connection has just written it still has at hand."""
