@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,6 +41,10 @@ AT_ONCE: Final = 100
 #: Between two rounds: a tenth of the shortest time that a rule names, within these (ms).
 LEAST_PAUSE: Final = 1000
 MOST_PAUSE: Final = 3600 * 1000
+#: Milliseconds after which a removal that was begun is gone on with.
+SOON: Final = 10_000
+#: Seconds that a start waits for the removal of what had its id.
+PATIENCE: Final = 30.0
 #: While others commit, the writer is left alone this many times as long as it was used.
 COURTESY: Final = 4.0
 #: Parts in which remembered ids are looked through.
@@ -102,6 +106,8 @@ class RetentionControl:
         self._running = False
         self._stopped = False
         self._swept = 0
+        self._committing: asyncio.Future[Any] | None = None
+        """Done when the newest removal is."""
         self._timers: Timers[int] = Timers(asyncio.get_running_loop(), now, self._due)
         store.removing = commits.removing
 
@@ -157,13 +163,22 @@ class RetentionControl:
                 logger.exception("a round of retention failed; the next one tries again")
             if self.pause is not None and not self._stopped:
                 self._arm(self._now() + self.pause)
+            self._come_back()
+
+    def _come_back(self) -> None:
+        """What was begun must come to its end, also where no rule looks again."""
+        if self._stopped or not self._store.record().going:
+            return
+        at = self._now() + SOON
+        if self._next_at is None or self._next_at > at:
+            self._arm(at)
 
     # When asked -------------------------------------------------------------------------------
 
     async def run(self, seconds: float | None = None) -> Round:
         """One round: remove everything that is due, in batches; begin no further batch after so
         many `seconds`. Raises EngineStopped."""
-        async with self._one_at_a_time:
+        async with self._alone():
             self._running = True
             try:
                 return await self._round(seconds)
@@ -193,7 +208,7 @@ class RetentionControl:
         Raises UnknownExecution, ExecutionOpen, ExecutionHeld, NotProvenYet (it could
         not be proven that the log is in the bucket so far), LogDamaged, EngineStopped.
         """
-        async with self._one_at_a_time:
+        async with self._alone():
             self._executor.refuse_when_stopped()
             await self._commits.settled()
             stored = self._closed(id)
@@ -204,12 +219,15 @@ class RetentionControl:
                 raise _unproven()
             events = 0
             left: Sequence[Pair] = [(stored.rowid, proven)]
-            while left:
-                done = await self._remove(left, [], [id])
-                events += done.events
-                left = _rest(left, done)
-                if left and not await self._proven():
-                    raise _unproven()
+            try:
+                while left:
+                    done = await self._remove(left, [], [id])
+                    events += done.events
+                    left = _rest(left, done)
+                    if left and not await self._proven():
+                        raise _unproven()
+            finally:
+                self._come_back()
             return events
 
     async def hold(self, id: str, reason: str = "") -> bool:
@@ -223,7 +241,8 @@ class RetentionControl:
         return await self._mark(id, None)
 
     async def passed(self, id: str) -> None:
-        """Wait until nothing of this id is being removed any more."""
+        """Wait until nothing of this id is being removed any more. Raises NotProvenYet when that
+        takes too long, EngineStopped."""
         while id in self._commits.removing:
             gone = self._executor.unanswered()
 
@@ -232,7 +251,13 @@ class RetentionControl:
                     future.set_result(None)
 
             self._commits.removing[id].append(past)
-            await gone
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    await gone
+            except TimeoutError:
+                raise NotProvenYet(
+                    f"an execution {id!r} is being removed, and the bucket cannot be reached for it"
+                ) from None
 
     def view(self) -> RetentionView:
         """What there is to see of it."""
@@ -260,6 +285,15 @@ class RetentionControl:
         )
 
     # How --------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """One at a time, and not before the last removal of another one is committed, who may
+        have gone without waiting for it."""
+        async with self._one_at_a_time:
+            if self._committing is not None and not self._committing.done():
+                await asyncio.wait([self._committing])
+            yield
 
     async def _round(self, seconds: float | None) -> Round:
         loop = asyncio.get_running_loop()
@@ -344,7 +378,7 @@ class RetentionControl:
     ) -> Removal:
         """One transaction. From here on until it is committed, nobody finds these executions."""
         self._executor.refuse_when_stopped()
-        committed = self._executor.unanswered()
+        committed = self._committing = self._executor.unanswered()
         for id in ids:
             self._commits.removing.setdefault(id, [])
 
@@ -378,7 +412,7 @@ class RetentionControl:
         return removal
 
     async def _mark(self, id: str, reason: str | None) -> bool:
-        async with self._one_at_a_time:
+        async with self._alone():
             self._executor.refuse_when_stopped()
             live = self._executor.live.get(id)
             if live is not None:

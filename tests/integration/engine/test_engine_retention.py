@@ -665,3 +665,62 @@ def test_a_record_names_nothing_that_was_removed(tmp_path: Path) -> None:
             assert [view.id for view in it.executions()] == []
 
     go(test())
+
+
+class Fickle:
+    """A barrier that proves so many times, and then nothing until it is told."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+
+    async def prove(self, sequence: int) -> Proof:
+        await asyncio.sleep(0)
+        self.times -= 1
+        return Proof(Outcome.DURABLE if self.times >= 0 else Outcome.TIMED_OUT)
+
+
+def test_what_was_begun_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.engine.engine.PROOF_PATIENCE", 0.05)
+    monkeypatch.setattr("node.engine.retention_control.PATIENCE", 0.1)
+    barrier = Fickle(2)
+
+    async def test() -> None:
+        now = 1_800_000_000.0
+        async with engine(tmp_path, KEPT, barrier=barrier, clock=lambda: now) as it:
+            it.retention._limits = Limits(events=4)
+            await finish(it, "work", {"words": ["a"] * 8}, "x")
+            with pytest.raises(NotProvenYet):
+                await it.retention.delete("x")
+            # For everybody it is gone, and nobody may use its id before it is.
+            with pytest.raises(UnknownExecution):
+                it.execution("x")
+            assert list(it.executions()) == []
+            assert it.counts["completed"] == 0
+            with pytest.raises(NotProvenYet, match="being removed"):
+                await it.start("work", {"words": []}, id="x")
+            assert inspect_log(path_of(tmp_path)).executions["completed"] == 1
+            barrier.times = 1000
+            assert it.retention.view().next_at is not None
+            now += 60
+            it.look_at_clock()
+            assert (await it.start("work", {"words": []}, id="x")).created
+            assert it.retention._store.record().going == ()
+        inspect_log(path_of(tmp_path))
+
+    go(test())
+
+
+def test_one_who_leaves_does_not_disturb_the_next(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with engine(tmp_path, KEPT) as it:
+            await finish(it, "work", {"words": ["a"]}, "a", "b")
+            deleting = asyncio.create_task(it.retention.delete("a"))
+            while "a" not in it._commits.removing:
+                await asyncio.sleep(0)
+            deleting.cancel()
+            assert await it.retention.delete("b")
+            with pytest.raises(UnknownExecution):
+                it.execution("a")
+        inspect_log(path_of(tmp_path))
+
+    go(test())
