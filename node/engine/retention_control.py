@@ -187,6 +187,7 @@ class RetentionControl:
 
     async def plan(self) -> Plan:
         """What a round would remove now. Raises EngineStopped."""
+        self._executor.refuse_when_stopped()
         due = self._look(self._commits.sequence)
         executions: list[Execution] = []
         histories: list[History] = []
@@ -260,7 +261,8 @@ class RetentionControl:
                 ) from None
 
     def view(self) -> RetentionView:
-        """What there is to see of it."""
+        """What there is to see of it. Raises EngineStopped."""
+        self._executor.refuse_when_stopped()
         record = self._store.record()
         ranges, pages, free, size = self._store.rows(
             "SELECT (SELECT count(*) FROM litefleet_removed), p.page_count, f.freelist_count,"
