@@ -14,7 +14,8 @@ from starlette.routing import Route
 
 from node.api_answers import Ack, Answers, Unproven, query_of
 from node.engine.engine import Engine
-from node.engine.errors import EngineError
+from node.engine.errors import EngineError, UnknownExecution
+from node.engine.events import Status
 from node.engine.stream import Item
 from node.engine.stream_readers import Page, StreamReader
 
@@ -90,7 +91,7 @@ class StreamsApi:
                     page, _ = await self._page(reader, PIECE, HEARTBEAT, ack)
                     text = "".join(_event(item) for item in page.items)
                     if page.ended:
-                        status = self.engine.execution(id).status
+                        status = self._status(id, reader)
                         yield f"{text}event: end\ndata: {json.dumps({'status': status})}\n\n"
                         return
                     yield text or ": still here\n\n"
@@ -98,6 +99,13 @@ class StreamsApi:
                 # What was sent stands; the reader comes again with the last offset it has.
                 about = {"type": type(error).__name__, "message": str(error)}
                 yield f"event: trouble\ndata: {json.dumps(about)}\n\n"
+
+    def _status(self, id: str, reader: StreamReader) -> Status:
+        try:
+            return self.engine.execution(id).status
+        except UnknownExecution:
+            # It was removed while the last of it was read.
+            return reader.status
 
 
 def _item(item: Item) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class Due:
 
     `now` in unix ms; `newest` is the newest event that may be removed. `least` ms are kept
     whatever the rules say. `needed` tells whether an open parent has not heard yet of the end of
-    the child that its step started.
+    the child that its step started, `followed` whether somebody reads what an execution published.
     """
 
     def __init__(
@@ -86,6 +86,7 @@ class Due:
         newest: int,
         least: int,
         needed: Callable[[str, tuple[str, int]], bool],
+        followed: Callable[[str], bool],
     ) -> None:
         self._store = store
         self._rules = rules
@@ -93,6 +94,7 @@ class Due:
         self._newest = newest
         self._least = least
         self._needed = needed
+        self._followed = followed
         self._names = {number: name for name, number in store.names().items()}
         self._bounds: dict[int, int] = {}
         self._kept: dict[tuple[int, int], int] = {}
@@ -132,6 +134,8 @@ class Due:
         if not rows or rows[0][0] == RECORD:
             return None
         key, origin = rows[0]
+        if self._followed(key):
+            return None
         if origin is not None:
             body = json.loads(origin)
             if "parent" in body and "detached" not in body:

@@ -172,6 +172,7 @@ class Engine(Reading):
             least=self._rates_look_back(),
             genesis=store.genesis(),
             on_removed=self._removed,
+            followed=self._readers.follows,
         )
         for code, count in store.counts().items():
             self._counts[STATUS_CODES[code]] = count

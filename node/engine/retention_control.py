@@ -72,7 +72,8 @@ class RetentionControl:
     nothing else is removed, so that the log in the bucket can always be found in this one.
 
     `least` is how long (ms) a closed execution is kept at least, since a queue's rate still
-    counts it. `on_removed` is called with the status of each execution that is gone.
+    counts it. `on_removed` is called with the status of each execution that is gone; `followed`
+    tells whether somebody reads a stream of an execution, which no rule removes then.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class RetentionControl:
         least: int,
         genesis: bytes,
         on_removed: Callable[[Status], None],
+        followed: Callable[[str], bool],
         limits: Limits | None = None,
     ) -> None:
         self._rules = rules
@@ -98,6 +100,7 @@ class RetentionControl:
         self._least = least
         self._genesis = genesis
         self._on_removed = on_removed
+        self._followed = followed
         self._limits = limits or Limits()
         self._one_at_a_time = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -452,6 +455,7 @@ class RetentionControl:
             newest=newest,
             least=self._least,
             needed=self._needed,
+            followed=self._followed,
         )
 
     def _needed(self, parent: str, step: tuple[str, int]) -> bool:

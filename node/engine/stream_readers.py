@@ -9,8 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
-from node.engine.errors import EngineStopped, UnknownStream
-from node.engine.events import Event
+from node.engine.errors import EngineStopped, UnknownExecution, UnknownStream
+from node.engine.events import Event, Status
 from node.engine.store import Stored
 from node.engine.stream import Item, Strands
 
@@ -51,6 +51,10 @@ class Readers:
         """There is a chunk at `sequence`; 0 when the execution has ended, or goes on."""
         for reader in self._by_key.get(key, ()):
             reader.told(sequence)
+
+    def follows(self, key: str) -> bool:
+        """Whether anybody reads what this execution publishes."""
+        return key in self._by_key
 
     def stop(self) -> None:
         """The engine stops: whoever reads on is told so."""
@@ -98,6 +102,8 @@ class StreamReader:
         self._head = 0
         self._look = True
         self._over = False
+        self.status = Status.RUNNING
+        """How the execution stood when its end was last looked for."""
         self._news = asyncio.Event()
 
     def __enter__(self) -> Self:
@@ -144,10 +150,17 @@ class StreamReader:
         head, self._head = self._head, 0
         if not self._look and head <= self._seen:
             return
-        stored = self._find(self.key)
+        try:
+            stored = self._find(self.key)
+        except UnknownExecution:
+            if not self._seen:
+                raise
+            # It was deleted while it was read: there is nothing more to come.
+            self._over, self._look = True, False
+            return
         if self._look:
             head = 0
-            self._over = stored.closed is not None
+            self._over, self.status = stored.closed is not None, stored.status
         self._look = False
         self._strands.lengths = self._lengths(stored)
         for event in self._events(stored, head, self._seen):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,47 @@ def test_what_is_due_is_named_and_pruned(tmp_path: Path) -> None:
             assert view["size"] > view["free"] >= 0
             status = (await client.get("/status")).json()
             assert status["executions"]["completed"] == 0
+
+    go(test())
+
+
+@workflow
+async def tells() -> None:
+    out = workflow.stream("out")
+    for number in range(3):
+        out.publish(number)
+    await workflow.receive("go")
+
+
+def test_readers_of_streams_come_to_an_end(tmp_path: Path) -> None:
+    app = application(tells, Retention(keep=timedelta()))
+
+    async def test() -> None:
+        async with engine(tmp_path, app) as it, client_of(it) as client:
+            await it.start("tells", {}, id="a")
+            with it.follow("a", "out") as slow:
+                assert len((await slow.read(1, 20)).items) == 1
+                await it.signal("a", "go")
+                await it.result("a", wait=20)
+                # No rule removes it under somebody who reads.
+                assert (await it.retention.run()).executions == 0
+                events = await client.get(
+                    "/executions/a/streams/out", headers={"accept": "text/event-stream"}
+                )
+                assert '"status": "completed"' in events.text
+                await it.retention.delete("a")
+                page = await slow.read(10, 20)
+                assert [item.value for item in page.items] == [1, 2]
+                assert page.ended
+            await it.start("tells", {}, id="b")
+            with it.follow("b", "out") as late:
+                assert len((await late.read(10, 20)).items) == 3
+                reading = asyncio.create_task(late.read(10, 20))
+                await it.control.terminate("b")
+                await it.retention.delete("b")
+                assert (await reading).ended
+                assert (await late.read(10, 0)).ended
+            assert (await client.get("/executions/b/streams/out")).status_code == 404
 
     go(test())
 
