@@ -45,6 +45,8 @@ MOST_PAUSE: Final = 3600 * 1000
 SOON: Final = 10_000
 #: Seconds that a start waits for the removal of what had its id.
 PATIENCE: Final = 30.0
+#: Between two rounds there is at least so many times the time that one took.
+REST: Final = 20
 #: While others commit, the writer is left alone this many times as long as it was used.
 COURTESY: Final = 4.0
 #: Parts in which remembered ids are looked through.
@@ -157,6 +159,8 @@ class RetentionControl:
             self._task = asyncio.get_running_loop().create_task(self._by_itself())
 
     async def _by_itself(self) -> None:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
         with suppress(EngineStopped):
             try:
                 await self.run()
@@ -165,7 +169,9 @@ class RetentionControl:
             except Exception:
                 logger.exception("a round of retention failed; the next one tries again")
             if self.pause is not None and not self._stopped:
-                self._arm(self._now() + self.pause)
+                # In a log of very many executions, looking through them takes its time, too.
+                took = (loop.time() - begun) * 1000
+                self._arm(self._now() + max(self.pause, round(took * REST)))
             self._come_back()
 
     def _come_back(self) -> None:
