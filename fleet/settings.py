@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from backup.guards import GuardSettings
 from backup.settings import REVEAL, StoreSettings, reveal
 from node.engine.config import BLOB_LIMIT, INLINE_LIMIT, LEAST_INLINE, MOST
 
@@ -73,7 +74,8 @@ class AgentSettings(ProcessSettings):
     ``blob_limit`` are those of the host's engines, in bytes of JSON; the same on every host, or
     a tenant that moves is refused what it was allowed before. ``keep_closed`` and
     ``keep_history`` are seconds: how long closed executions, and histories that others have
-    followed, stay in a log whose application has no rule for them; None: for ever."""
+    followed, stay in a log whose application has no rule for them; None: for ever. ``guards``
+    say from what on each node alerts."""
 
     host: str
     data: Path
@@ -82,6 +84,7 @@ class AgentSettings(ProcessSettings):
     keep_history: float | None = Field(default=None, ge=0, le=MOST_SECONDS)
     inline_limit: int = Field(default=INLINE_LIMIT, ge=LEAST_INLINE, le=MOST)
     blob_limit: int = Field(default=BLOB_LIMIT, ge=LEAST_INLINE, le=MOST)
+    guards: GuardSettings = GuardSettings()
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -104,9 +107,25 @@ class AgentSettings(ProcessSettings):
 LIMITS: Final = {"inline_limit", "blob_limit", "keep_closed", "keep_history"}
 
 
+class Chores(BaseModel):
+    """What the coordinator does for every tenant of its own accord. Times are in seconds, 0 for
+    never: ``drill_every``, within which each tenant's backup is verified by a restore, and
+    ``copy_every``, within which it gets an independent copy. Copies are kept for ``copy_days``, the
+    newest ``copies_least`` of them for as long as there is no newer one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    drill_every: float = Field(default=86_400.0, ge=0)
+    copy_every: float = Field(default=86_400.0, ge=0)
+    copy_days: int = Field(default=7, ge=0)
+    copies_least: int = Field(default=2, ge=1)
+
+
 class CoordinatorSettings(ProcessSettings):
     """The coordinator. ``issuer`` says where each tenant's sidecar gets its credentials:
     ``iam`` creates a user for each tenant, limited to its replicas; ``shared`` gives every
-    sidecar the fleet's own, for stores without an IAM interface."""
+    sidecar the fleet's own, for stores without an IAM interface. ``chores`` are what it does for
+    every tenant now and then."""
 
     issuer: Literal["iam", "shared"] = "shared"
+    chores: Chores = Field(default_factory=Chores)

@@ -70,6 +70,15 @@ class Recovery(View):
     split: RecoverySplit = Field(default_factory=RecoverySplit)
 
 
+class AlertView(View):
+    """A guard of a tenant's node that is not content."""
+
+    guard: str
+    since: float
+    text: str
+    action: str = "none"
+
+
 class TenantView(View):
     """One tenant: what it should be, where it is, and how far its log is proven."""
 
@@ -92,7 +101,68 @@ class TenantView(View):
     )
     lag_txids: int | None = None
     proven_at: float | None = None
+    alerts: list[AlertView] = Field(default_factory=list)
     recoveries: list[Recovery] = Field(default_factory=list)
+
+
+class CopyView(View):
+    """An independent copy of a tenant's database in the bucket. `size` and `packed` in bytes."""
+
+    tenant: str
+    name: str
+    bookmark: str
+    lineage: str
+    epoch: int
+    sequence: int
+    chain: str
+    made_at: float
+    sha256: str
+    size: int
+    packed: int
+
+
+class CopyList(View):
+    """A tenant's copies, oldest first."""
+
+    items: list[CopyView]
+
+
+class DrillView(View):
+    """One drill: a tenant's backup restored somewhere harmless and compared with its source."""
+
+    tenant: str
+    began_at: float
+    ok: bool
+    finding: str = ""
+    bookmark: str = ""
+    epoch: int = 0
+    txid: int = 0
+    sequence: int = 0
+    committed_at: float | None = None
+    compared: bool = Field(default=False, description="with the live log, by its hash chain")
+    behind_seconds: float | None = Field(
+        default=None, description="what the loss of its host would have cost when it began"
+    )
+    seconds: float = 0.0
+    fetch: float = 0.0
+    verify: float = 0.0
+    files: int = 0
+    bytes: int = 0
+    host: str = ""
+
+
+class DrillsView(View):
+    """A tenant's drills, oldest first, and when the last good one began (UNIX seconds)."""
+
+    tenant: str
+    verified_at: float | None = None
+    drills: list[DrillView] = Field(default_factory=list)
+
+
+class DrillsList(View):
+    """The drills of all tenants."""
+
+    items: list[DrillsView]
 
 
 class HostView(View):
@@ -119,6 +189,7 @@ class LagView(View):
     lag_txids: int | None = None
     lag_seconds: float | None = None
     proven_at: float | None = None
+    alerts: list[AlertView] = Field(default_factory=list)
 
 
 class TimelineEntry(View):

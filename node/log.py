@@ -11,9 +11,10 @@ from pathlib import Path
 import apsw
 
 from backup.ownership import OwnerRecord
+from node.engine import seals
 from node.engine.errors import LogRefused
 from node.engine.inspection import LogSummary, chain_at, inspect_log
-from node.engine.schema import connect
+from node.engine.schema import connect, version_of
 from node.engine.store import Store
 from restore.errors import Damaged
 
@@ -48,6 +49,18 @@ def check_restored(path: Path, record: OwnerRecord) -> LogSummary:
             f"{record.tenant} in lineage {record.lineage}"
         )
     return summary
+
+
+def live_chain_at(path: Path, sequence: int) -> str:
+    """The chain's value (hex) after an event of a log that an engine has open; "" where no commit
+    ends there. One short read.
+
+    Raises:
+        LogRefused: it cannot be read.
+    """
+    with closing(connect(path, read_only=True)) as db:
+        end = seals.end_at(db, version_of(db, path), sequence)
+    return "" if end is None else bytes(end.chain).hex()
 
 
 def adopt_tail(local: Path, restored: Path, record: OwnerRecord) -> str:

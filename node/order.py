@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from backup.guards import Alert, GuardSettings
 from backup.lag import Lag
 from backup.ownership import Durability
 from backup.settings import Credentials, StoreSettings
@@ -74,6 +75,7 @@ class NodeOrder(BaseModel):
     keep_history: float | None = None
     inline_limit: int = INLINE_LIMIT
     blob_limit: int = BLOB_LIMIT
+    guards: GuardSettings = GuardSettings()
 
 
 class NodeState(StrEnum):
@@ -138,4 +140,5 @@ class NodeStatus(BaseModel):
     engine_restarts: int = 0
     sidecar_restarts: int = 0
     incidents: list[str] = Field(default_factory=list)
+    alerts: list[Alert] = Field(default_factory=list)
     pids: dict[str, int] = Field(default_factory=dict)

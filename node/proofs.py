@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from backup.barrier import GroupBarrier, Outcome, Round
 from backup.lag import Lag, LagTracker
 from backup.litestream.control import ControlError, Positions
+from backup.litestream.progress import Cure, Progress
 from backup.litestream.sidecar import Sidecar, SidecarFailed
 
 PROOF_EVERY = 1.0
@@ -63,6 +64,17 @@ class Replication:
                 self._tracker.positions(seen.txid, seen.replicated)
                 return seen
 
+    async def cure(self, cure: Cure) -> None:
+        """Do something about a sidecar that runs and uploads nothing."""
+        if cure is Cure.RESTART_REPLICATION and self._streaming.is_set():
+            try:
+                await self._sidecar.control.restart_replication()
+            except ControlError:
+                # It does not even answer its control socket: only a new process helps.
+                cure = Cure.RESTART_SIDECAR
+        if cure is Cure.RESTART_SIDECAR:
+            self.restart()
+
     async def look(self) -> None:
         """Note the positions without an upload: they are shown, and prove nothing."""
         if self._streaming.is_set():
@@ -83,6 +95,7 @@ class Proofs:
         fenced: Callable[[str], None],
         incident: Callable[[str], None],
         clock: Callable[[], float],
+        store_answers: Callable[[], Awaitable[bool]],
     ):
         """
         Args:
@@ -90,8 +103,11 @@ class Proofs:
             fenced: told, with the reason, when the bucket names another owner.
             incident: told of proofs that failed.
             clock: unix seconds.
+            store_answers: whether the bucket can be read, past the sidecar.
         """
         self._barrier = barrier
+        self._store_answers = store_answers
+        self._progress = Progress()
         self._replication = replication
         self._tracker = tracker
         self._alive = alive
@@ -128,10 +144,31 @@ class Proofs:
                 result = await self.prove(self._tracker.sequence)
                 if result.outcome is Outcome.FENCED:
                     return
-                if result.outcome is not Outcome.DURABLE:
+                if result.outcome is Outcome.DURABLE:
+                    self._progress.proven()
+                else:
                     self._incident(f"not proven: {result.outcome}: {result.detail}")
                     await self._replication.look()
+                    await self._cure_what_is_stuck()
                 await asyncio.sleep(PROOF_EVERY)
+
+    async def _cure_what_is_stuck(self) -> None:
+        answers = await self._store_answers()
+        cure = self._progress.failed(time.monotonic(), store_answers=answers)
+        if cure is Cure.NONE:
+            return
+        done = {
+            Cure.RESTART_REPLICATION: "its replication is stopped and started",
+            Cure.RESTART_SIDECAR: "it is killed and started again",
+        }
+        more = "; nothing has helped so far, look at its log" if self._progress.hopeless else ""
+        self._incident(f"litestream uploads nothing, though the store answers: {done[cure]}{more}")
+        await self._replication.cure(cure)
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether the sidecar uploads nothing, whatever was done about it."""
+        return self._progress.hopeless
 
     async def final(self) -> int:
         """Prove what a stopped engine has left; the position. Litestream's own last sync is not

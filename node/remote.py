@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from pathlib import Path
 
+from backup.copies import Copy
 from backup.settings import REVEAL
 from node.order import NodeOrder, NodeStatus
 from node.wire import Client, WireError
@@ -47,6 +48,23 @@ class RemoteNode:
     async def status(self, after: int = -1, wait: float = 0.0) -> NodeStatus:
         """The status once its version is above ``after``, or after ``wait`` seconds."""
         return NodeStatus.model_validate(await self._client.call("status", after=after, wait=wait))
+
+    async def chain_at(self, sequence: int) -> str:
+        """The live log's hash chain after an event, in hex; "" where no commit ends there.
+
+        Raises:
+            WireError: the node is gone, or its log cannot be read.
+        """
+        answer = await self._client.call("chain", sequence=sequence)
+        return str(answer["chain"])
+
+    async def copy(self) -> Copy:
+        """Have an independent copy of the live log brought to the bucket.
+
+        Raises:
+            WireError: the node is gone, or could not do it.
+        """
+        return Copy.model_validate(await self._client.call("copy"))
 
     async def extend(self, deadline: float) -> None:
         await self._client.call("extend", deadline=deadline)

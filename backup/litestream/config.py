@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
+from backup.litestream.pace import INTERVALS, Pace
 from backup.settings import StoreSettings
 
 
@@ -80,15 +81,13 @@ class Database(_Section):
 
 
 class LitestreamConfig(_Section):
-    """The whole file."""
+    """The whole file. Its intervals are those of a `Pace`."""
 
     socket: Socket
-    levels: list[Level] = Field(
-        default_factory=lambda: [Level(interval="30s"), Level(interval="5m"), Level(interval="1h")]
-    )
+    levels: list[Level]
     snapshot: Snapshot = Snapshot()
-    l0_retention: str = "5m"
-    l0_retention_check_interval: str = "1m"
+    l0_retention: str
+    l0_retention_check_interval: str
     shutdown_sync_timeout: str = "5s"
     logging: Logging = Logging()
     dbs: list[Database]
@@ -100,11 +99,19 @@ class LitestreamConfig(_Section):
 
 
 def for_epoch(
-    store: StoreSettings, replica_prefix: str, database: Path, socket: Path
+    store: StoreSettings,
+    replica_prefix: str,
+    database: Path,
+    socket: Path,
+    pace: Pace = Pace.BUSY,
 ) -> LitestreamConfig:
     """The configuration that streams ``database`` to ``replica_prefix`` (relative to the fleet)."""
+    intervals = INTERVALS[pace]
     return LitestreamConfig(
         socket=Socket(path=str(socket)),
+        levels=[Level(interval=interval) for interval in intervals.levels],
+        l0_retention=intervals.l0_retention,
+        l0_retention_check_interval=intervals.l0_retention_check,
         dbs=[
             Database(
                 path=str(database),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from backup.litestream import binary, config
 from backup.litestream.control import Control, ControlError, Positions
+from backup.litestream.pace import Pace
 from backup.parent import die_with_parent
 from backup.settings import StoreSettings
 
@@ -37,7 +38,10 @@ class Sidecar:
         self._store = store
         self._folder = folder
         self._socket = folder / "litestream.sock"
-        self._config = config.for_epoch(store, replica_prefix, database, self._socket)
+        self._prefix = replica_prefix
+        self._database = database
+        self.pace = Pace.BUSY
+        """How often it looks after the replica, from its next start on."""
         self._log = folder / "litestream.log"
         self._process: asyncio.subprocess.Process | None = None
         self._lock: int | None = None
@@ -58,7 +62,9 @@ class Sidecar:
         """
         self._take_lock()
         path = self._folder / "litestream.yml"
-        self._config.write(path)
+        config.for_epoch(self._store, self._prefix, self._database, self._socket, self.pace).write(
+            path
+        )
         self._socket.unlink(missing_ok=True)
         log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from backup.errors import StoreError
-from backup.litestream.binary import MissingBinary, find
+from backup.litestream.binary import MissingBinary, require
+from backup.litestream.release import Trust
 from fleet.agent.agent import Agent
 from fleet.agent.api import create_app
 from fleet.agent.authority import ClockSkewed
@@ -38,7 +39,9 @@ async def run(settings: AgentSettings) -> None:
 
 def main(path: str) -> int:
     try:
-        find()
+        judged = require()
+        if judged.trust is Trust.WARN:
+            print(f"warning: Litestream: {judged.text}", file=sys.stderr)
         asyncio.run(run(AgentSettings.read(Path(path))))
     except (BadSettings, ClockSkewed, MissingBinary, StoreError) as error:
         print(f"the host agent cannot run: {error}", file=sys.stderr)

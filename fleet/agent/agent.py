@@ -13,6 +13,7 @@ from backup.lease import Load, boottime
 from backup.settings import StoreSettings
 from backup.store import ObjectStore, S3Store
 from fleet.agent.authority import LeaseKeeper, LeaseLost, next_renewal
+from fleet.agent.drilling import Drilling
 from fleet.agent.nodes import NoAuthority, Nodes, StartRequest, clean_environment
 from fleet.settings import LIMITS, AgentSettings
 from node.order import NodeStatus
@@ -43,7 +44,9 @@ class Agent:
             settings.store,
             clean_environment(),
             settings.model_dump(include=LIMITS),
+            settings.guards,
         )
+        self.drills = Drilling(settings.store, settings.data / "drills", settings.host)
         self._keeper = LeaseKeeper(
             store or lease_store(settings.store),
             settings.host,

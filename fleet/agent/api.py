@@ -9,10 +9,14 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
+from backup.copies import Copy
+from backup.errors import StoreError
 from fleet.agent.agent import Agent
-from fleet.agent.nodes import AlreadyHere, NoAuthority, StartRequest
+from fleet.agent.drilling import DrillDone, DrillRequest
+from fleet.agent.nodes import AlreadyHere, Chain, NoAuthority, StartRequest
 from fleet.proxy import EPOCH_HEADER, SENDER_HEADER, forward, is_webhook, unavailable
 from node.order import NodeStatus
+from node.wire import WireError
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 MAX_WAIT = 30.0
@@ -71,6 +75,36 @@ def create_app(agent: Agent, token: str) -> FastAPI:
     async def drain(tenant: str) -> dict[str, bool]:
         await agent.nodes.drain(tenant)
         return {"ok": True}
+
+    @app.get("/api/nodes/{tenant}/chain", dependencies=guarded)
+    async def chain(tenant: str, sequence: int) -> Chain:
+        found = await agent.nodes.chain_at(tenant, sequence)
+        if found is None:
+            raise HTTPException(
+                404, {"type": "not_here", "message": f"{tenant} has no live log on {agent.host}"}
+            )
+        return found
+
+    @app.post("/api/nodes/{tenant}/copy", dependencies=guarded)
+    async def copy(tenant: str) -> Copy:
+        try:
+            made = await agent.nodes.copy(tenant)
+        except WireError as error:
+            raise HTTPException(503, {"type": "not_copied", "message": str(error)}) from error
+        if made is None:
+            raise HTTPException(
+                404, {"type": "not_here", "message": f"{tenant} has no live log on {agent.host}"}
+            )
+        return made
+
+    @app.post("/api/drills/{tenant}", dependencies=guarded)
+    async def drill(tenant: str, request: DrillRequest) -> DrillDone:
+        try:
+            return await agent.drills.drill(tenant, request)
+        except StoreError as error:
+            raise HTTPException(
+                503, {"type": "store_unavailable", "message": str(error)}
+            ) from error
 
     @app.api_route(
         "/{tenant}/{path:path}", methods=METHODS, dependencies=guarded, include_in_schema=False

@@ -18,6 +18,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from backup.copies import Copy
+from backup.guards import GuardSettings
 from backup.ownership import Durability
 from backup.settings import Credentials, StoreSettings
 from node.nursery import Nursery, NurseryLost
@@ -41,6 +43,14 @@ class StartRequest(BaseModel):
     authority_ended: bool
     floor_txid: int = 0
     sidecar: Credentials
+
+
+class Chain(BaseModel):
+    """The hash chain of a live log after an event, in hex: ``value`` is empty where no commit ends
+    there."""
+
+    epoch: int
+    value: str
 
 
 class AlreadyHere(Exception):
@@ -75,6 +85,7 @@ class Nodes:
         store: StoreSettings,
         environment: dict[str, str],
         limits: Mapping[str, Any],
+        guards: GuardSettings,
     ):
         """
         Args:
@@ -82,8 +93,10 @@ class Nodes:
             environment: what every node inherits; it must hold no secret.
             limits: ``inline_limit``, ``blob_limit``, ``keep_closed`` and ``keep_history`` of every
                 engine; see ``AgentSettings``.
+            guards: those of every node.
         """
         self._limits = limits
+        self._guards = guards
         self._data = data
         self._host = host
         self._store = store
@@ -115,6 +128,28 @@ class Nodes:
             for node in self._nodes.values()
             if node.status.lag.proven_at is not None
         }
+
+    async def chain_at(self, tenant: str, sequence: int) -> Chain | None:
+        """The chain of a tenant's live log here after an event; None where there is none to ask."""
+        node = self.live(tenant)
+        if node is None or node.remote is None or not node.status.epoch:
+            return None
+        try:
+            value = await node.remote.chain_at(sequence)
+        except WireError:
+            return None
+        return Chain(epoch=node.status.epoch, value=value)
+
+    async def copy(self, tenant: str) -> Copy | None:
+        """An independent copy of a tenant's live log here; None where there is none to copy.
+
+        Raises:
+            WireError: it could not be made; the message says why.
+        """
+        node = self.live(tenant)
+        if node is None or node.remote is None:
+            return None
+        return await node.remote.copy()
 
     async def changed(self, version: int, wait: float) -> None:
         """Return once anything has changed since ``version``, or after ``wait`` seconds."""
@@ -153,6 +188,7 @@ class Nodes:
             store=self._store,
             tail=find_tail(self._data, tenant),
             **self._limits,
+            guards=self._guards,
             **{field: getattr(request, field) for field in StartRequest.model_fields},
         )
         node = Node(

@@ -55,7 +55,7 @@ def _watch_lag(client: Client, as_json: bool) -> None:
 
 def _lag_table(rows: list[LagView]) -> Table:
     columns = ("tenant", "host", "epoch", "sequence", "proven", "txid", "replicated", "lag")
-    made = table(*columns, right=columns[2:])
+    made = table(*columns, "alerts", right=columns[2:])
     for one in rows:
         made.add_row(
             one.tenant,
@@ -66,5 +66,6 @@ def _lag_table(rows: list[LagView]) -> Table:
             position(one.txid),
             position(one.replicated_txid),
             console.age(one.lag_seconds),
+            "; ".join(alert.text for alert in one.alerts),
         )
     return made

@@ -146,6 +146,8 @@ def _tenant_details(view: TenantView) -> Table:
     if view.detail:
         rows["trouble"] = view.detail
     made = details(rows)
+    for alert in view.alerts:
+        made.add_row("alert", f"{alert.guard}: {alert.text}")
     for one in view.recoveries:
         made.add_row(
             "recovery",

@@ -33,7 +33,13 @@ async def run(settings: CoordinatorSettings) -> None:
         loop.add_signal_handler(number, stop.set)
     token = settings.token.get_secret_value()
     async with httpx.AsyncClient(timeout=10.0) as http:
-        coordinator = Coordinator(S3Store(settings.store), issuer_of(settings), token, http)
+        coordinator = Coordinator(
+            S3Store(settings.store),
+            issuer_of(settings),
+            token,
+            http,
+            settings.chores,
+        )
         server = HttpServer(
             create_app(coordinator, token), settings.listen_host, settings.listen_port
         )

@@ -17,6 +17,7 @@ from backup.settings import REVEAL
 from backup.store import ObjectStore
 from fleet.agent.nodes import StartRequest
 from fleet.coordinator.account import Ordered, Tenant, recovery_of
+from fleet.coordinator.copying import Copies
 from fleet.coordinator.decide import (
     Brake,
     Fence,
@@ -24,9 +25,12 @@ from fleet.coordinator.decide import (
     Start,
     decide,
 )
+from fleet.coordinator.drills import Drills
 from fleet.coordinator.observe import Observer
+from fleet.coordinator.rounds import Rounds
 from fleet.coordinator.timeline import TimelineLog
 from fleet.issuer import CredentialIssuer
+from fleet.settings import Chores
 from node.order import ENDED, NodeState, NodeStatus
 
 TICK = 0.5
@@ -52,6 +56,7 @@ class Coordinator:
         issuer: CredentialIssuer,
         token: str,
         http: httpx.AsyncClient,
+        chores: Chores,
     ):
         self._store = store
         self._issuer = issuer
@@ -69,6 +74,20 @@ class Coordinator:
         self.tenants: dict[str, Tenant] = {}
         self.braked_hosts: tuple[str, ...] = ()
         self.observer = Observer(store, http, token, on_change=self._wake.set)
+        shared = (self.observer, self.tenants, self.timeline, http, token)
+        self.drills = Drills(store, issuer, *shared)
+        self.copies = Copies(
+            store, *shared, keep_days=chores.copy_days, keep_least=chores.copies_least
+        )
+        self._rounds = (
+            Rounds(
+                self._active, self.drills.verified_at, self.drills.drill, every=chores.drill_every
+            ),
+            Rounds(self._active, self.copies.made_at, self.copies.copy, every=chores.copy_every),
+        )
+
+    def _active(self) -> list[str]:
+        return [name for name, tenant in self.tenants.items() if tenant.state(None) == "active"]
 
     # -- what callers of the API ask ------------------------------------------------------------
 
@@ -110,6 +129,7 @@ class Coordinator:
 
     async def run(self) -> None:
         """Look, decide and act until cancelled. A store that does not answer is waited for."""
+        self._acting.update(asyncio.create_task(rounds.run()) for rounds in self._rounds)
         try:
             while True:
                 try:

@@ -31,6 +31,21 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two looks whether effects are allowed again.
 AUTHORITY_PAUSE: Final = 0.2
+# Looking a member up in its enumeration takes 0.1 us, some dozens of times a step.
+_STEP_RETRY: Final = Kind.STEP_RETRY
+_ASYNC: Final = Durability.ASYNC
+
+
+class _Attempt(asyncio.Task[None]):
+    """A task that is among the `running` until it ends, at which it takes itself out."""
+
+    running: set[asyncio.Task[Any]]
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        # It may not have begun, and then does not get to the end of its code.
+        self.add_done_callback(self.running.discard)
+        return super().cancel(msg)
+
 
 Committed = Callable[[int], None]
 Resolve = Callable[[Live, Kind, Pending, Payload, Committed | None], None]
@@ -122,12 +137,12 @@ class Activities:
             live.held.append(partial(self.launch, live, current))
         else:
             # What set this off can be another attempt, whose context variables are its own.
-            attempts = self._loop.create_task(
-                self._perform(live, current), context=self._context.copy()
+            task = _Attempt(
+                self._perform(live, current), loop=self._loop, context=self._context.copy()
             )
-            self._running.add(attempts)
-            attempts.add_done_callback(self._running.discard)
-            current.progress.attempt = attempts
+            task.running = self._running
+            self._running.add(task)
+            current.progress.attempt = task
 
     def launch_again(self, live: Live, pending: Pending, crashes: int) -> None:
         """After a restart, `crashes` of which came since the last sign of life."""
@@ -143,9 +158,10 @@ class Activities:
 
     def _wanted(self, live: Live, pending: Pending) -> Pending | None:
         """The step as the code knows it now, None when it no longer waits for it."""
-        if self._stopped or live.over:
+        run = live.run
+        if self._stopped or run is None or run.finished:
             return None
-        return live.code.pending.get(pending.step)
+        return run.pending.get(pending.step)
 
     def may_have_effects(self) -> bool:
         """Whether anything may leave the node now."""
@@ -155,13 +171,19 @@ class Activities:
         activity = _activity(pending)
         acting = activity if self._stand_in is None else self._stand_in(activity)
         progress = pending.progress
+        task = cast("asyncio.Task[Any]", progress.attempt)
         level = effective(self._floor, live.code.workflow.durability, activity.durability)
         watch: Watch | None = None
         try:
-            if level is not Durability.ASYNC:
+            if level is not _ASYNC:
                 await self._proofs.wait(progress.sequence)
             while not live.still:
-                info = self._info(live, pending, self._pulse(live, pending))
+                pulse = Pulse(
+                    partial(self._log_progress, live, pending),
+                    progress.heartbeat,
+                    partial(self._publish, live, pending),
+                )
+                info = self._info(live, pending, pulse)
                 may_start = partial(self._may_start, live)
                 if self._observer is not None:
                     watch = self._watch(self._observer, live, info)
@@ -177,7 +199,7 @@ class Activities:
                 )
                 if outcome is None:
                     await asyncio.sleep(AUTHORITY_PAUSE)
-                elif outcome.kind is Kind.STEP_RETRY:
+                elif outcome.kind is _STEP_RETRY:
                     self._log_retry(live, pending, outcome, watch)
                     return
                 else:
@@ -194,9 +216,11 @@ class Activities:
             # Not the activity's failure but ours: nobody else would ever see it.
             logger.exception("running %s of %s broke the engine", pending.name, live.key)
             self._on_broken(error)
+        finally:
+            self._running.discard(task)
 
     def _may_start(self, live: Live, watch: Watch | None = None) -> bool:
-        if live.still or not self.may_have_effects():
+        if live.paused or live.queued or self._stopped or not self._authority():
             return False
         return watch is None or watch.begin()
 
@@ -215,43 +239,52 @@ class Activities:
         task.add_done_callback(self._telling.discard)
 
     def _over(self, live: Live, pending: Pending, outcome: Outcome, watch: Watch | None) -> None:
-        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        loop, commits = self._loop, self._commits
+        task = pending.progress.attempt
+        assert task is not None
         self._running.discard(task)
+        # Each leads to the other, which only a search for garbage would find.
+        pending.progress.attempt = None
         # The workflow's code, which hears of it now, runs in tasks of its own, and a task is
         # not entered from within another.
-        _leave_task(self._loop, task)
+        _leave_task(loop, task)
+        commits.hold()
         try:
             told = None if watch is None else watch.ended(outcome.kind, outcome.payload)
             self._resolve(live, outcome.kind, pending, outcome.payload, told)
-            if not self._running:
-                # Nobody is left who could have something for the same commit.
-                self._commits.flush()
         finally:
-            _enter_task(self._loop, task)
+            try:
+                # At once where nobody is left who could have something for the same commit.
+                commits.let_go(now=not self._running)
+            finally:
+                _enter_task(loop, task)
 
-    def _pulse(self, live: Live, pending: Pending) -> Pulse:
-        def log(progress: str) -> None:
-            current = self._wanted(live, pending)
-            if current is not None and not current.progress.resolved:
-                current.progress.heartbeat = progress
-                self._commits.append(live.entry(Kind.HEARTBEAT, *pending.step, progress))
+    def _log_progress(self, live: Live, pending: Pending, progress: str) -> None:
+        current = self._wanted(live, pending)
+        if current is not None and not current.progress.resolved:
+            current.progress.heartbeat = progress
+            self._commits.append(live.entry(Kind.HEARTBEAT, *pending.step, progress))
 
-        def publish(
-            stream: str, values: list[str], begins: bool, committed: Callable[[int], None]
-        ) -> bool:
-            current = self._wanted(live, pending)
-            if current is None or current.progress.resolved:
-                return False
+    def _publish(
+        self,
+        live: Live,
+        pending: Pending,
+        stream: str,
+        values: list[str],
+        begins: bool,
+        committed: Callable[[int], None],
+    ) -> bool:
+        current = self._wanted(live, pending)
+        if current is None or current.progress.resolved:
+            return False
 
-            def published(sequence: int) -> None:
-                committed(sequence)
-                self._on_chunk(live.key, sequence)
+        def published(sequence: int) -> None:
+            committed(sequence)
+            self._on_chunk(live.key, sequence)
 
-            payload = chunk(values, stream=stream, begins=begins)
-            self._commits.append(live.entry(Kind.STEP_CHUNK, *pending.step, payload, published))
-            return True
-
-        return Pulse(log, pending.progress.heartbeat, publish)
+        payload = chunk(values, stream=stream, begins=begins)
+        self._commits.append(live.entry(Kind.STEP_CHUNK, *pending.step, payload, published))
+        return True
 
     def _info(self, live: Live, pending: Pending, pulse: Pulse | None = None) -> ActivityInfo:
         return ActivityInfo(

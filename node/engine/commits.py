@@ -43,7 +43,7 @@ class Commits:
     ) -> None:
         self.sequence = tail.sequence
         """The newest committed event."""
-        self.committed_at = tail.at / 1000 if tail.sequence else None
+        self.committed_at: float | None = tail.at / 1000 if tail.sequence else None
         """When, in unix seconds; None before the first."""
         self._loop = asyncio.get_running_loop()
         self._now = now
@@ -54,6 +54,7 @@ class Commits:
         self._batch: Batch | None = None
         self._writing: Batch | None = None
         self._scheduled = False
+        self._held = False
         self._closing = False
         self._broken = False
         self._idle = asyncio.Event()
@@ -118,10 +119,18 @@ class Commits:
         """The newest committed event of an open execution; 0 when it is not known here."""
         return self._writer.head(execution)
 
-    def flush(self) -> None:
-        """Commit what is ready, without waiting for what else becomes ready in this turn."""
+    def hold(self) -> None:
+        """Commit nothing until `let_go`, which comes before this turn of the loop is over."""
+        self._held = True
+
+    def let_go(self, *, now: bool) -> None:
+        """Commit what is ready: `now`, or with what else becomes ready in this turn."""
+        self._held = False
         if self._batch is not None and not self._writing:
-            self._flush()
+            if now:
+                self._flush()
+            else:
+                self._schedule()
 
     def cut_off(self) -> None:
         """Commit nothing more, and tell nobody of what is committed."""
@@ -158,7 +167,7 @@ class Commits:
         if batch is None:
             self._at = max(self._now(), self._at)
             batch = self._batch = Batch(self._at)
-            if not self._writing:
+            if not (self._writing or self._held):
                 self._schedule()
         return batch
 
@@ -201,8 +210,8 @@ class Commits:
         self.committed_at = batch.at / 1000
         if self._observer is not None and batch.last >= batch.first:
             self._observer.committed(batch.last - batch.first + 1, batch.took)
-        if batch.last >= batch.first:
-            self._observed()
+        if self._on_commit is not None and batch.last >= batch.first:
+            self._observed(self._on_commit, self.committed_at)
         if self._broken:
             self._idle.set()
             return
@@ -217,8 +226,9 @@ class Commits:
         elif self._batch is not None:
             # After what was just made ready: it runs first and shares the next commit.
             self._schedule()
-        self._settle(batch)
-        if not self._writing:
+        if self._settling:
+            self._settle(batch)
+        if self._closing and not self._writing:
             self._idle.set()
 
     def _settle(self, batch: Batch) -> None:
@@ -247,12 +257,11 @@ class Commits:
             kind, payload = cast("tuple[Kind, Payload]", call.outcome)
             call.after(kind, payload, batch.at)
 
-    def _observed(self) -> None:
-        if self._on_commit is not None and self.committed_at is not None:
-            try:
-                self._on_commit(self.sequence, self.committed_at)
-            except Exception:
-                logger.exception("the observer of commits failed; the engine goes on")
+    def _observed(self, on_commit: Callable[[int, float], None], at: float) -> None:
+        try:
+            on_commit(self.sequence, at)
+        except Exception:
+            logger.exception("the observer of commits failed; the engine goes on")
 
     def _failed(self, error: BaseException) -> None:
         self._broken = True

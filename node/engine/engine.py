@@ -15,6 +15,7 @@ from node.engine.activities import StandIn
 from node.engine.builtins import extended
 from node.engine.commits import Commits
 from node.engine.config import EngineConfig
+from node.engine.context import new_id
 from node.engine.control import Control
 from node.engine.durability import Barrier, Durability, Outcome, Proofs, effective
 from node.engine.errors import (
@@ -342,7 +343,7 @@ class Engine(Reading):
             known = ", ".join(sorted(self.config.application.workflows))
             raise UnknownWorkflow(f"no workflow {workflow!r}; there are: {known}")
         payload = definition.codec.start(input)
-        key = f"{self._random.getrandbits(64):016x}" if id is None else id
+        key = new_id(self._now(), self._random) if id is None else id
         check_id(key)
         if key in self._commits.removing:
             await self.retention.passed(key)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from random import Random
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from node.engine.activities import Activities, StandIn
 from node.engine.application import Application
@@ -42,8 +42,14 @@ from node.engine.steering import Steering
 from node.engine.steps import Command, Pending, Step
 from node.engine.store import Stored
 from node.engine.timers import Timers
+from node.engine.writer import Entry
 
 logger = logging.getLogger(__name__)
+
+# Looking a member up in its enumeration takes 0.1 us, some dozens of times a step.
+_STEP: Final = Kind.STEP
+_TIMER: Final = Kind.TIMER
+_CONTINUED: Final = Kind.CONTINUED
 
 
 class Executor(Steering):
@@ -171,7 +177,7 @@ class Executor(Steering):
 
     def begin(self, key: str, workflow: str, payload: str, origin: Origin | None = None) -> Live:
         """Start a new execution. Its `committed` is done once the log has it."""
-        origin = replace(origin or Origin(), version=self._application.version)
+        origin = self._versioned(origin)
         # It must not have the keys of one that had its id and was removed.
         after = self._gone(key, payload)
         beginning = Beginning(payload) if after is None else after
@@ -200,7 +206,7 @@ class Executor(Steering):
         self, stored: Stored, beginning: Beginning, origin: Origin | None = None
     ) -> Live:
         """Use a closed execution's id once more."""
-        origin = replace(origin or Origin(), version=self._application.version)
+        origin = self._versioned(origin)
         live = self._admit(
             stored.id, stored.rowid, stored.workflow, beginning.input, beginning, origin
         )
@@ -208,6 +214,10 @@ class Executor(Steering):
         self._on_started(stored.workflow, stored.status)
         self._begin(live, Kind.RESTARTED, beginning.payload(), stored.closed or 0)
         return live
+
+    def _versioned(self, origin: Origin | None) -> Origin:
+        version = self._application.version
+        return Origin(version=version) if origin is None else replace(origin, version=version)
 
     def _begin(self, live: Live, kind: Kind, payload: str, head: int = 0) -> None:
         def committed(sequence: int) -> None:
@@ -302,11 +312,11 @@ class Executor(Steering):
             stored.id, stored.rowid, stored.workflow, given, beginning, Origin.of(history), begun
         )
         live.started, live.started_at = stored.started, stored.started_at
-        live.reopened_at = max(
-            (event.at for event in whole if event.kind is Kind.REOPENED), default=0
-        )
-        live.paused = _is_paused(beginning, history)
-        live.cancelled = any(event.kind is Kind.CANCEL for event in history)
+        seen = {event.kind for event in whole}
+        if Kind.REOPENED in seen:
+            live.reopened_at = max(event.at for event in whole if event.kind is Kind.REOPENED)
+        live.paused = _is_paused(beginning, history) if Kind.PAUSED in seen else beginning.paused
+        live.cancelled = Kind.CANCEL in seen and Kind.CANCEL in {event.kind for event in history}
         live.committed.set_result(None)
         if turn is not None and (turn.since is None or self.knows(stored.workflow)):
             since = live.reopened_at if turn.begun is not None else live.started_at
@@ -334,9 +344,9 @@ class Executor(Steering):
         waiting = [pending for pending in live.run.pending.values() if id(pending) not in fresh]
         self._carry_out(live, commands)
         for pending in waiting:
-            if pending.kind is Kind.TIMER:
+            if pending.kind is _TIMER:
                 self._timers.add(cast(int, pending.payload), (live, pending.step))
-            elif pending.kind is Kind.STEP:
+            elif pending.kind is _STEP:
                 crashes = self._crashes(pending.progress.sign)
                 self._activities.launch_again(live, pending, crashes)
         return live
@@ -425,46 +435,50 @@ class Executor(Steering):
         for command in commands:
             self._do(live, command)
         self._depth -= 1
-        if live.over:
+        run = live.run
+        if run is None or run.finished:
             live.drop()
-        self._drain()
+        if self._later:
+            self._drain()
 
     def _do(self, live: Live, command: Command) -> None:
-        pending, payload = command.pending, command.payload
+        kind, pending, payload = command.kind, command.pending, command.payload
         after: Callable[[int], None] | None = None
         transactional = False
-        if command.kind in CLOSING:
-            # What was left behind in this turn must not come after the end.
-            self._commits.withdraw_calls(live.rowid)
-            after = partial(self._closed, live, command.kind, payload, self._commits.at)
-            self._later.append(partial(self._ended, live, command.kind, payload))
-        elif command.kind is Kind.CONTINUED:
-            payload, after = self._continue(live, command)
-        elif command.kind is Kind.CHILD:
-            step = (command.name, command.occurrence)
-            self._later.append(partial(self._families.start, live, step, payload))
-        elif command.kind in UPDATE_ENDS:
-            after = partial(self._answered, live, command)
-        elif command.kind is Kind.PATCH:
-            pass
-        elif command.kind is Kind.CHUNK:
-            after = partial(self._on_chunk, live.key)
-        elif pending is None:
-            raise AssertionError(f"{command.kind.name} is about no step")
-        elif command.kind is Kind.STEP:
+        if kind is _STEP and pending is not None:
             transactional = pending.activity is not None and pending.activity.transactional
             if not transactional:
                 after = partial(self._activities.committed, live, pending)
-        elif command.kind is Kind.TIMER:
+        elif kind in CLOSING:
+            # What was left behind in this turn must not come after the end.
+            self._commits.withdraw_calls(live.rowid)
+            after = partial(self._closed, live, kind, payload, self._commits.at)
+            self._later.append(partial(self._ended, live, kind, payload))
+        elif kind is _TIMER and pending is not None:
             self._timers.add(cast(int, pending.payload), (live, pending.step))
-        elif command.kind is Kind.CHILD_CANCELLED:
+        elif kind is _CONTINUED:
+            payload, after = self._continue(live, command)
+        elif kind is Kind.CHILD:
+            step = (command.name, command.occurrence)
+            self._later.append(partial(self._families.start, live, step, payload))
+        elif kind in UPDATE_ENDS:
+            after = partial(self._answered, live, command)
+        elif kind is Kind.PATCH:
+            pass
+        elif kind is Kind.CHUNK:
+            after = partial(self._on_chunk, live.key)
+        elif pending is None:
+            raise AssertionError(f"{kind.name} is about no step")
+        elif kind is Kind.CHILD_CANCELLED:
             self._later.append(partial(self._families.given_up, pending))
         elif pending.progress.attempt is not None:
             pending.progress.attempt.cancel()
-        event = (command.kind, command.name, command.occurrence, payload)
-        at = self._commits.append(live.entry(*event, after))
-        live.remember(*event, at)
-        if command.kind is Kind.CONTINUED:
+        name, nth = command.name, command.occurrence
+        entry = Entry(live.rowid, live.key, kind, name, nth, payload, after)
+        at = self._commits.append(entry)
+        if live.history is not None:
+            live.remember(kind, name, nth, payload, at)
+        if kind is _CONTINUED:
             # In the same commit: a crash after it must not forget the parent, or the queue.
             self._introduce(live)
         if transactional and pending is not None:
@@ -476,6 +490,8 @@ class Executor(Steering):
         if self._observer is not None:
             self._observer.execution_closed(live.watched, kind, payload, at)
         self._on_closed(live, kind)
+        if live.run is not None:
+            live.run.retire()
         live.closed.set()
         self._refuse_answers(live, "ended")
         # They find the execution closed. Calls that were withdrawn never come back.

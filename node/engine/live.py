@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from node.engine.beginning import Beginning, Post, compact
 from node.engine.durability import Durability
@@ -16,6 +16,9 @@ from node.engine.queue_ticket import Ticket
 from node.engine.run import Run
 from node.engine.steps import Step
 from node.engine.writer import Entry
+
+# Looking a member up in its enumeration takes 0.1 us, here for every event of a replay.
+_ORIGIN: Final = Kind.ORIGIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class Origin:
     def of(history: Iterable[Event]) -> Origin:
         """What the log says."""
         for event in history:
-            if event.kind is Kind.ORIGIN:
+            if event.kind is _ORIGIN:
                 body = json.loads(str(event.payload))
                 name, number = body.get("step", ("", 0))
                 return Origin(

@@ -17,7 +17,7 @@ from asyncio.events import _get_running_loop, _set_running_loop
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
-from typing import Any, Final, NoReturn, Protocol, TypeVar, TypeVarTuple, Unpack
+from typing import Any, Final, NoReturn, Protocol, TypeVar, TypeVarTuple, Unpack, cast
 from zlib import crc32
 
 from node.engine import guard
@@ -29,7 +29,6 @@ Ts = TypeVarTuple("Ts")
 
 #: A turn with more callbacks than this is taken for one that never ends.
 CALLBACKS_PER_TURN: Final = 1_000_000
-_NO_EXIT: Final = contextlib.suppress(SystemExit)
 
 
 class Owner(Protocol):
@@ -40,6 +39,9 @@ class Owner(Protocol):
 
     def timer_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """The code no longer wants it."""
+
+    def step_given_up(self, step: Any) -> None:
+        """The code no longer waits for the step that it was given a future for."""
 
 
 # asyncio keeps tasks in sets and cancels them in the set's order. Hashes that follow the order
@@ -64,20 +66,20 @@ class _Future(asyncio.Future[Any]):
 
 
 class StepFuture(_Future):
-    """The outcome of a step. `given_up` is called in the same turn when the code cancels it.
+    """The outcome of a step. The loop's owner hears in the same turn when the code cancels it.
 
     A callback would be told of every outcome, and is run once a step for nothing.
     """
 
-    def __init__(
-        self, order: int, loop: asyncio.AbstractEventLoop, given_up: Callable[[], None]
-    ) -> None:
-        super().__init__(order, loop)
-        self._given_up = given_up
+    def __init__(self, order: int, loop: WorkflowLoop, step: Any) -> None:
+        asyncio.Future.__init__(self, loop=loop)
+        self.order = order
+        self._step = step
 
     def cancel(self, msg: Any | None = None) -> bool:
-        if not self.done():
-            self.get_loop().call_soon(self._given_up)
+        loop = cast("WorkflowLoop", self.get_loop())
+        if not self.done() and not loop.is_closed():
+            loop.call_soon(loop.owner.step_given_up, self._step)
         return super().cancel(msg)
 
 
@@ -117,7 +119,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def __init__(self, owner: Owner, name: str) -> None:
         self.owner = owner
         self.milliseconds = 0
-        self._ready: deque[asyncio.Handle] = deque()
+        self._ready: deque[Any] = deque()
         self._order = crc32(name.encode()) << 24
         self._count = 0
         self._closed = False
@@ -138,12 +140,21 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         try:
             while ready:
                 handle = ready.popleft()
-                if not handle.cancelled():
-                    # The task that called exit has it as its exception; the engine lives on.
-                    with _NO_EXIT:
-                        handle._run()
                 left -= 1
-                if not left:
+                if not handle._cancelled:
+                    # As its own `_run` does, without a call more for each.
+                    try:
+                        handle._context.run(handle._callback, *handle._args)
+                    except KeyboardInterrupt:
+                        raise
+                    except SystemExit:
+                        # The task that called exit has it as its exception; the engine lives on.
+                        continue
+                    except BaseException as error:
+                        self.call_exception_handler(
+                            {"message": "a callback failed", "exception": error}
+                        )
+                if left <= 0:
                     raise DeterminismError(
                         "the workflow runs on and on without awaiting an activity or a timer",
                         hint="Await workflow.sleep() in the loop that waits.",
@@ -215,6 +226,11 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._tasks.clear()
         self._ready.clear()
 
+    def part(self) -> None:
+        """Let go of the owner. It and its loop would else be garbage that only a search finds."""
+        self.close()
+        del self.owner
+
     def fire(self, handle: asyncio.TimerHandle) -> None:
         """A timer's deadline has passed: run it in the next turn."""
         self._ready.append(handle)
@@ -273,10 +289,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._count += 1
         return _Future(self._order + self._count, self)
 
-    def create_step(self, given_up: Callable[[], None]) -> StepFuture:
+    def create_step(self, step: Any) -> StepFuture:
         """A future for a step's outcome; see `StepFuture`."""
         self._count += 1
-        return StepFuture(self._order + self._count, self, given_up)
+        return StepFuture(self._order + self._count, self, step)
 
     def create_task(
         self, coro: Any, *, name: str | None = None, context: Context | None = None, **_: Any

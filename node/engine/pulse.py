@@ -24,6 +24,14 @@ class Pulse:
     earlier attempt left.
     """
 
+    # Most attempts never use theirs, so what is the same for each at first is kept once.
+    _next = 0.0
+    _handle: asyncio.TimerHandle | None = None
+    _deadline: asyncio.Timeout | None = None
+    _within: float | None = None
+    _cancelled = False
+    _over = False
+
     def __init__(
         self, log: Callable[[str], None], progress: str | None, publish: Log | None = None
     ) -> None:
@@ -31,15 +39,12 @@ class Pulse:
         self._log = log
         self._publish = publish
         self._streams: dict[str, ActivityStream] = {}
-        self._logged = progress
-        self._latest = progress
-        self._next = 0.0
-        self._handle: asyncio.TimerHandle | None = None
-        self._deadline: asyncio.Timeout | None = None
-        self._within: float | None = None
-        self._cancelled = False
-        self._over = False
-        self.progress: Any = None if progress is None else json.loads(progress)
+        self._logged = self._latest = self._left = progress
+
+    @property
+    def progress(self) -> Any:
+        """What an earlier attempt left."""
+        return None if self._left is None else json.loads(self._left)
 
     @property
     def cancelled(self) -> bool:
@@ -68,14 +73,14 @@ class Pulse:
         return stream
 
     def end(self, *, cancelled: bool = False) -> None:
-        """The attempt is over: log what was kept back."""
+        """The attempt is over: log what was kept back, unless it was `cancelled`."""
         for stream in self._streams.values():
             stream.end(cancelled=cancelled)
-        if cancelled:
-            self._cancelled = True
-        elif not self._over:
+        if not (cancelled or self._over):
             self._flush()
         self._over = True
+        # A thread that goes on after its attempt's timeout learns it from its next beat.
+        self._cancelled = True
         if self._handle is not None:
             self._handle.cancel()
 

@@ -12,7 +12,6 @@ import contextvars
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from random import Random
 from typing import Any, Final, cast
 
@@ -39,6 +38,10 @@ from node.engine.queue_ticket import Ticket
 from node.engine.steps import Command, Pending, Step
 from node.engine.stream import END, FULL, chunk
 
+# Looking a member up in its enumeration takes 0.1 us, some dozens of times a step.
+_STEP: Final = Kind.STEP
+_CANCEL: Final = Kind.CANCEL
+_TIMER_FIRED: Final = Kind.TIMER_FIRED
 _GIVE_UP: Final = {
     Kind.STEP: Kind.STEP_CANCELLED,
     Kind.CHILD: Kind.CHILD_CANCELLED,
@@ -104,14 +107,15 @@ class Run:
         an update that the code does not take, DeterminismError.
         """
         loop = self._loop
-        loop.milliseconds = max(loop.milliseconds, at)
-        if kind in MESSAGES or kind is Kind.CANCEL:
+        if at > loop.milliseconds:
+            loop.milliseconds = at
+        if kind in MESSAGES or kind is _CANCEL:
             return self._message(kind, step, payload)
         pending = self.pending.pop(step, None)
         if pending is None:
             return []
-        if kind is Kind.TIMER_FIRED:
-            handle = cast(asyncio.TimerHandle, pending.handle)
+        if kind is _TIMER_FIRED:
+            handle = cast("asyncio.TimerHandle", pending.handle)
             del self._timers[id(handle)]
             loop.milliseconds = max(loop.milliseconds, cast(int, pending.payload))
             loop.fire(handle)
@@ -132,13 +136,16 @@ class Run:
         return self._turn()
 
     def _settle(self, pending: Pending, kind: Kind, payload: Payload) -> None:
-        future = cast("asyncio.Future[Any]", pending.future)
-        read = cast("Callable[[str | None], Any]", pending.read)
+        future, read = pending.future, pending.read
+        assert future is not None
+        assert read is not None
+        # Each has the other, which only a search for garbage would find.
+        pending.future = None
         if future.done():
             return
         if kind in DONE:
             try:
-                future.set_result(read(cast("str | None", payload)))
+                future.set_result(read(payload))  # type: ignore[arg-type]
             except PayloadError as error:
                 future.set_exception(error)
             return
@@ -157,7 +164,8 @@ class Run:
             )
 
     def _turn(self) -> list[Command]:
-        loop, main = self._loop, cast("asyncio.Task[Any]", self._main)
+        loop, main = self._loop, self._main
+        assert main is not None
         loop.turn()
         messages = self._messages
         while messages is not None and messages.conditions and not main.done():
@@ -206,6 +214,11 @@ class Run:
         self._loop.close()
         self._timers.clear()
 
+    def retire(self) -> None:
+        """It has ended, and nobody will ask it anything any more."""
+        self._loop.part()
+        self._messages = None
+
     def replay(self, history: Sequence[Event], *, strict: bool = True) -> list[Command]:
         """Start over and follow the log; returns what the code did beyond it.
 
@@ -213,10 +226,11 @@ class Run:
         off where outcomes are logged before the code is told (durability every_commit). Raises
         Divergence, DeterminismError.
         """
-        self.drop()
-        self.finished = False
-        self.pending = {}
-        self._reset()
+        if self._main is not None:
+            self.drop()
+            self.finished = False
+            self.pending = {}
+            self._reset()
         self._follower = Follower(self, history, strict)
         try:
             return self._follower.follow()
@@ -302,8 +316,9 @@ class Run:
 
     def call(self, activity: Activity[Any, Any], payload: str) -> asyncio.Future[Any]:
         """A step: its number is taken and its intent is recorded now."""
-        self._refuse_when_reading()
-        pending = self._pending(activity.name, payload, Kind.STEP, activity.codec.value)
+        if self._loop.reading:
+            self._refuse_when_reading()
+        pending = self._pending(activity.name, payload, _STEP, activity.codec.value)
         pending.activity = activity
         return self._wait(pending)
 
@@ -335,17 +350,21 @@ class Run:
     def _pending(
         self, name: str, payload: Payload, kind: Kind, read: Callable[[str | None], Any] | None
     ) -> Pending:
-        number = self._next(name)
-        return Pending(name, number, payload, kind, self._loop.milliseconds, read)
+        number = self._counts.get(name, 0) + 1
+        self._counts[name] = number
+        since = self._loop.milliseconds
+        return Pending(name, number, payload, kind, since, (name, number), read)
 
     def _wait(self, pending: Pending) -> asyncio.Future[Any]:
-        future = pending.future = self._loop.create_step(partial(self._given_up, pending))
-        step = pending.step
-        self.pending[step] = pending
-        self._commands.append(Command(pending.kind, *step, pending.payload, pending))
+        future = pending.future = self._loop.create_step(pending)
+        self.pending[pending.step] = pending
+        self._commands.append(
+            Command(pending.kind, pending.name, pending.occurrence, pending.payload, pending)
+        )
         return future
 
-    def _given_up(self, pending: Pending) -> None:
+    def step_given_up(self, pending: Pending) -> None:
+        pending.future = None
         if self.pending.get(pending.step) is pending:
             del self.pending[pending.step]
             self._commands.append(Command(_GIVE_UP[pending.kind], *pending.step, None, pending))
@@ -379,11 +398,6 @@ class Run:
     def issued(self, step: Step) -> bool:
         """Whether the code has called this step by now."""
         return step[1] <= self._counts.get(step[0], 0)
-
-    def _next(self, name: str) -> int:
-        count = self._counts.get(name, 0) + 1
-        self._counts[name] = count
-        return count
 
 
 def _determinism_error(error: BaseException | None) -> DeterminismError | None:

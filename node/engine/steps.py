@@ -14,9 +14,10 @@ from node.engine.events import Kind, Payload
 Step = tuple[str, int]
 
 
-@dataclass(slots=True, eq=False)
 class Progress:
     """How far the engine is with a step; it outlives a replay of the code."""
+
+    # Not set for each: most steps leave all but one as it is.
 
     failures: int = 0
     """Attempts that failed and are in the log."""
@@ -47,16 +48,14 @@ class Pending:
     """The kind of its intent."""
     since: int
     """When the code called it, by the code's time, unix milliseconds."""
+    step: Step
+    """Its name and occurrence."""
     read: Callable[[str | None], Any] | None = None
     """How its result is read from the log."""
     activity: Activity[Any, Any] | None = None
     future: asyncio.Future[Any] | None = None
     handle: asyncio.TimerHandle | None = None
     progress: Progress = field(default_factory=Progress)
-
-    @property
-    def step(self) -> Step:
-        return self.name, self.occurrence
 
 
 @dataclass(slots=True)

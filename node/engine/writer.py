@@ -51,6 +51,8 @@ _STARTED: Final = int(Kind.STARTED)
 _RESTARTED: Final = int(Kind.RESTARTED)
 _OPENED_AGAIN: Final = frozenset({int(Kind.RESTARTED), int(Kind.REOPENED)})
 _CLOSED_AS: Final = {int(kind): status for kind, status in CLOSED_AS.items()}
+#: A kind above it changes nothing but its own table.
+_BEYOND: Final = max(_STARTED, *_OPENED_AGAIN, *_CLOSED_AS)
 
 
 @dataclass(slots=True)
@@ -263,8 +265,10 @@ class Writer:
 
     def _transact(self, batch: Batch, jobs: tuple[Job, ...]) -> None:
         db = self._db
-        db.execute("BEGIN IMMEDIATE")
+        shelf, sure = self._shelf, self._shelf.sure
         try:
+            if jobs or batch.calls:
+                db.execute("BEGIN IMMEDIATE")
             # Everything that the next batch builds on is published only after the commit.
             names: dict[str, int] = {}
             heads: dict[int, int] = {}
@@ -274,11 +278,13 @@ class Writer:
             closed: list[tuple[int, int, int]] = []
             reopened: list[tuple[int | None, int]] = []
             known, previous = self._names, self._heads
-            shelf, sure = self._shelf, self._shelf.sure
             sequence = self._tail.sequence
-            done = [entry for job in jobs for entry in self._done(job, batch.at)]
-            batch.ahead = len(done)
-            for entry in (*done, *batch.entries, *map(self._performed, batch.calls)):
+            entries = batch.entries
+            if jobs or batch.calls:
+                done = [entry for job in jobs for entry in self._done(job, batch.at)]
+                batch.ahead = len(done)
+                entries = [*done, *entries, *map(self._performed, batch.calls)]
+            for entry in entries:
                 sequence += 1
                 execution, key, name = entry.execution, entry.key, entry.name
                 number = known.get(name) or names.get(name)
@@ -290,9 +296,13 @@ class Writer:
                 kind, nth = int(entry.kind), entry.occurrence
                 payload: Kept = entry.payload
                 if payload.__class__ is str and len(payload) > sure:
+                    if not db.in_transaction:
+                        db.execute("BEGIN IMMEDIATE")
                     payload = shelf.keep(payload)
                 values += (sequence, execution, back, kind, number, nth, payload)
                 digests.append(chain.digest(sequence, key, kind, name, nth, payload))
+                if kind > _BEYOND:
+                    continue
                 if kind == _STARTED:
                     started.append((execution, key, number, sequence))
                 elif kind in _OPENED_AGAIN:
@@ -303,6 +313,11 @@ class Writer:
                     reopened.append((sequence if kind == _RESTARTED else None, execution))
                 elif kind in _CLOSED_AS:
                     closed.append((sequence, _CLOSED_AS[kind], execution))
+            value = chain.seal(self._tail.chain, batch.at, digests)
+            sealed = _INSERT_SEALED.get(len(digests))
+            several = sealed is None or names or started or reopened or closed
+            if several and not db.in_transaction:
+                db.execute("BEGIN IMMEDIATE")
             if names:
                 db.executemany(
                     "INSERT INTO litefleet_name VALUES (?, ?)",
@@ -312,13 +327,13 @@ class Writer:
                 db.executemany(
                     "INSERT INTO litefleet_execution VALUES (?, ?, ?, ?, NULL, 0)", started
                 )
-            value = chain.seal(self._tail.chain, batch.at, digests)
-            sealed = _INSERT_SEALED.get(len(digests))
+            begun = 0.0 if db.in_transaction else self._timer()
             if not digests:
                 # A job that had nothing to say.
                 value = self._tail.chain
             elif sealed is not None:
                 values += (batch.at, value)
+                # Where it is all of the commit, it is a transaction by itself.
                 db.execute(sealed, values)
             else:
                 self._insert_events(values)
@@ -335,8 +350,9 @@ class Writer:
                 db.executemany(
                     "UPDATE litefleet_execution SET closed = ?, status = ? WHERE id = ?", closed
                 )
-            begun = self._timer()
-            db.execute("COMMIT")
+            if db.in_transaction:
+                begun = self._timer()
+                db.execute("COMMIT")
             batch.took = self._timer() - begun
             self._pace += _NEWEST * (batch.took - self._pace)
         except BaseException:
@@ -346,7 +362,8 @@ class Writer:
             raise
         batch.first, batch.last = self._tail.sequence + 1, sequence
         self._tail = End(sequence, batch.at if digests else self._tail.at, value)
-        self._names.update(names)
+        if names:
+            self._names.update(names)
         self._heads.update(heads)
         for _, _, execution in closed:
             self._heads.pop(execution, None)
@@ -364,6 +381,7 @@ class Writer:
     def _done(self, job: Job, at: int) -> Sequence[Entry]:
         db = self._db
         db.execute("SAVEPOINT job")
+        job.error = None
         try:
             entries = job.perform(db, at, self._timer)
         except _PASSING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,20 +13,23 @@ from tests.benchmarks.spread import Spread
 
 @dataclass(slots=True)
 class Entrant:
-    """A participant in one setting. It takes part in every `every`-th round."""
+    """A participant in one setting. It takes part in every `every`-th round, until it has taken
+    `patience` seconds in all."""
 
     name: str
     participant: Participant
     workflows: int
     options: dict[str, Any]
     every: int = 1
+    patience: float = math.inf
+    spent: float = 0.0
     rates: dict[int, float] = field(default_factory=dict)
     """Steps a second, by round."""
     lost: str | None = None
     """Why there are no further rounds of it."""
 
     def take_part(self, number: int, shape: str) -> None:
-        if self.lost is not None or number % self.every:
+        if self.lost is not None or number % self.every or self.spent > self.patience:
             return
         request = {"shape": shape, "workflows": self.workflows, **self.options}
         try:
@@ -33,6 +37,7 @@ class Entrant:
         except ParticipantLost as error:
             self.lost = str(error)
         else:
+            self.spent += answer["seconds"]
             self.rates[number] = answer["steps"] / answer["seconds"]
 
 

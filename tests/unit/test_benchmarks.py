@@ -50,6 +50,18 @@ def test_one_that_drops_out_keeps_its_rounds_and_says_why() -> None:
     assert ratio.rounds == 1
 
 
+def test_one_that_has_taken_too_long_takes_part_no_more() -> None:
+    order: list[str] = []
+    ours, slow = Runner("ours", 800, order), Runner("slow", 1, order)
+    result = hold("at once", [entrant(ours), entrant(slow, patience=60)], 4)
+    assert order.count("ours") == 4
+    assert order.count("slow") == 2
+    assert result.lost == {}
+    ratio = result.ratio("ours", "slow")
+    assert ratio is not None
+    assert ratio.rounds == 2
+
+
 def test_only_rounds_that_both_had_are_compared() -> None:
     result = Result("at once", {"a": {0: 10.0, 1: 99.0, 2: 30.0}, "b": {0: 5.0, 2: 5.0}}, {})
     ratio = result.ratio("a", "b")

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from backup import keys, records
+from backup.guards import GuardSettings
 from backup.lease import boottime
 from backup.ownership import OwnerRecord
 from backup.records import Versioned
@@ -111,6 +112,7 @@ class TestHost:
     data: Path
     marks: Path
     nursery: Nursery
+    guards: GuardSettings = field(default_factory=GuardSettings)
     nodes: list[TestNode] = field(default_factory=list)
     pids: set[int] = field(default_factory=set)
 
@@ -158,6 +160,7 @@ class TestHost:
                 "store": self.settings,
                 "sidecar": self.settings.credentials,
                 "tail": tail,
+                "guards": self.guards,
             }
         )
         pid = await self.nursery.spawn(sockets, folder / "supervisor.log")

@@ -7,6 +7,7 @@ import contextlib
 import os
 import random
 import signal
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ import httpx
 import pytest
 
 from backup import keys, ownership, records
+from backup.guards import Guard, GuardSettings
 from backup.lease import boottime
 from backup.ownership import Owner, OwnerRecord, OwnerState
 from backup.store import S3Store
@@ -327,6 +329,43 @@ def test_a_sync_cut_off_by_a_planned_restart_is_no_incident(on_host: OnHost, pro
         assert (status.engine_restarts, status.sidecar_restarts) == (process == "engine", 1)
         cut_off = [text for text in status.incidents if "not proven: unknown: /sync" in text]
         assert len(cut_off) == (process == "sidecar")
+
+    on_host(scenario)
+
+
+def test_a_reader_that_does_not_end_is_named(on_host: OnHost) -> None:
+    """Somebody with a shell and a SQLite tool; the engine and the sidecar read all the time."""
+
+    async def scenario(host: TestHost) -> None:
+        host.guards = GuardSettings(every=0.1, reader_seconds=0.5)
+        node = await host.start()
+        database = node.folder / "data" / "log.db"
+        await node.serving()
+        await node.begin("job", steps=5, ack="async")
+        await node.result("job")
+        code = (
+            "import sys, apsw; db = apsw.Connection(sys.argv[1]);"
+            "db.execute('PRAGMA wal_autocheckpoint=0'); db.execute('BEGIN');"
+            "db.execute('SELECT count(*) FROM executions').fetchall();"
+            "print('reads', flush=True); sys.stdin.read()"
+        )
+        reader = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            code,
+            str(database),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert reader.stdout is not None
+        assert await reader.stdout.readline() == b"reads\n"
+        await node.begin("later", steps=1, ack="async")
+        status = await node.until(lambda status: bool(status.alerts), "alerted")
+        (alert,) = status.alerts
+        assert alert.guard is Guard.READER
+        assert f"process {reader.pid}" in alert.text
+        await reader.communicate(b"")
+        await node.until(lambda status: not status.alerts, "was content again")
 
     on_host(scenario)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given
@@ -24,7 +25,7 @@ from pydantic import BaseModel
 from node import Activity, NonRetryable, RetryLater, RetryPolicy, activity, workflow
 from node.engine import chain, guard
 from node.engine.application import collect, load_app
-from node.engine.context import idempotency_key, seed
+from node.engine.context import idempotency_key, new_id, seed
 from node.engine.durability import Durability, Outcome, Proof, Proofs, effective
 from node.engine.errors import (
     DefinitionError,
@@ -35,7 +36,7 @@ from node.engine.errors import (
     PayloadError,
     PayloadTooLarge,
 )
-from node.engine.payload import Codec, _Limit
+from node.engine.payload import Codec, _Form, _is_plain, _Limit
 from node.engine.timers import AT_ONCE, Timers
 
 # Payloads -----------------------------------------------------------------------------------------
@@ -119,6 +120,41 @@ def test_what_cannot_be_json_is_refused_at_the_declaration() -> None:
         Codec(function, "function").check()
     with pytest.raises(DefinitionError, match="no fixed name"):
         Codec(anything, "anything")
+
+
+PLAIN: list[Any] = [int, str, bool, float, None, int | None, list[int], dict[str, bool | None]]
+
+
+@pytest.mark.parametrize("hint", PLAIN)
+@given(data=st.data())
+def test_plain_values_are_written_like_all_others(hint: Any, data: st.DataObject) -> None:
+    value = data.draw(st.from_type(type(None) if hint is None else hint))
+    try:
+        text = _Form(hint, "f", "it", plain=False).write(value)
+    except PayloadError as error:
+        with pytest.raises(PayloadError, match=re.escape(str(error))):
+            _Form(hint, "f", "it", plain=True).write(value)
+    else:
+        assert _Form(hint, "f", "it", plain=True).write(value) == text
+
+
+@pytest.mark.parametrize(
+    "hint", [Any, Model, Point, list, dict, list[Any], Annotated[int, str], int | Model, bytes]
+)
+def test_what_may_not_be_what_it_declares_is_not_plain(hint: Any) -> None:
+    assert not _is_plain(hint)
+    assert all(map(_is_plain, PLAIN))
+
+
+# Ids ----------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(0, 2**40 - 1), min_size=2), st.randoms(use_true_random=False))
+def test_ids_are_in_the_order_of_time(moments: list[int], chance: random.Random) -> None:
+    ids = [new_id(at, chance) for at in sorted(moments)]
+    assert all(re.fullmatch("[0-9a-v]{16}", id) for id in ids)
+    assert [id[:8] for id in ids] == sorted(id[:8] for id in ids)
+    assert new_id(2**41 + 5, random.Random(1)) == new_id(5, random.Random(1))
 
 
 # Definitions --------------------------------------------------------------------------------------

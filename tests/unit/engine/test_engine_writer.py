@@ -155,6 +155,23 @@ def test_what_makes_the_log_unwritable_is_raised(log: Log) -> None:
         log.writer.commit_here(starting(1))
 
 
+def test_a_commit_of_one_statement_is_whole_or_not_at_all(log: Log) -> None:
+    log.by_thread(starting(1))
+    other = connect(log.path)
+    other.execute(
+        "CREATE TRIGGER full BEFORE INSERT ON litefleet_event WHEN new.occurrence = 2"
+        " BEGIN SELECT raise(ABORT, 'no'); END"
+    )
+    entries = [Entry(1, "execution-1", Kind.TIMER, "(timer)", nth, nth) for nth in (1, 2)]
+    batch = Batch(at=1, entries=entries)
+    log.writer.submit(batch)
+    assert log.told.acquire(timeout=20)
+    assert log.failed
+    other.execute("DROP TRIGGER full")
+    other.close()
+    assert inspect_log(log.path).sequence == 1
+
+
 @pytest.mark.parametrize("events", [0, 1, 2, 3, 4, 7, 63, 64, 65, 511, 512, 1300])
 def test_batches_of_every_size_are_written_whole(log: Log, events: int) -> None:
     log.by_thread(starting(1, events))
@@ -250,8 +267,9 @@ def test_who_waits_for_two_commits_hears_of_the_second_one(tmp_path: Path) -> No
         )
         for number in range(200):
             first, second = 2 * number + 1, 2 * number + 2
+            commits.hold()
             commits.append(Entry(first, f"e{first}", Kind.STARTED, "order", 1, "{}"))
-            commits.flush()
+            commits.let_go(now=True)
             commits.append(Entry(second, f"e{second}", Kind.STARTED, "order", 1, "{}"))
             async with asyncio.timeout(20):
                 assert await commits.settled() == second

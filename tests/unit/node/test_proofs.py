@@ -42,6 +42,10 @@ async def mine() -> OwnerRecord | None:
     return activate(claim(None, "t", ME, authority_ended=True), ME, 1)
 
 
+async def answers() -> bool:
+    return True
+
+
 Lives = Callable[[CutOff, Replication], Awaitable[None]]
 
 
@@ -61,6 +65,7 @@ def proving(lives: Lives, round_timeout: float = 10.0) -> tuple[Round, list[str]
             incidents.append,
             incidents.append,
             lambda: 0.0,
+            answers,
         )
         proofs.committed(3, 0.0)
         keeping = asyncio.create_task(proofs.keep_proving())
