@@ -14,7 +14,7 @@ from node.engine.errors import DefinitionError
 from node.engine.events import RESERVED
 from node.engine.purity import impurities
 from node.engine.queue import Queue
-from node.engine.retention import Retention, distinct
+from node.engine.retention import Retention, Rules
 from node.engine.signals import Signal
 from node.engine.webhooks import Webhook
 
@@ -78,7 +78,7 @@ def collect(name: str, things: Iterable[object], *, version: str | None = None) 
         raise DefinitionError(
             f"{name} declares no workflow", hint="Declare one with @workflow on an async def."
         )
-    distinct(retention)
+    Rules.of(retention)  # Refuses two that are about the same.
     return Application(name, workflows, activities, version, signals, queues, webhooks, retention)
 
 

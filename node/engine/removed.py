@@ -92,10 +92,6 @@ class Removed:
         at = bisect_left(self._firsts, low + 1)
         return at < len(self.ranges) and self.ranges[at].first < high
 
-    def before(self, sequence: int) -> bool:
-        """Whether anything was removed before `sequence`."""
-        return self.between(0, sequence)
-
 
 class Fingerprint:
     """Takes the fingerprint of sets of sequences, or of other whole numbers above zero."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
@@ -158,11 +158,6 @@ class Rules:
             seconds = (_seconds(default.keep), _seconds(default.history))
             rules.append(Rule(None, None, *seconds, "default"))
         return rules
-
-
-def distinct(rules: Sequence[Retention]) -> None:
-    """Raises DefinitionError when two are about the same."""
-    Rules.of(rules)
 
 
 def _name(workflow: Workflow[..., Any] | str | None) -> str | None:
