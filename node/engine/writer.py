@@ -178,6 +178,9 @@ class Writer:
         self._queue: SimpleQueue[Batch | None] = SimpleQueue()
         self._in_tenant_code = False
         self._thread = threading.Thread(target=self._main, name="log-writer", daemon=True)
+        # What is deleted or moved inside a page is overwritten, which costs nothing more to write:
+        # else older states of rows stay behind, and a removal does not find them.
+        db.pragma("secure_delete", "FAST")
         db.authorizer = self._authorize
 
     def start(self) -> None:
@@ -256,12 +259,12 @@ class Writer:
     def _commit(self, batch: Batch) -> None:
         if batch.job is None:
             return self._transact(batch, ())
-        # Pages that become free hold nothing then. It costs writing them, so only now.
-        self._db.pragma("secure_delete", True)
+        # Pages that become free hold nothing then, which costs writing them.
+        self._db.pragma("secure_delete", "ON")
         try:
             return self._transact(batch, (batch.job,))
         finally:
-            self._db.pragma("secure_delete", False)
+            self._db.pragma("secure_delete", "FAST")
 
     def _transact(self, batch: Batch, jobs: tuple[Job, ...]) -> None:
         db = self._db
