@@ -2,62 +2,23 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
-from typing import Any, Final, Literal, Self
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 from urllib.parse import quote
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict
+from fleet.engine_link import Answer, EngineLink
 
-from fleet.client import Call, Client, FleetNotFound, FleetUnavailable
-
-#: Seconds for which a request is repeated while the engine moves or cannot prove anything.
-PATIENCE: Final = 60.0
 #: Seconds for which the engine may hold a request for a result at once.
 HOLD: Final = 10.0
 #: How an execution can stand once nothing more will happen to it by itself.
 OVER: Final = frozenset({"completed", "failed", "cancelled", "terminated", "diverged"})
 #: Seconds that one request to prune takes, or a little longer.
-PIECE: Final = 10.0
-Answer = dict[str, Any]
-Ack = Literal["durable", "async"]
+PIECE: Final = 3.0
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
-
-class Executions(AbstractContextManager["Executions"]):
-    """What can be done with the executions below `prefix`. Every method raises FleetError.
-
-    Every request can be repeated without harm: starts are given an id, messages a key. So one
-    that is answered with 503 is sent again, up to PATIENCE seconds; `waiting` is told why.
-    """
-
-    def __init__(
-        self,
-        client: Client,
-        prefix: str,
-        *,
-        ack: Ack,
-        waiting: Callable[[str], None] = lambda _: None,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._client = client
-        self._prefix = prefix
-        self._ack: Ack = ack
-        self._waiting = waiting
-        self._clock = clock
-        self._sleep = sleep
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._client.close()
+class Executions(EngineLink):
+    """What can be done with the executions of one engine. Every method raises FleetError."""
 
     def start(self, workflow: str, input: Mapping[str, Any], id: str | None, reuse: str) -> Answer:
         """Start an execution, or get the one that has this id, workflow and input."""
@@ -99,6 +60,27 @@ class Executions(AbstractContextManager["Executions"]):
         """What it waits for."""
         return self._get(_one(id) + "/waiting")
 
+    def all_waits(
+        self,
+        kind: str | None = None,
+        workflow: str | None = None,
+        longer_than: float | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Answer]:
+        """Open executions with what they wait for; see GET /waiting."""
+        query = {"kind": kind, "workflow": workflow, "longer_than": longer_than}
+        for number, item in enumerate(self._pages("/waiting", query, limit or 500)):
+            if number == limit:
+                return
+            yield item
+
+    def lines(
+        self, id: str | None, level: str | None, limit: int, after: str | None = None
+    ) -> Answer:
+        """What was logged of late; see GET /log."""
+        query = {"execution": id, "level": level, "limit": limit, "after": after}
+        return self._get("/log", query)
+
     def archive(self, id: str) -> Answer:
         """The execution as a file that `replay` takes."""
         return self._get(_one(id) + "/archive")
@@ -120,8 +102,8 @@ class Executions(AbstractContextManager["Executions"]):
 
     def delete(self, id: str) -> Answer:
         """Remove a closed one from the log; `events` is None where that was found to be done."""
-        call = Call("DELETE", self._prefix + _one(id), _Answer, query={"ack": self._ack})
-        return self._send(call, done={"id": id, "deleted": True, "events": None, "durable": False})
+        answer = self._post(_one(id), {}, method="DELETE")
+        return answer or {"id": id, "deleted": True, "events": None, "durable": False}
 
     def hold(self, id: str, reason: str) -> Answer:
         """Let nothing remove it."""
@@ -138,24 +120,14 @@ class Executions(AbstractContextManager["Executions"]):
     def prune(self) -> Iterator[Answer]:
         """Remove all that is due, a piece at a time; what each piece has removed."""
         while True:
-            done = self._send(
-                Call(
-                    "POST",
-                    f"{self._prefix}/retention/prune",
-                    _Answer,
-                    {"seconds": PIECE, "ack": self._ack},
-                    timeout=PIECE + 60,
-                )
-            )
+            done = self._post("/retention/prune", {"seconds": PIECE})
             yield done
             if done["trouble"] or not any(done["left"].values()) or not done["batches"]:
                 return
 
     def prunable(self) -> Answer:
         """What `prune` would remove."""
-        return self._send(
-            Call("POST", f"{self._prefix}/retention/prune", _Answer, {"dry_run": True})
-        )
+        return self._post("/retention/prune", {"dry_run": True})
 
     def _pages(self, path: str, query: Mapping[str, Any], size: int) -> Iterator[Answer]:
         after: str | None = None
@@ -165,33 +137,6 @@ class Executions(AbstractContextManager["Executions"]):
             after = page["next"]
             if after is None:
                 return
-
-    def _get(
-        self, path: str, query: Mapping[str, Any] | None = None, timeout: float | None = None
-    ) -> Answer:
-        given = {key: value for key, value in (query or {}).items() if value is not None}
-        return self._send(Call("GET", self._prefix + path, _Answer, query=given, timeout=timeout))
-
-    def _post(self, path: str, body: Mapping[str, Any]) -> Answer:
-        return self._send(Call("POST", self._prefix + path, _Answer, {**body, "ack": self._ack}))
-
-    def _send(self, call: Call[_Answer], done: Answer | None = None) -> Answer:
-        """`done` is the answer where a request that is repeated finds nothing to do any more."""
-        until = self._clock() + PATIENCE
-        repeated = False
-        while True:
-            try:
-                return self._client.send(call).model_dump()
-            except FleetNotFound:
-                if done is None or not repeated:
-                    raise
-                return done
-            except FleetUnavailable as error:
-                repeated = True
-                if self._clock() + error.retry_after > until:
-                    raise
-                self._waiting(error.message)
-                self._sleep(error.retry_after)
 
 
 def _one(id: str) -> str:

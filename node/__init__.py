@@ -8,6 +8,7 @@ from node.engine.external import External
 from node.engine.namespace import workflow
 from node.engine.queue import Queue, Rate
 from node.engine.retention import Retention
+from node.engine.schedule import Overlap, Schedule
 from node.engine.signals import Signal
 from node.engine.stream_publisher import ActivityStream, WorkflowStream
 from node.engine.webhook_checks import (
@@ -36,6 +37,7 @@ __all__ = [
     "Hmac",
     "Ignore",
     "NonRetryable",
+    "Overlap",
     "Queue",
     "Rate",
     "Reply",
@@ -43,6 +45,7 @@ __all__ = [
     "Retention",
     "RetryLater",
     "RetryPolicy",
+    "Schedule",
     "Send",
     "Signal",
     "Slack",

@@ -10,14 +10,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from node.api_answers import Ack, Answers, body_of, query_of
+from node.api_answers import Ack, Answers, body_of
 from node.engine.engine import Engine
 
 #: Seconds for which one request to prune begins further batches, at most.
 LONGEST_ROUND: Final = 30.0
 
 
-class DeleteQuery(BaseModel):
+class DeleteRequest(BaseModel):
     """What DELETE /executions/{id} takes."""
 
     model_config = ConfigDict(extra="forbid")
@@ -64,11 +64,11 @@ class RetentionApi:
 
     async def delete(self, request: Request) -> Response:
         """Remove a closed execution from the log."""
-        query = query_of(DeleteQuery, request)
-        self.answers.admit(query.ack, "a deletion")
+        body = await body_of(DeleteRequest, request)
+        self.answers.admit(body.ack, "a deletion")
         id = request.path_params["id"]
         events = await self.engine.retention.delete(id)
-        standing = await self.answers.proven(self.engine.sequence, query.ack)
+        standing = await self.answers.proven(self.engine.sequence, body.ack)
         return JSONResponse({"id": id, "deleted": True, "events": events, **standing})
 
     async def hold(self, request: Request) -> Response:

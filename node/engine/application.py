@@ -15,6 +15,7 @@ from node.engine.events import RESERVED
 from node.engine.purity import impurities
 from node.engine.queue import Queue
 from node.engine.retention import Retention, Rules
+from node.engine.schedule import Schedule
 from node.engine.signals import Signal
 from node.engine.webhooks import Webhook
 
@@ -35,19 +36,23 @@ class Application:
     queues: Mapping[str, Queue] = field(default_factory=dict)
     webhooks: Mapping[str, Webhook] = field(default_factory=dict)
     """By method and path, as in `POST /github`."""
+    schedules: Mapping[str, Schedule] = field(default_factory=dict)
     retention: Sequence[Retention] = ()
 
 
 def collect(name: str, things: Iterable[object], *, version: str | None = None) -> Application:
-    """The workflows, activities, signals, queues, webhooks and rules of retention among `things`.
-    Raises DefinitionError."""
+    """The workflows, activities, signals, queues, webhooks, schedules and rules of retention among
+    `things`. Raises DefinitionError."""
     workflows: dict[str, Workflow[..., Any]] = {}
     activities: dict[str, Activity[..., Any]] = {}
     signals: dict[str, Signal[Any]] = {}
     queues: dict[str, Queue] = {}
     webhooks: dict[str, Webhook] = {}
     retention: list[Retention] = []
-    for thing in things:
+    schedules: dict[str, Schedule] = {}
+    several = list(things)
+    started = [thing.workflow for thing in several if isinstance(thing, Schedule)]
+    for thing in (*several, *started):
         if isinstance(thing, (Workflow, Activity)) and thing.name.startswith(RESERVED):
             raise DefinitionError(
                 f"{name}: {thing.name!r} is a name of the engine's own, as all are that begin with"
@@ -74,12 +79,18 @@ def collect(name: str, things: Iterable[object], *, version: str | None = None) 
             address = f"{thing.method} {thing.path}"
             if webhooks.setdefault(address, thing) is not thing:
                 raise DefinitionError(f"{name}: two webhooks are at {address}")
+        if isinstance(thing, Schedule):
+            if schedules.setdefault(thing.name, thing) is not thing:
+                raise DefinitionError(f"{name}: two schedules are named {thing.name!r}")
+            thing.check()
     if not workflows:
         raise DefinitionError(
             f"{name} declares no workflow", hint="Declare one with @workflow on an async def."
         )
     Rules.of(retention)  # Refuses two that are about the same.
-    return Application(name, workflows, activities, version, signals, queues, webhooks, retention)
+    return Application(
+        name, workflows, activities, version, signals, queues, webhooks, schedules, retention
+    )
 
 
 def _refuse_impure(workflow: Workflow[..., Any]) -> None:

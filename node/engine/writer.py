@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import apsw
 
@@ -46,6 +46,7 @@ _INSERT_SEALED: Final = {
     2: "INSERT INTO litefleet_event VALUES (?,?,?,?,?,?,?,NULL,NULL),(?,?,?,?,?,?,?,?,?)",
 }
 _COLUMNS: Final = 7
+_KIND, _NAME = 3, 4
 # Plain numbers, which are quicker to compare than the kinds themselves.
 _STARTED: Final = int(Kind.STARTED)
 _RESTARTED: Final = int(Kind.RESTARTED)
@@ -116,8 +117,13 @@ class Batch:
     job: Job | None = None
     ahead: int = 0
     """How many events of the job come before the entries."""
+    then: list[Callable[[], None]] = field(default_factory=list)
+    """What is called on the loop as soon as it is committed."""
     first: int = 0
     last: int = 0
+    kinds: list[int] = field(default_factory=list)
+    names: list[int] = field(default_factory=list)
+    """The numbers that its events have in the log for their kinds and names, once it is there."""
     took: float = 0.0
     """Seconds that the file took to be synced."""
 
@@ -330,6 +336,8 @@ class Writer:
                 db.executemany(
                     "INSERT INTO litefleet_execution VALUES (?, ?, ?, ?, NULL, 0)", started
                 )
+            kinds = cast("list[int]", values[_KIND::_COLUMNS])
+            numbers = cast("list[int]", values[_NAME::_COLUMNS])
             begun = 0.0 if db.in_transaction else self._timer()
             if not digests:
                 # A job that had nothing to say.
@@ -363,6 +371,7 @@ class Writer:
                 with suppress(apsw.Error):
                     db.execute("ROLLBACK")
             raise
+        batch.kinds, batch.names = kinds, numbers
         batch.first, batch.last = self._tail.sequence + 1, sequence
         self._tail = End(sequence, batch.at if digests else self._tail.at, value)
         if names:

@@ -167,7 +167,7 @@ def test_what_cannot_be_proven_is_not_removed(
         async with engine(tmp_path, LATER, barrier=Late()) as it, client_of(it) as client:
             await it.start("work", {"number": 1}, id="a")
             await it.result("a", wait=20)
-            refused = await client.delete("/executions/a?ack=async")
+            refused = await client.request("DELETE", "/executions/a", json={"ack": "async"})
             assert refused.status_code == 503
             assert refused.json()["error"]["type"] == "not_proven_yet"
             assert (await client.get("/executions/a")).status_code == 200
