@@ -233,7 +233,8 @@ class Run:
             self._reset()
         self._follower = Follower(self, history, strict)
         try:
-            return self._follower.follow()
+            with self._loop.entered():
+                return self._follower.follow()
         finally:
             self._follower = None
 

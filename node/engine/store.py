@@ -310,11 +310,18 @@ class Store:
             return []
         rows = self._rows(_HISTORY, (head, after, whole))
         rows.sort()
-        if not all(row[2] in self._name_of for row in rows):
+        try:
+            return self._events(key, rows)
+        except KeyError:
+            # One has a name that is new.
             self._name_of = {number: name for name, number in self.names().items()}
-        names, kinds = self._name_of, _KINDS
+            return self._events(key, rows)
+
+    def _events(self, key: str, rows: list[Any]) -> list[Event]:
+        names, kinds, make = self._name_of, _KINDS, tuple.__new__
+        # As Event(...) does, in two thirds of its time.
         return [
-            Event(sequence, key, kinds[kind], names[name], occurrence, payload, at, commit)
+            make(Event, (sequence, key, kinds[kind], names[name], occurrence, payload, at, commit))
             for sequence, kind, name, occurrence, payload, at, commit in rows
         ]
 
