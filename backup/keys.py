@@ -73,3 +73,22 @@ def lineage(tenant: str, number: int) -> str:
 def drills(tenant: str) -> str:
     """The tenant's drills: when its backup was last restored, and what came of it."""
     return f"tenants/{tenant}/drills.json"
+
+
+COPY_RECORD = ".json"
+"""What the key of a copy's record ends with."""
+
+
+def copies(tenant: str) -> str:
+    """The prefix of the tenant's independent copies."""
+    return f"tenants/{tenant}/copies/"
+
+
+def copy(tenant: str, name: str) -> str:
+    """An independent copy of the tenant's database."""
+    return f"{copies(tenant)}{name}.db.gz"
+
+
+def copy_record(tenant: str, name: str) -> str:
+    """What that copy must be."""
+    return f"{copies(tenant)}{name}{COPY_RECORD}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from threading import RLock
 from typing import Literal
 
@@ -52,6 +53,12 @@ class MemoryStore:
             self.objects[key] = (body, self._clock())
         self._leave(lost, key)
         return _etag(body)
+
+    def upload(self, key: str, file: Path) -> None:
+        self.put(key, file.read_bytes())
+
+    def download(self, key: str, file: Path) -> None:
+        file.write_bytes(self.get(key).body)
 
     def list(self, prefix: str) -> Iterator[Entry]:
         lost = self._enter("list", prefix)

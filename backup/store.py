@@ -12,11 +12,14 @@ import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import boto3
 import botocore.exceptions
 import tenacity
+from boto3.exceptions import S3UploadFailedError
+from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 
 from backup.errors import (
@@ -82,6 +85,15 @@ class ObjectStore(Protocol):
         (`Precondition` otherwise). Raises `Ambiguous` where the outcome is unknown.
         """
 
+    def upload(self, key: str, file: Path) -> None:
+        """Write a file of any size as one object, in parts where it is large.
+
+        Raises `Ambiguous` where the outcome is unknown; what is there is whole or not there.
+        """
+
+    def download(self, key: str, file: Path) -> None:
+        """Read an object of any size into a new file. Raises `NotFound` if there is none."""
+
     def list(self, prefix: str) -> Iterator[Entry]:
         """Every object under ``prefix``, all pages. A list is not an atomic snapshot."""
 
@@ -93,6 +105,12 @@ class ObjectStore(Protocol):
 
     def date(self) -> datetime:
         """The store's clock, from the ``Date`` header of an answer (resolution: one second)."""
+
+
+# One thread: several would compete with the tenants for the same processors.
+_TRANSFERS = TransferConfig(
+    multipart_threshold=32 << 20, multipart_chunksize=16 << 20, use_threads=False
+)
 
 
 @functools.cache
@@ -172,6 +190,18 @@ class S3Store:
             raise typed(error, f"write {self._root}{key}") from error
         return answer["ETag"]
 
+    def upload(self, key: str, file: Path) -> None:
+        try:
+            self._client.upload_file(str(file), self._bucket, self._root + key, Config=_TRANSFERS)
+        except Exception as error:
+            raise typed(error, f"upload {self._root}{key}") from error
+
+    def download(self, key: str, file: Path) -> None:
+        def read() -> None:
+            self._client.download_file(self._bucket, self._root + key, str(file), Config=_TRANSFERS)
+
+        self._read(key, read)
+
     def list(self, prefix: str) -> Iterator[Entry]:
         token: str | None = None
         while True:
@@ -236,6 +266,9 @@ def typed(error: Exception, what: str) -> StoreError:
     """Translate an error of botocore into the one that says what to do about it."""
     if isinstance(error, StoreError):
         return error
+    if isinstance(error, S3UploadFailedError) and isinstance(error.__context__, Exception):
+        # It hides what the store said behind a text.
+        return typed(error.__context__, what)
     if isinstance(error, botocore.exceptions.ClientError):
         return _of_status(error, what)
     never_sent = (

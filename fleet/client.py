@@ -17,6 +17,8 @@ from pydantic import BaseModel, ValidationError
 
 from fleet.problem import Problem
 from fleet.views import (
+    CopyList,
+    CopyView,
     DrillsList,
     DrillsView,
     DrillView,
@@ -142,6 +144,18 @@ def drill_tenant(name: str) -> Call[DrillView]:
 
 def list_drills() -> Call[DrillsList]:
     return Call("GET", "/api/drills", DrillsList)
+
+
+def _copies_path(name: str) -> str:
+    return f"/api/tenants/{quote(name, safe='')}/copies"
+
+
+def copy_tenant(name: str) -> Call[CopyView]:
+    return Call("POST", _copies_path(name), CopyView, timeout=DRILL_TIMEOUT)
+
+
+def list_copies(name: str) -> Call[CopyList]:
+    return Call("GET", _copies_path(name), CopyList)
 
 
 def start_execution(
@@ -331,6 +345,13 @@ class Client:
 
     def drills(self) -> list[DrillsView]:
         return self.send(list_drills()).items
+
+    def copy(self, name: str) -> CopyView:
+        """Have an independent copy of a tenant's database brought to the bucket."""
+        return self.send(copy_tenant(name))
+
+    def copies(self, name: str) -> list[CopyView]:
+        return self.send(list_copies(name)).items
 
     def resume(self) -> None:
         self.send(resume_fleet())

@@ -11,9 +11,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from backup import copies
+from backup.copies import BadCopy
 from backup.settings import StoreSettings
 from backup.store import S3Store
 from fleet.problem import Problem
+from fleet.views import CopyView
 from node.engine.errors import LogRefused
 from node.engine.inspection import LogSummary, committed_at, inspect_log
 from restore.errors import Damaged
@@ -72,10 +75,7 @@ def bring_past(
 
     Raises Problem where something is at `to`, and what `restore.moment.restore` does.
     """
-    if to.exists():
-        raise Problem("exists", f"{to} exists.", "Name a file that does not; nothing was changed.")
-    if not to.parent.is_dir():
-        raise Problem("no_folder", f"There is no folder {to.parent}.", "Make it first.")
+    _refuse_place(to)
     began = time.monotonic()
     # Beside its place, so that it gets there in one step: a file at `to` is a whole one.
     with TemporaryDirectory(prefix=f".{to.name}-", dir=to.parent) as aside:
@@ -101,6 +101,40 @@ def bring_past(
         executions=log.executions,
         seconds=time.monotonic() - began,
     )
+
+
+def fetch_copy(settings: StoreSettings, tenant: str, name: str, to: Path) -> CopyView:
+    """Bring an independent copy (by its name, or the `newest`) to the file `to`, verified.
+
+    Raises Problem where there is no such copy or something is at `to`, Damaged where it is not what
+    it was when it was made.
+    """
+    _refuse_place(to)
+    store = S3Store(settings)
+    known = {copy.name: copy for copy in copies.read(store, tenant)}
+    chosen = max(known, default=None) if name == "newest" else name
+    copy = known.get(chosen or "")
+    if copy is None:
+        have = ", ".join(known) or "none"
+        raise Problem("no_copy", f"{tenant} has no copy {name!r}.", f"There are: {have}.")
+    with TemporaryDirectory(prefix=f".{to.name}-", dir=to.parent) as aside:
+        fresh = Path(aside) / "log.db"
+        try:
+            copies.fetch(store, copy, fresh)
+        except BadCopy as error:
+            raise Damaged(str(error)) from error
+        _inspect(fresh)
+        fresh.rename(to)
+    return CopyView.model_validate(
+        {**copy.model_dump(), "name": copy.name, "bookmark": copy.bookmark}
+    )
+
+
+def _refuse_place(to: Path) -> None:
+    if to.exists():
+        raise Problem("exists", f"{to} exists.", "Name a file that does not; nothing was changed.")
+    if not to.parent.is_dir():
+        raise Problem("no_folder", f"There is no folder {to.parent}.", "Make it first.")
 
 
 def _inspect(database: Path) -> LogSummary:

@@ -96,11 +96,25 @@ class AgentSettings(ProcessSettings):
         return value.absolute()
 
 
+class Chores(BaseModel):
+    """What the coordinator does for every tenant of its own accord. Times are in seconds, 0 for
+    never: ``drill_every``, within which each tenant's backup is verified by a restore, and
+    ``copy_every``, within which it gets an independent copy. Copies are kept for ``copy_days``, the
+    newest ``copies_least`` of them for as long as there is no newer one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    drill_every: float = Field(default=86_400.0, ge=0)
+    copy_every: float = Field(default=86_400.0, ge=0)
+    copy_days: int = Field(default=7, ge=0)
+    copies_least: int = Field(default=2, ge=1)
+
+
 class CoordinatorSettings(ProcessSettings):
     """The coordinator. ``issuer`` says where each tenant's sidecar gets its credentials:
     ``iam`` creates a user for each tenant, limited to its replicas; ``shared`` gives every
-    sidecar the fleet's own, for stores without an IAM interface. ``drill_every`` is within how
-    many seconds each tenant's backup is verified by a restore; 0 for never."""
+    sidecar the fleet's own, for stores without an IAM interface. ``chores`` are what it does for
+    every tenant now and then."""
 
     issuer: Literal["iam", "shared"] = "shared"
-    drill_every: float = Field(default=86_400.0, ge=0)
+    chores: Chores = Field(default_factory=Chores)

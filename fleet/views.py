@@ -105,6 +105,28 @@ class TenantView(View):
     recoveries: list[Recovery] = Field(default_factory=list)
 
 
+class CopyView(View):
+    """An independent copy of a tenant's database in the bucket. `size` and `packed` in bytes."""
+
+    tenant: str
+    name: str
+    bookmark: str
+    lineage: str
+    epoch: int
+    sequence: int
+    chain: str
+    made_at: float
+    sha256: str
+    size: int
+    packed: int
+
+
+class CopyList(View):
+    """A tenant's copies, oldest first."""
+
+    items: list[CopyView]
+
+
 class DrillView(View):
     """One drill: a tenant's backup restored somewhere harmless and compared with its source."""
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from pathlib import Path
 
+from backup.copies import Copy
 from backup.settings import REVEAL
 from node.order import NodeOrder, NodeStatus
 from node.wire import Client, WireError
@@ -56,6 +57,14 @@ class RemoteNode:
         """
         answer = await self._client.call("chain", sequence=sequence)
         return str(answer["chain"])
+
+    async def copy(self) -> Copy:
+        """Have an independent copy of the live log brought to the bucket.
+
+        Raises:
+            WireError: the node is gone, or could not do it.
+        """
+        return Copy.model_validate(await self._client.call("copy"))
 
     async def extend(self, deadline: float) -> None:
         await self._client.call("extend", deadline=deadline)

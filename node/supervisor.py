@@ -17,6 +17,7 @@ from typing import Any
 
 from backup import keys, ownership, records
 from backup.barrier import GroupBarrier
+from backup.copies import BadCopy, Copy
 from backup.errors import StoreError
 from backup.guards import Action, Alert
 from backup.lag import Lag, LagTracker
@@ -26,6 +27,7 @@ from backup.litestream.sidecar import Sidecar, SidecarFailed
 from backup.ownership import OwnerRecord
 from backup.store import ObjectStore, S3Store
 from node.authority import AuthorityFile
+from node.copying import CopyOrder, order_copy
 from node.cradle import Cradle
 from node.engine_process import EngineProcess
 from node.guarding import Guarding
@@ -83,6 +85,7 @@ class Supervisor:
         self._engine: EngineProcess | None = None
         self._serving: Server | None = None
         self._repacing = False
+        self._copying = asyncio.Lock()
         self.status = NodeStatus(
             tenant=order.tenant,
             host=order.host,
@@ -128,6 +131,22 @@ class Supervisor:
             LogRefused: there is no log here that can be read now.
         """
         return await asyncio.to_thread(live_chain_at, self._database, sequence)
+
+    async def copy(self) -> Copy:
+        """Bring an independent copy of the live log to the bucket, or name the newest one where
+        nothing has been committed since.
+
+        Raises:
+            BadCopy: it could not be made; the message says why.
+        """
+        if self._claim is None or self.status.state is not NodeState.ACTIVE:
+            raise BadCopy(f"{self._order.tenant} is {self.status.state} here; nothing was copied")
+        async with self._copying:
+            return await order_copy(
+                CopyOrder(
+                    store=self._order.store, database=self._database, record=self._claim.record
+                )
+            )
 
     async def look_after(self, version: int, wait: float) -> NodeStatus:
         """The status once its version is above ``version``, or after ``wait`` seconds."""

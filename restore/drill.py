@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -209,21 +209,3 @@ def note(store: ObjectStore, drill: Drill) -> DrillRecord:
             return records.swap(store, key, after, found.etag if found else None).record
         except Precondition:
             continue
-
-
-def next_due(
-    verified: Mapping[str, float | None], tried: Mapping[str, float], now: float, every: float
-) -> str | None:
-    """Whose drill comes next: of those without a good one for ``every`` seconds, whoever waited
-    longest. One that was tried and failed is tried again after a tenth of that.
-
-    Args:
-        verified: when each tenant's last good drill began, unix seconds; None for never.
-        tried: when the last one of any outcome began.
-    """
-    due = [
-        (at if at is not None else 0.0, tenant)
-        for tenant, at in verified.items()
-        if (at is None or now - at >= every) and now - tried.get(tenant, 0.0) >= every / 10
-    ]
-    return min(due)[1] if due else None

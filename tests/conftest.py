@@ -7,9 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import settings
 
 from backup.settings import StoreSettings
 from fleet.seaweed import EmbeddedStore
+
+# How long an example takes says something about the machine, and nothing about the code.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 _fleets = itertools.count(1)
 

@@ -9,12 +9,14 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
+from backup.copies import Copy
 from backup.errors import StoreError
 from fleet.agent.agent import Agent
 from fleet.agent.drilling import DrillDone, DrillRequest
 from fleet.agent.nodes import AlreadyHere, Chain, NoAuthority, StartRequest
 from fleet.proxy import EPOCH_HEADER, SENDER_HEADER, forward, is_webhook, unavailable
 from node.order import NodeStatus
+from node.wire import WireError
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 MAX_WAIT = 30.0
@@ -82,6 +84,18 @@ def create_app(agent: Agent, token: str) -> FastAPI:
                 404, {"type": "not_here", "message": f"{tenant} has no live log on {agent.host}"}
             )
         return found
+
+    @app.post("/api/nodes/{tenant}/copy", dependencies=guarded)
+    async def copy(tenant: str) -> Copy:
+        try:
+            made = await agent.nodes.copy(tenant)
+        except WireError as error:
+            raise HTTPException(503, {"type": "not_copied", "message": str(error)}) from error
+        if made is None:
+            raise HTTPException(
+                404, {"type": "not_here", "message": f"{tenant} has no live log on {agent.host}"}
+            )
+        return made
 
     @app.post("/api/drills/{tenant}", dependencies=guarded)
     async def drill(tenant: str, request: DrillRequest) -> DrillDone:

@@ -18,6 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from backup.copies import Copy
 from backup.guards import GuardSettings
 from backup.ownership import Durability
 from backup.settings import Credentials, StoreSettings
@@ -137,6 +138,17 @@ class Nodes:
         except WireError:
             return None
         return Chain(epoch=node.status.epoch, value=value)
+
+    async def copy(self, tenant: str) -> Copy | None:
+        """An independent copy of a tenant's live log here; None where there is none to copy.
+
+        Raises:
+            WireError: it could not be made; the message says why.
+        """
+        node = self.live(tenant)
+        if node is None or node.remote is None:
+            return None
+        return await node.remote.copy()
 
     async def changed(self, version: int, wait: float) -> None:
         """Return once anything has changed since ``version``, or after ``wait`` seconds."""

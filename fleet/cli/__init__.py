@@ -16,6 +16,7 @@ import typer
 from fleet import console
 from fleet.cli import (
     brake,
+    copies,
     demo,
     dev,
     doctor,
@@ -46,6 +47,7 @@ app.command()(up.up)
 app.add_typer(tenants.app, name="tenant")
 app.add_typer(hosts.app, name="host")
 app.add_typer(executions.app, name="exec")
+app.add_typer(copies.app, name="copy")
 app.command()(lag.lag)
 app.command()(restore.restore)
 app.command()(verify.verify)

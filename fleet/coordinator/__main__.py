@@ -38,7 +38,7 @@ async def run(settings: CoordinatorSettings) -> None:
             issuer_of(settings),
             token,
             http,
-            drill_every=settings.drill_every,
+            settings.chores,
         )
         server = HttpServer(
             create_app(coordinator, token), settings.listen_host, settings.listen_port

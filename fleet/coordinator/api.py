@@ -12,15 +12,18 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+from backup.copies import Copy
 from backup.errors import StoreError
 from backup.keys import BadTenantName
 from backup.lease import LeaseState
 from fleet.coordinator.account import Tenant
 from fleet.coordinator.coordinator import Coordinator, TenantExists
 from fleet.coordinator.decide import SUSPECT_AFTER
-from fleet.coordinator.drills import NoHost
+from fleet.coordinator.rounds import NoHost
 from fleet.proxy import SENDER_HEADER, forward, is_webhook, unavailable
 from fleet.views import (
+    CopyList,
+    CopyView,
     DrillsList,
     DrillsView,
     DrillView,
@@ -149,6 +152,22 @@ def create_app(coordinator: Coordinator, token: str) -> FastAPI:
             return _error(503, "no_host", str(error), "see `litefleet host list`, and try again")
         return JSONResponse(_drill(done).model_dump(mode="json"))
 
+    @app.get("/api/tenants/{name}/copies", dependencies=guarded)
+    async def copies(name: str) -> CopyList:
+        if name not in coordinator.tenants:
+            raise HTTPException(404, f"there is no tenant {name!r}")
+        return CopyList(items=[_copy(one) for one in await coordinator.copies.of(name)])
+
+    @app.post("/api/tenants/{name}/copies", dependencies=guarded)
+    async def copy(name: str) -> Response:
+        if name not in coordinator.tenants:
+            raise HTTPException(404, f"there is no tenant {name!r}")
+        try:
+            made = await coordinator.copies.copy(name)
+        except NoHost as error:
+            return _error(503, "no_host", str(error), f"see `litefleet tenant show {name}`")
+        return JSONResponse(_copy(made).model_dump(mode="json"))
+
     @app.post("/api/resume", dependencies=guarded)
     async def resume() -> Resumed:
         return Resumed(hosts=list(coordinator.resume()))
@@ -227,6 +246,12 @@ def _tenant(coordinator: Coordinator, name: str, tenant: Tenant) -> TenantView:
 
 def _drill(drill: Drill) -> DrillView:
     return DrillView.model_validate({**drill.model_dump(), "bookmark": drill.bookmark})
+
+
+def _copy(copy: Copy) -> CopyView:
+    return CopyView.model_validate(
+        {**copy.model_dump(), "name": copy.name, "bookmark": copy.bookmark}
+    )
 
 
 def _drills(record: DrillRecord) -> DrillsView:

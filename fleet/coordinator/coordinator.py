@@ -17,6 +17,7 @@ from backup.settings import REVEAL
 from backup.store import ObjectStore
 from fleet.agent.nodes import StartRequest
 from fleet.coordinator.account import Ordered, Tenant, recovery_of
+from fleet.coordinator.copying import Copies
 from fleet.coordinator.decide import (
     Brake,
     Fence,
@@ -26,8 +27,10 @@ from fleet.coordinator.decide import (
 )
 from fleet.coordinator.drills import Drills
 from fleet.coordinator.observe import Observer
+from fleet.coordinator.rounds import Rounds
 from fleet.coordinator.timeline import TimelineLog
 from fleet.issuer import CredentialIssuer
+from fleet.settings import Chores
 from node.order import ENDED, NodeState, NodeStatus
 
 TICK = 0.5
@@ -53,13 +56,8 @@ class Coordinator:
         issuer: CredentialIssuer,
         token: str,
         http: httpx.AsyncClient,
-        drill_every: float = 0.0,
+        chores: Chores,
     ):
-        """
-        Args:
-            drill_every: seconds within which each tenant's backup is verified by a restore; 0 for
-                never.
-        """
         self._store = store
         self._issuer = issuer
         self._http = http
@@ -76,16 +74,20 @@ class Coordinator:
         self.tenants: dict[str, Tenant] = {}
         self.braked_hosts: tuple[str, ...] = ()
         self.observer = Observer(store, http, token, on_change=self._wake.set)
-        self.drills = Drills(
-            store,
-            issuer,
-            self.observer,
-            self.tenants,
-            self.timeline,
-            http,
-            token,
-            every=drill_every,
+        shared = (self.observer, self.tenants, self.timeline, http, token)
+        self.drills = Drills(store, issuer, *shared)
+        self.copies = Copies(
+            store, *shared, keep_days=chores.copy_days, keep_least=chores.copies_least
         )
+        self._rounds = (
+            Rounds(
+                self._active, self.drills.verified_at, self.drills.drill, every=chores.drill_every
+            ),
+            Rounds(self._active, self.copies.made_at, self.copies.copy, every=chores.copy_every),
+        )
+
+    def _active(self) -> list[str]:
+        return [name for name, tenant in self.tenants.items() if tenant.state(None) == "active"]
 
     # -- what callers of the API ask ------------------------------------------------------------
 
@@ -127,8 +129,7 @@ class Coordinator:
 
     async def run(self) -> None:
         """Look, decide and act until cancelled. A store that does not answer is waited for."""
-        drilling = asyncio.create_task(self.drills.run())
-        self._acting.add(drilling)
+        self._acting.update(asyncio.create_task(rounds.run()) for rounds in self._rounds)
         try:
             while True:
                 try:

@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import httpx
 from pydantic import ValidationError
 
-from backup.errors import StoreError
 from backup.settings import REVEAL
 from backup.store import ObjectStore
 from fleet.agent.drilling import DrillDone, DrillRequest
 from fleet.agent.nodes import Chain
 from fleet.coordinator.account import Tenant
 from fleet.coordinator.observe import Observer
+from fleet.coordinator.rounds import NoHost
 from fleet.coordinator.timeline import TimelineLog
 from fleet.issuer import CredentialIssuer
 from restore import drill as drills
-from restore.drill import Drill, DrillRecord, Source, judge, next_due
+from restore.drill import Drill, DrillRecord, Source, judge
 
-LOOK_EVERY = 5.0
-"""Seconds between two looks for a drill that is due."""
 TIMEOUT = 900.0
 """Seconds for one drill."""
-
-
-class NoHost(Exception):
-    """No host of the fleet can carry a drill now."""
 
 
 class Drills:
@@ -43,15 +37,7 @@ class Drills:
         timeline: TimelineLog,
         http: httpx.AsyncClient,
         token: str,
-        *,
-        every: float,
-        clock: Callable[[], float] = time.time,
     ):
-        """
-        Args:
-            every: seconds within which each tenant's backup is to be verified; 0 for never.
-            clock: unix seconds.
-        """
         self._store = store
         self._issuer = issuer
         self._observer = observer
@@ -59,24 +45,14 @@ class Drills:
         self._timeline = timeline
         self._http = http
         self._headers = {"authorization": f"Bearer {token}"}
-        self._every = every
-        self._clock = clock
         self._turn = asyncio.Lock()
-        self._tried: dict[str, float] = {}
         self.known: dict[str, DrillRecord] = {}
         """What is known of each tenant's drills, from the bucket."""
 
-    async def run(self) -> None:
-        """Do what is due until cancelled."""
-        while self._every > 0:
-            await asyncio.sleep(min(LOOK_EVERY, self._every))
-            try:
-                name = await self._next()
-                if name is not None:
-                    await self.drill(name)
-            except (NoHost, StoreError):
-                # The backup is no worse for it; it stays due.
-                continue
+    async def verified_at(self, name: str) -> float | None:
+        """When a tenant's backup was last restored well, in unix seconds. Raises `StoreError`."""
+        await self._read([name])
+        return self.known[name].verified_at
 
     async def all(self) -> list[DrillRecord]:
         """The drills of every tenant, by name. Raises `StoreError`."""
@@ -88,12 +64,6 @@ class Drills:
             if name not in self.known:
                 self.known[name] = await asyncio.to_thread(drills.read, self._store, name)
 
-    async def _next(self) -> str | None:
-        active = [name for name, tenant in self._tenants.items() if tenant.state(None) == "active"]
-        await self._read(active)
-        verified = {name: self.known[name].verified_at for name in active}
-        return next_due(verified, self._tried, self._clock(), self._every)
-
     async def drill(self, name: str) -> Drill:
         """Have a host restore a tenant's backup, judge what it found, and record that.
 
@@ -102,7 +72,6 @@ class Drills:
             StoreError: the bucket could not be read, or the record not be written.
         """
         async with self._turn:
-            self._tried[name] = self._clock()
             tenant = self._tenants[name]
             source = _source_of(tenant)
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -92,6 +93,17 @@ def test_a_fleet_for_an_afternoon(
     (record,) = _json(user, "drill", "--history")["items"]
     assert record["verified_at"] == drill["began_at"]
     assert _json(user, "drill", "nobody", code=1)["error"]["type"] == "not_found"
+
+    (made,) = _json(user, "copy", "make")["items"]
+    assert made["bookmark"] == done["bookmark"]
+    assert _json(user, "copy", "list", "first")["items"] == [made]
+    to = user.folder / "copy.db"
+    assert _json(user, "copy", "fetch", "first", "--to", str(to))["items"] == [made]
+    assert hashlib.sha256(to.read_bytes()).hexdigest() == made["sha256"]
+    again = _json(user, "copy", "fetch", "first", "--to", str(to), code=1)
+    assert again["error"]["type"] == "exists"
+    none = ("copy", "fetch", "first", "--copy", "x", "--to", str(user.folder / "x"))
+    assert _json(user, *none, code=1)["error"]["type"] == "no_copy"
 
     second = user.run("up", timeout=60)
     assert second.returncode == 1

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 
 import boto3
 import pytest
@@ -68,6 +69,17 @@ def test_read_a_part(store: ObjectStore) -> None:
     assert store.get_part("k", 10, 5) == b""
     with pytest.raises(NotFound):
         store.get_part("nothing", 0, 1)
+
+
+@pytest.mark.parametrize("size", [0, 1000, 40 << 20])
+def test_files_of_any_size(store: ObjectStore, tmp_path: Path, size: int) -> None:
+    (tmp_path / "there").write_bytes(secrets.token_bytes(size))
+    store.upload("a/file", tmp_path / "there")
+    store.download("a/file", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == (tmp_path / "there").read_bytes()
+    with pytest.raises(NotFound):
+        store.download("a/nothing", tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
 
 
 def test_what_is_not_there(store: ObjectStore) -> None:

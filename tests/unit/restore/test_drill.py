@@ -6,7 +6,7 @@ import pytest
 
 from backup.errors import Precondition, StoreError
 from backup.memory import MemoryStore
-from restore.drill import KEPT, Drill, Source, judge, next_due, note, read
+from restore.drill import KEPT, Drill, Source, judge, note, read
 
 
 def drilled(**changes: object) -> Drill:
@@ -71,17 +71,3 @@ def test_two_coordinators_lose_neither_drill() -> None:
 
     store.fault = race
     assert [drill.began_at for drill in note(store, drilled(began_at=3.0)).drills] == [1, 2, 3]
-
-
-def test_whoever_waited_longest_is_next() -> None:
-    assert next_due({"a": 50.0, "b": 20.0, "c": None}, {}, now=200.0, every=100.0) == "c"
-    assert next_due({"a": 50.0, "b": 20.0}, {}, now=200.0, every=100.0) == "b"
-    assert next_due({"a": 150.0, "b": 120.0}, {}, now=200.0, every=100.0) is None
-    assert next_due({}, {}, now=200.0, every=100.0) is None
-
-
-def test_one_that_failed_is_tried_again_but_not_at_once() -> None:
-    assert next_due({"a": None}, {"a": 195.0}, now=200.0, every=100.0) is None
-    assert next_due({"a": None}, {"a": 189.0}, now=200.0, every=100.0) == "a"
-    # And it does not keep the others waiting.
-    assert next_due({"a": None, "b": 1.0}, {"a": 199.0}, now=200.0, every=100.0) == "b"

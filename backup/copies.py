@@ -1,0 +1,186 @@
+"""Independent copies: the belt to Litestream's braces.
+
+Now and then a whole copy of a tenant's database goes to the bucket by another route: SQLite's own
+backup interface, gzip, one object. None of Litestream's code, format or bookkeeping has a part in
+it, and nothing of ours is needed to read it: `gunzip` and any SQLite tool do. Beside each copy lies
+what it must be: its hash, its size, and the log's end in it. A copy counts only once it was read
+back from the bucket and had that hash.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import shutil
+from collections.abc import Iterable
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import apsw
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from backup import keys
+from backup.errors import StoreError
+from backup.store import ObjectStore
+
+_PIECE = 1 << 20
+_LEVEL = 3
+"""gzip's: further ones take twice the time for a tenth of the size."""
+
+
+class BadCopy(Exception):
+    """A copy in the bucket is not what it was when it was made; the message says how."""
+
+
+class Copy(BaseModel):
+    """One copy. ``sha256`` is that of the database file, ``size`` its bytes, ``packed`` those of
+    the object. ``made_at`` is in unix seconds. ``epoch``, ``sequence`` and ``chain`` (hex) say
+    where the log ends in it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    tenant: str
+    lineage: str
+    epoch: int
+    sequence: int
+    chain: str
+    made_at: float
+    sha256: str
+    size: int
+    packed: int
+
+    @property
+    def name(self) -> str:
+        """Its name: when it was made, and the bookmark."""
+        when = datetime.fromtimestamp(self.made_at, UTC).strftime("%Y%m%dT%H%M%SZ")
+        return f"{when}-{self.epoch}-{self.sequence}"
+
+    @property
+    def bookmark(self) -> str:
+        return f"{self.epoch}:{self.sequence}"
+
+
+def snapshot(database: Path, into: Path) -> None:
+    """Copy a database that may be in use to a new file, whole and as of one moment.
+
+    In one step: a read transaction of some seconds for a gigabyte. In several, a busy writer would
+    make it begin anew for ever. The copy is in no need of a WAL.
+    """
+    source = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)
+    with closing(source), closing(apsw.Connection(str(into))) as target:
+        # Nobody but Litestream may checkpoint the source, not even by closing it.
+        source.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        source.execute("PRAGMA wal_autocheckpoint=0").fetchall()
+        with target.backup("main", source, "main") as backup:
+            backup.step()
+        target.execute("PRAGMA journal_mode=DELETE").fetchall()
+    for suffix in ("-wal", "-shm"):
+        into.with_name(into.name + suffix).unlink(missing_ok=True)
+
+
+def pack(database: Path, into: Path) -> tuple[str, int]:
+    """Compress a file; the hash (hex SHA-256) and the size of what was compressed."""
+    digest, size = hashlib.sha256(), 0
+    # No name and no time in it: equal files give equal objects.
+    with (
+        database.open("rb") as source,
+        into.open("wb") as raw,
+        gzip.GzipFile("", "wb", _LEVEL, raw, mtime=0) as target,
+    ):
+        while piece := source.read(_PIECE):
+            digest.update(piece)
+            size += len(piece)
+            target.write(piece)
+    return digest.hexdigest(), size
+
+
+def unpack(packed: Path, into: Path, copy: Copy) -> None:
+    """Write the database of a fetched copy to a new file.
+
+    Raises:
+        BadCopy: it is not what was put there.
+    """
+    digest, size = hashlib.sha256(), 0
+    try:
+        with gzip.open(packed, "rb") as source, into.open("xb") as target:
+            while piece := source.read(_PIECE):
+                digest.update(piece)
+                size += len(piece)
+                target.write(piece)
+    except (OSError, EOFError) as error:
+        into.unlink(missing_ok=True)
+        raise BadCopy(f"copy {copy.name} of {copy.tenant} cannot be unpacked: {error}") from error
+    if (digest.hexdigest(), size) != (copy.sha256, copy.size):
+        into.unlink(missing_ok=True)
+        raise BadCopy(f"copy {copy.name} of {copy.tenant} does not have the hash it was made with")
+
+
+def put(store: ObjectStore, database: Path, about: Copy, scratch: Path) -> Copy:
+    """Bring a file that nobody writes into the bucket, read it back, and record it.
+
+    ``about`` tells of everything but hash and sizes.
+
+    Raises:
+        BadCopy: what was read back is something else; nothing is recorded then.
+        StoreError: the store did not take it; a copy without its record does not count.
+    """
+    with TemporaryDirectory(prefix="copy-", dir=scratch) as folder:
+        packed = Path(folder) / "packed"
+        sha256, size = pack(database, packed)
+        copy = about.model_copy(
+            update={"sha256": sha256, "size": size, "packed": packed.stat().st_size}
+        )
+        key = keys.copy(copy.tenant, copy.name)
+        store.upload(key, packed)
+        packed.unlink()
+        fetch(store, copy, Path(folder) / "back")
+    store.put(keys.copy_record(copy.tenant, copy.name), copy.model_dump_json().encode())
+    return copy
+
+
+def fetch(store: ObjectStore, copy: Copy, into: Path) -> None:
+    """Bring a copy's database from the bucket to a new file, with its hash checked.
+
+    Raises:
+        BadCopy: it is not what was put there.
+        StoreError: it could not be read.
+    """
+    packed = into.with_name(into.name + ".packed")
+    try:
+        store.download(keys.copy(copy.tenant, copy.name), packed)
+        unpack(packed, into, copy)
+    finally:
+        packed.unlink(missing_ok=True)
+
+
+def read(store: ObjectStore, tenant: str) -> list[Copy]:
+    """A tenant's copies, oldest first. Raises `StoreError`."""
+    found = []
+    for entry in store.list(keys.copies(tenant)):
+        if entry.key.endswith(keys.COPY_RECORD):
+            try:
+                found.append(Copy.model_validate_json(store.get(entry.key).body))
+            except ValidationError as error:
+                raise StoreError(f"{entry.key} is no record of a copy") from error
+    return sorted(found, key=lambda copy: copy.made_at)
+
+
+def expired(copies: Iterable[Copy], now: float, keep_days: int, keep_least: int) -> list[Copy]:
+    """Which copies may go: those older than ``keep_days``, but never the newest ``keep_least``."""
+    ordered = sorted(copies, key=lambda copy: copy.made_at)
+    old = ordered[: max(0, len(ordered) - max(1, keep_least))]
+    return [copy for copy in old if now - copy.made_at > keep_days * 86_400]
+
+
+def remove(store: ObjectStore, copy: Copy) -> None:
+    """Remove one copy, its record first: what has no record does not count. Raises `StoreError`."""
+    store.delete(keys.copy_record(copy.tenant, copy.name))
+    store.delete(keys.copy(copy.tenant, copy.name))
+
+
+def has_room(folder: Path, needed: int) -> bool:
+    """Whether a copy of so many bytes can be made here, beside what must stay free."""
+    return shutil.disk_usage(folder).free > 3 * needed + (64 << 20)

@@ -1,0 +1,128 @@
+"""An independent copy of a node's live log, made and checked in a process of its own.
+
+To check every rule of a log and to compress it takes a processor for seconds, and the supervisor's
+has barriers to answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from pydantic import BaseModel
+
+from backup import copies
+from backup.copies import BadCopy, Copy
+from backup.errors import StoreError
+from backup.ownership import OwnerRecord
+from backup.parent import die_with_parent
+from backup.settings import REVEAL, StoreSettings
+from backup.store import ObjectStore, S3Store
+from node.log import check_restored
+from restore.errors import Damaged
+
+NICE = 10
+"""How far the process stands back behind the engines."""
+
+
+class CopyOrder(BaseModel):
+    """What the process is told, on its standard input: the secrets in it are for nobody else."""
+
+    store: StoreSettings
+    database: Path
+    record: OwnerRecord
+
+
+async def order_copy(order: CopyOrder) -> Copy:
+    """Have a process make a copy; see `make_copy`. It dies with this one.
+
+    Raises:
+        BadCopy: it could not be made; the message says why.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "node.copying",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        preexec_fn=partial(die_with_parent, os.getpid()),
+    )
+    try:
+        out, err = await process.communicate(order.model_dump_json(context=REVEAL).encode())
+    except BaseException:
+        process.kill()
+        await process.wait()
+        raise
+    if process.returncode != 0:
+        words = err.decode(errors="replace").strip().splitlines()
+        raise BadCopy(words[-1] if words else f"it ended with {process.returncode}")
+    return Copy.model_validate_json(out)
+
+
+def main() -> int:
+    """Make the copy that the order on standard input asks for, and print what it is."""
+    os.nice(NICE)
+    order = CopyOrder.model_validate_json(sys.stdin.buffer.read())
+    store = S3Store(order.store)
+    try:
+        known = copies.read(store, order.record.tenant)
+        newest = known[-1] if known else None
+        made = make_copy(store, order.database, order.record, newest, time.time)
+    except (BadCopy, StoreError, OSError) as error:
+        print(f"no copy was made: {error}", file=sys.stderr)
+        return 1
+    print(made.model_dump_json())
+    return 0
+
+
+def make_copy(
+    store: ObjectStore,
+    database: Path,
+    record: OwnerRecord,
+    newest: Copy | None,
+    clock: Callable[[], float],
+) -> Copy:
+    """Copy a live log to the bucket, by SQLite's own backup; the newest copy itself where nothing
+    has been committed since. Takes what reading the whole file takes.
+
+    Raises:
+        BadCopy: there is no room, the copy does not hold together, or was not what was sent.
+        StoreError: the store did not take it.
+    """
+    size = database.stat().st_size
+    folder = database.parent.parent
+    if not copies.has_room(folder, size):
+        raise BadCopy(f"there is no room at {folder} for a copy of {size >> 20} MB")
+    with TemporaryDirectory(prefix="snapshot-", dir=folder) as scratch:
+        taken = Path(scratch) / "log.db"
+        made_at = clock()
+        copies.snapshot(database, taken)
+        try:
+            log = check_restored(taken, record)
+        except Damaged as error:
+            raise BadCopy(f"the copy does not hold together: {error}") from error
+        if newest is not None and (newest.lineage, newest.chain) == (log.lineage, log.chain):
+            return newest
+        about = Copy(
+            tenant=record.tenant,
+            lineage=record.lineage,
+            epoch=record.epoch,
+            sequence=log.sequence,
+            chain=log.chain,
+            made_at=made_at,
+            sha256="",
+            size=0,
+            packed=0,
+        )
+        return copies.put(store, taken, about, Path(scratch))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
