@@ -12,12 +12,13 @@ RUNTIME_STAMP := $(VENV)/installed-runtime
 
 .DEFAULT_GOAL := help
 .PHONY: help venv test unit integration acceptance simulation lint format types demo clean
-.PHONY: bench bench-short four-ways
+.PHONY: bench bench-short four-ways properties
 
 help:
 	@echo "make demo    lose a host, lose nothing (arguments: ARGS=\"--lose 2\")"
 	@echo "make test    all tests; also: unit, integration, acceptance, simulation"
 	@echo "make four-ways  every scenario of the engine lost at every commit: some minutes"
+	@echo "make properties  thousands of random programs in all ways: an hour (PROGRAMS=, SEED=)"
 	@echo "make lint    ruff check and format check; make types: mypy; make format: rewrite"
 	@echo "make bench   the engine beside SQLite itself, DBOS and Temporal: a quarter of an hour;"
 	@echo "             make bench-short: only see that the measurements run"
@@ -43,7 +44,7 @@ $(STAMP): $(RUNTIME_STAMP)
 venv: $(STAMP)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(AT_ONCE) tests/unit tests/integration tests/acceptance tests/simulation $(ARGS)
+	$(BIN)/python -m pytest $(AT_ONCE) tests/unit tests/integration tests/properties tests/acceptance tests/simulation $(ARGS)
 
 unit integration acceptance simulation: $(STAMP)
 	$(BIN)/python -m pytest $(AT_ONCE) tests/$@ $(ARGS)
@@ -51,6 +52,13 @@ unit integration acceptance simulation: $(STAMP)
 # All of what the tests take samples of.
 four-ways: $(STAMP)
 	FOUR_WAYS=all $(BIN)/python -m pytest $(AT_ONCE) tests/integration/engine/test_four_ways.py $(ARGS)
+
+# Other programs each time: the seed is printed, and SEED= runs the same ones again.
+PROGRAMS ?= 1000
+SEED ?= $(shell date +%s)
+properties: $(STAMP)
+	@echo "PROGRAMS=$(PROGRAMS) SEED=$(SEED)"
+	PROPERTIES=$(PROGRAMS) $(BIN)/python -m pytest $(AT_ONCE) --hypothesis-seed=$(SEED) tests/properties $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -2,60 +2,21 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
-from typing import Any, Final, Literal, Self
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 from urllib.parse import quote
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict
+from fleet.engine_link import Answer, EngineLink
 
-from fleet.client import Call, Client, FleetUnavailable
-
-#: Seconds for which a request is repeated while the engine moves or cannot prove anything.
-PATIENCE: Final = 60.0
 #: Seconds for which the engine may hold a request for a result at once.
 HOLD: Final = 10.0
 #: How an execution can stand once nothing more will happen to it by itself.
 OVER: Final = frozenset({"completed", "failed", "cancelled", "terminated", "diverged"})
-Answer = dict[str, Any]
-Ack = Literal["durable", "async"]
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
-
-class Executions(AbstractContextManager["Executions"]):
-    """What can be done with the executions below `prefix`. Every method raises FleetError.
-
-    Every request can be repeated without harm: starts are given an id, messages a key. So one
-    that is answered with 503 is sent again, up to PATIENCE seconds; `waiting` is told why.
-    """
-
-    def __init__(
-        self,
-        client: Client,
-        prefix: str,
-        *,
-        ack: Ack,
-        waiting: Callable[[str], None] = lambda _: None,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._client = client
-        self._prefix = prefix
-        self._ack: Ack = ack
-        self._waiting = waiting
-        self._clock = clock
-        self._sleep = sleep
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._client.close()
+class Executions(EngineLink):
+    """What can be done with the executions of one engine. Every method raises FleetError."""
 
     def start(self, workflow: str, input: Mapping[str, Any], id: str | None, reuse: str) -> Answer:
         """Start an execution, or get the one that has this id, workflow and input."""
@@ -97,6 +58,27 @@ class Executions(AbstractContextManager["Executions"]):
         """What it waits for."""
         return self._get(_one(id) + "/waiting")
 
+    def all_waits(
+        self,
+        kind: str | None = None,
+        workflow: str | None = None,
+        longer_than: float | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Answer]:
+        """Open executions with what they wait for; see GET /waiting."""
+        query = {"kind": kind, "workflow": workflow, "longer_than": longer_than}
+        for number, item in enumerate(self._pages("/waiting", query, limit or 500)):
+            if number == limit:
+                return
+            yield item
+
+    def lines(
+        self, id: str | None, level: str | None, limit: int, after: str | None = None
+    ) -> Answer:
+        """What was logged of late; see GET /log."""
+        query = {"execution": id, "level": level, "limit": limit, "after": after}
+        return self._get("/log", query)
+
     def archive(self, id: str) -> Answer:
         """The execution as a file that `replay` takes."""
         return self._get(_one(id) + "/archive")
@@ -124,26 +106,6 @@ class Executions(AbstractContextManager["Executions"]):
             after = page["next"]
             if after is None:
                 return
-
-    def _get(
-        self, path: str, query: Mapping[str, Any] | None = None, timeout: float | None = None
-    ) -> Answer:
-        given = {key: value for key, value in (query or {}).items() if value is not None}
-        return self._send(Call("GET", self._prefix + path, _Answer, query=given, timeout=timeout))
-
-    def _post(self, path: str, body: Mapping[str, Any]) -> Answer:
-        return self._send(Call("POST", self._prefix + path, _Answer, {**body, "ack": self._ack}))
-
-    def _send(self, call: Call[_Answer]) -> Answer:
-        until = self._clock() + PATIENCE
-        while True:
-            try:
-                return self._client.send(call).model_dump()
-            except FleetUnavailable as error:
-                if self._clock() + error.retry_after > until:
-                    raise
-                self._waiting(error.message)
-                self._sleep(error.retry_after)
 
 
 def _one(id: str) -> str:

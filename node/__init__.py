@@ -7,6 +7,7 @@ from node.engine.errors import ActivityFailed, ChildFailed, NonRetryable, RetryL
 from node.engine.external import External
 from node.engine.namespace import workflow
 from node.engine.queue import Queue, Rate
+from node.engine.schedule import Overlap, Schedule
 from node.engine.signals import Signal
 from node.engine.stream_publisher import ActivityStream, WorkflowStream
 from node.engine.webhook_checks import (
@@ -35,12 +36,14 @@ __all__ = [
     "Hmac",
     "Ignore",
     "NonRetryable",
+    "Overlap",
     "Queue",
     "Rate",
     "Reply",
     "Request",
     "RetryLater",
     "RetryPolicy",
+    "Schedule",
     "Send",
     "Signal",
     "Slack",

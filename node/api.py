@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -24,12 +25,16 @@ from node.api_answers import (
     engine_error,
     http_error,
     query_of,
+    trace_of,
     unexpected,
     unproven,
     validation_error,
 )
 from node.api_control import ControlApi
+from node.api_log import LogApi
 from node.api_messages import MessagesApi
+from node.api_metrics import MetricsApi
+from node.api_schedules import SchedulesApi
 from node.api_streams import StreamsApi
 from node.api_webhooks import WebhooksApi
 from node.engine.engine import Engine
@@ -91,16 +96,22 @@ def create_api(
     proof_timeout: float = 10.0,
     environment: Mapping[str, str] = os.environ,
     clock: Callable[[], float] = time.time,
+    log: Path | None = None,
+    metrics: MetricsApi | None = None,
 ) -> Starlette:
     """The API of one engine. The secrets of its webhooks are in the `environment`; `clock` gives
-    unix seconds.
+    unix seconds; `log` is the file that its process logs to.
 
     An answer says `durable: true` only when the log up to its bookmark is proven; it waits up
     to `proof_timeout` seconds for that.
     """
     return _EngineApi(
         engine.config.epoch,
-        routes=_Api(engine, proof_timeout, environment, clock).routes(),
+        routes=[
+            *_Api(engine, proof_timeout, environment, clock).routes(),
+            *LogApi(log).routes(),
+            *(metrics or MetricsApi(engine)).routes(),
+        ],
         exception_handlers={
             EngineError: engine_error,
             ValidationError: validation_error,
@@ -161,13 +172,16 @@ class _Api:
             *MessagesApi(self.engine, self.answers).routes(),
             *ControlApi(self.engine, self.answers).routes(),
             *StreamsApi(self.engine, self.answers).routes(),
+            *SchedulesApi(self.engine, self.answers).routes(),
             *self.webhooks.routes(),
         ]
 
     async def start(self, request: Request) -> Response:
         body = await body_of(StartRequest, request)
         self.answers.admit(body.ack, "a start")
-        started = await self.engine.start(body.workflow, body.input, id=body.id, reuse=body.reuse)
+        started = await self.engine.start(
+            body.workflow, body.input, id=body.id, reuse=body.reuse, trace=trace_of(request)
+        )
         view = started.view
         standing = await self.answers.proven(view.sequence, body.ack)
         return JSONResponse(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -22,10 +23,12 @@ from node.engine.errors import (
     PayloadError,
     PayloadTooLarge,
     QueryFailed,
+    ScheduleConflict,
     StateChanged,
     UnknownExecution,
     UnknownHandler,
     UnknownQueue,
+    UnknownSchedule,
     UnknownStream,
     UnknownToken,
     UnknownWebhook,
@@ -47,10 +50,12 @@ _STATUS: Final[dict[type[EngineError], int]] = {
     UnknownToken: 404,
     UnknownQueue: 404,
     UnknownStream: 404,
+    UnknownSchedule: 404,
     ExecutionConflict: 409,
     ExecutionClosed: 409,
     ExecutionDiverged: 409,
     DuplicateRefused: 409,
+    ScheduleConflict: 409,
     PayloadTooLarge: 413,
     PayloadError: 422,
     DurabilityUnavailable: 422,
@@ -66,6 +71,9 @@ _STATUS: Final[dict[type[EngineError], int]] = {
     EngineStopped: 503,
 }
 Model = TypeVar("Model", bound=BaseModel)
+_TRACEPARENT: Final = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+)
 #: Whether an answer waits for proof that it is durable.
 Ack = Literal["durable", "async"]
 
@@ -122,6 +130,12 @@ class Answers:
 def query_of(model: type[Model], request: Request) -> Model:
     """The request's query string. Raises ValidationError."""
     return model.model_validate(dict(request.query_params))
+
+
+def trace_of(request: Request) -> str | None:
+    """The request's `traceparent` (W3C Trace Context); None for one that is none."""
+    found = request.headers.get("traceparent", "")
+    return found if _TRACEPARENT.fullmatch(found) else None
 
 
 async def body_of(model: type[Model], request: Request) -> Model:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from node.api_answers import Ack, Answers, body_of
+from node.api_answers import Ack, Answers, body_of, query_of
 from node.engine.engine import Engine
+from node.engine.waiting import Waiting
 
 
 class ControlRequest(BaseModel):
     """What POST /executions/{id}/cancel, terminate, pause, resume and retry take. `reason` is
-    for the first two."""
+    for the first three."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -31,6 +32,18 @@ class CompleteRequest(BaseModel):
 
     value: Any = None
     ack: Ack = "durable"
+
+
+class WaitingQuery(BaseModel):
+    """What GET /waiting takes. `longer_than` in seconds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: str | None = None
+    workflow: str | None = None
+    longer_than: Annotated[float, Field(ge=0)] = 0
+    limit: Annotated[int, Field(ge=1, le=500)] = 100
+    after: Annotated[int, Field(ge=0)] = 0
 
 
 class ControlApi:
@@ -51,6 +64,7 @@ class ControlApi:
             Route(one + "/retry", self.retry, methods=["POST"]),
             Route(one + "/waiting", self.waiting, methods=["GET"]),
             Route(one + "/archive", self.archive, methods=["GET"]),
+            Route("/waiting", self.all_waiting, methods=["GET"]),
             Route("/external/{token}", self.complete, methods=["POST"]),
         ]
 
@@ -68,7 +82,7 @@ class ControlApi:
     async def pause(self, request: Request) -> Response:
         """Let it start nothing more for now."""
         body, id = await self._admit(request)
-        return await self._done(id, await self.engine.control.pause(id), body.ack)
+        return await self._done(id, await self.engine.control.pause(id, body.reason), body.ack)
 
     async def resume(self, request: Request) -> Response:
         """Let it go on."""
@@ -85,8 +99,24 @@ class ControlApi:
         """What it waits for, since when, and what will wake it."""
         id = request.path_params["id"]
         items = [asdict(wait) for wait in self.engine.waiting(id)]
+        stack = [asdict(one) for one in self.engine.stack(id)]
         standing = self.answers.standing(self.engine.sequence)
-        return JSONResponse({"id": id, "items": items, **standing})
+        return JSONResponse({"id": id, "items": items, "stack": stack, **standing})
+
+    async def all_waiting(self, request: Request) -> Response:
+        """All open executions with what they wait for."""
+        query = query_of(WaitingQuery, request)
+        found = self.engine.all_waiting(
+            kind=query.kind,
+            workflow=query.workflow,
+            longer_than=query.longer_than,
+            after=query.after,
+            limit=query.limit,
+        )
+        following = str(found[-1].rowid) if len(found) == query.limit else None
+        items = [_waiting(one) for one in found]
+        standing = self.answers.standing(self.engine.sequence)
+        return JSONResponse({"items": items, "next": following, **standing})
 
     async def archive(self, request: Request) -> Response:
         """The execution as a file that `replay` takes."""
@@ -111,3 +141,8 @@ class ControlApi:
         standing = await self.answers.proven(self.engine.sequence, ack)
         body = {"id": id, "status": view.status, "paused": view.paused, "changed": changed}
         return JSONResponse({**body, **standing})
+
+
+def _waiting(one: Waiting) -> dict[str, Any]:
+    about = {"id": one.id, "workflow": one.workflow, "status": one.status, "since": one.since}
+    return {**about, "waits": [asdict(wait) for wait in one.waits]}

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from node.api_answers import Ack, Answers, Unproven, body_of
+from node.api_answers import Ack, Answers, Unproven, body_of, trace_of
 from node.engine.engine import Engine
 
 
@@ -64,7 +64,8 @@ class MessagesApi:
         body = await body_of(SignalRequest, request)
         self.answers.admit(body.ack, "a signal")
         id, name = _names(request)
-        sent = await self.engine.signal(id, name, body.value, key=body.key or _key(request))
+        key, trace = body.key or _key(request), trace_of(request)
+        sent = await self.engine.signal(id, name, body.value, key=key, trace=trace)
         standing = await self.answers.proven(sent.sequence, body.ack)
         return JSONResponse(
             {"id": id, "signal": name, "arrived": sent.arrived, **standing},
@@ -76,7 +77,8 @@ class MessagesApi:
         body = await body_of(UpdateRequest, request)
         self.answers.admit(body.ack, "an update")
         id, name = _names(request)
-        answer = await self.engine.update(id, name, body.input, key=body.key or _key(request))
+        key, trace = body.key or _key(request), trace_of(request)
+        answer = await self.engine.update(id, name, body.input, key=key, trace=trace)
         standing = await self.answers.proven(answer.sequence, body.ack)
         return JSONResponse({"id": id, "update": name, "result": answer.value, **standing})
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
+import shutil
 import signal
 from functools import partial
 from pathlib import Path
@@ -14,6 +16,11 @@ from backup.litestream.control import Control, ControlError, Positions
 from backup.litestream.pace import Pace
 from backup.parent import die_with_parent
 from backup.settings import StoreSettings
+
+LOG_BYTES = 4 * 1024 * 1024
+"""Bytes of Litestream's log before it is put aside."""
+LOOK_AT_LOG = 60.0
+"""Seconds between two looks at how large it is."""
 
 
 class SidecarFailed(Exception):
@@ -114,7 +121,22 @@ class Sidecar:
     async def wait(self) -> int:
         """Wait until the process has ended and is reaped; its exit status."""
         assert self._process is not None
-        return await self._process.wait()
+        while True:
+            try:
+                return await asyncio.wait_for(self._process.wait(), LOOK_AT_LOG)
+            except TimeoutError:
+                self.bound_log()
+
+    def bound_log(self, size: int = LOG_BYTES) -> None:
+        """Put its log aside as `.1` once it is larger than ``size`` bytes.
+
+        It is copied and cut, since Litestream keeps its file open; a line that comes between the
+        two is lost.
+        """
+        with contextlib.suppress(OSError):
+            if self._log.stat().st_size > size:
+                shutil.copyfile(self._log, f"{self._log}.1")
+                os.truncate(self._log, 0)
 
     async def stop(self, timeout: float = 10.0) -> None:
         """End the process and reap it. A final sync is the caller's: its own is not verified."""

@@ -13,6 +13,7 @@ from backup.copies import Copy
 from backup.errors import StoreError
 from fleet.agent.agent import Agent
 from fleet.agent.drilling import DrillDone, DrillRequest
+from fleet.agent.metrics import of_engines, of_host
 from fleet.agent.nodes import AlreadyHere, Chain, NoAuthority, StartRequest
 from fleet.proxy import EPOCH_HEADER, SENDER_HEADER, forward, is_webhook, unavailable
 from node.order import NodeStatus
@@ -106,14 +107,14 @@ def create_app(agent: Agent, token: str) -> FastAPI:
                 503, {"type": "store_unavailable", "message": str(error)}
             ) from error
 
-    @app.api_route(
-        "/{tenant}/{path:path}", methods=METHODS, dependencies=guarded, include_in_schema=False
-    )
-    async def gateway(tenant: str, path: str, request: Request) -> Response:
-        node = agent.nodes.live(tenant)
-        if node is None or not node.status.serving:
-            return unavailable(f"{tenant} is not served by {agent.host}")
-        socket = node.status.api_socket
+    @app.get("/metrics", dependencies=guarded)
+    async def metrics() -> Response:
+        nodes = [node.status for node in agent.nodes.running()]
+        reached = {node.api_socket: client_of(node.api_socket) for node in nodes if node.serving}
+        text = of_host(nodes, await of_engines(nodes, reached))
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    def client_of(socket: str) -> httpx.AsyncClient:
         client = clients.get(socket)
         if client is None:
             client = httpx.AsyncClient(
@@ -124,6 +125,16 @@ def create_app(agent: Agent, token: str) -> FastAPI:
             )
             clients[socket] = client
             _forget_ended(agent, clients)
+        return client
+
+    @app.api_route(
+        "/{tenant}/{path:path}", methods=METHODS, dependencies=guarded, include_in_schema=False
+    )
+    async def gateway(tenant: str, path: str, request: Request) -> Response:
+        node = agent.nodes.live(tenant)
+        if node is None or not node.status.serving:
+            return unavailable(f"{tenant} is not served by {agent.host}")
+        client = client_of(node.status.api_socket)
         sender = request.headers.get(SENDER_HEADER) if is_webhook(path) else None
         headers = {"authorization": sender} if sender else None
         answer = await forward(request, client, f"http://node/{path}", headers=headers)

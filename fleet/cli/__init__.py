@@ -26,6 +26,7 @@ from fleet.cli import (
     lag,
     replay,
     restore,
+    schedules,
     tenants,
     up,
     verify,
@@ -47,6 +48,7 @@ app.command()(up.up)
 app.add_typer(tenants.app, name="tenant")
 app.add_typer(hosts.app, name="host")
 app.add_typer(executions.app, name="exec")
+app.add_typer(schedules.app, name="schedule")
 app.add_typer(copies.app, name="copy")
 app.command()(lag.lag)
 app.command()(restore.restore)

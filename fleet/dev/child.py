@@ -25,12 +25,16 @@ from pydantic import BaseModel
 from fleet.application import trace_of
 from fleet.dev.reporter import Reporter
 from node.api import create_api
+from node.api_metrics import MetricsApi
 from node.engine.application import Application, find_app
 from node.engine.config import EngineConfig
 from node.engine.durability import Outcome, Proof
 from node.engine.engine import Engine
 from node.engine.errors import EngineError
 from node.engine.inspection import owner_of
+from node.engine.observer import Observer, Observers
+from node.logs import BadLogSetting, Teller, log_with
+from node.otel import Telemetry
 
 #: Exit status of a life that could not begin; why was said in a line `refused`.
 REFUSED: Final = 3
@@ -69,6 +73,11 @@ def main(orders: Orders) -> int:
     """Live one life; the exit status."""
     lines = _Lines(orders.events)
     try:
+        log_with(Teller(lambda line: lines.send(_logged(line))), os.environ)
+    except BadLogSetting as error:
+        lines.send({"event": "refused", "at": time.time(), **_refusal(error), "hint": None})
+        return REFUSED
+    try:
         application = find_app(orders.app)
     except Exception as error:
         lines.send({"event": "refused", "at": time.time(), **_refusal(error)})
@@ -101,21 +110,32 @@ async def _serve(orders: Orders, application: Application, lines: _Lines) -> Non
         lines.send({"event": "failed", "at": time.time(), **_refusal(error)})
         os._exit(1)
 
+    telemetry = Telemetry.from_environment(
+        os.environ, tenant=tenant, lineage=lineage, epoch=1, application=application.name
+    )
+    observers: list[Observer] = [reporter]
+    if telemetry is not None:
+        observers.append(telemetry.observer)
     engine = Engine(
         EngineConfig(
             path=path, application=application, tenant=tenant, lineage=lineage, create=create
         ),
         barrier=Practice() if orders.practice else None,
         on_failed=failed,
-        observer=reporter,
+        observer=Observers(observers),
     )
+    if telemetry is not None:
+        telemetry.attach(engine)
     await engine.open()
     reporter.engine = engine
+    metrics = MetricsApi(engine)
+    if telemetry is not None:
+        telemetry.begin(metrics.families)
     lines.send({"event": "open", "at": time.time(), "executions": engine.counts})
     reporter.look()
     server = uvicorn.Server(
         uvicorn.Config(
-            create_api(engine),
+            create_api(engine, metrics=metrics),
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -126,11 +146,19 @@ async def _serve(orders: Orders, application: Application, lines: _Lines) -> Non
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
     loop.remove_reader(orders.control)
+    if telemetry is not None:
+        await telemetry.end()
     # The engine first: whoever waits for a result is answered that it has stopped.
     await engine.close()
     server.should_exit = True
     await serving
     stopping.cancel()
+
+
+def _logged(line: dict[str, Any]) -> dict[str, Any]:
+    """A line of the log among the others."""
+    about = {name: value for name, value in line.items() if name not in ("time", "tenant", "epoch")}
+    return {"event": "log", "at": time.time(), **about}
 
 
 def _fold(path: Path) -> None:

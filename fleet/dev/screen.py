@@ -20,6 +20,12 @@ _MARKS: Final = {
     "cancelled": ("-", "yellow"),
     "terminated": ("-", "yellow"),
 }
+_LEVELS: Final = {
+    "debug": "dim",
+    "warning": "yellow",
+    "error": "red",
+    "critical": "bold red",
+}
 Line = dict[str, Any]
 
 
@@ -44,6 +50,7 @@ class Screen:
             "step_retry": self._step_retry,
             "step_failed": self._step_failed,
             "step_cancelled": lambda line: self._step(line, "-", "yellow", "cancelled"),
+            "log": self._logged,
             "serving": self._serving,
             "changed": self._changed,
             "refused": self._refused,
@@ -109,6 +116,22 @@ class Screen:
     def _step_failed(self, line: Line) -> Text:
         words = f"failed for good after {line['attempt']} attempts: {_error(line['error'])}"
         return self._step(line, "✗", "red", words)
+
+    def _logged(self, line: Line) -> Text:
+        style = _LEVELS.get(line["level"], "")
+        text = _text(line, "  | ", "dim")
+        if line.get("execution"):
+            text.append(f"{line['workflow']} {line['execution']} ", "dim")
+        if line.get("step"):
+            number = f"#{line['occurrence']}" if line["occurrence"] > 1 else ""
+            tries = f" attempt {line['attempt']}" if line["attempt"] > 1 else ""
+            text.append(f"{line['step']}{number}{tries} ", "dim")
+        if line["level"] != "info":
+            text.append(f"{line['level']} ", style)
+        text.append(line["message"], style)
+        if line.get("exception"):
+            text.append("\n" + "\n".join(f"{'':12}{one}" for one in line["exception"].split("\n")))
+        return text
 
     def _serving(self, line: Line) -> Text:
         names = ", ".join(line["workflows"])

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from random import Random
+from time import perf_counter
 from typing import Any, Final, cast
 
 from node.engine.attempts import Outcome, Threads, attempt, attempt_in_transaction, failure_payload
@@ -23,7 +24,7 @@ from node.engine.events import Kind, Payload
 from node.engine.live import Live
 from node.engine.observer import Observer, Watch
 from node.engine.pulse import Pulse
-from node.engine.steps import Pending
+from node.engine.steps import Pending, Progress
 from node.engine.stream import chunk
 from node.engine.writer import Call, WriterTransaction
 
@@ -114,6 +115,11 @@ class Activities:
         """How many attempts are under way, or about to be."""
         return len(self._running)
 
+    @property
+    def thread_is_free(self) -> bool:
+        """Whether a plain function could start at once."""
+        return self._threads.free
+
     def committed(self, live: Live, pending: Pending, sequence: int) -> None:
         """The intent is in the log at `sequence`: run the activity."""
         current = self._wanted(live, pending)
@@ -184,10 +190,9 @@ class Activities:
                     partial(self._publish, live, pending),
                 )
                 info = self._info(live, pending, pulse)
-                may_start = partial(self._may_start, live)
                 if self._observer is not None:
                     watch = self._watch(self._observer, live, info)
-                    may_start = partial(self._may_start, live, watch)
+                may_start = partial(self._may_start, live, progress, watch)
                 outcome = await attempt(
                     acting,
                     cast(str, pending.payload),
@@ -199,12 +204,13 @@ class Activities:
                 )
                 if outcome is None:
                     await asyncio.sleep(AUTHORITY_PAUSE)
-                elif outcome.kind is _STEP_RETRY:
+                    continue
+                self._commits.tally.attempt(activity.name, outcome.took)
+                if outcome.kind is _STEP_RETRY:
                     self._log_retry(live, pending, outcome, watch)
                     return
-                else:
-                    self._over(live, pending, outcome, watch)
-                    return
+                self._over(live, pending, outcome, watch)
+                return
             live.held.append(partial(self.launch, live, pending))
         except EngineStopped:
             return
@@ -214,14 +220,15 @@ class Activities:
             raise
         except Exception as error:
             # Not the activity's failure but ours: nobody else would ever see it.
-            logger.exception("running %s of %s broke the engine", pending.name, live.key)
+            logger.exception("running %s broke the engine", pending.name, extra=live.about)
             self._on_broken(error)
         finally:
             self._running.discard(task)
 
-    def _may_start(self, live: Live, watch: Watch | None = None) -> bool:
+    def _may_start(self, live: Live, progress: Progress, watch: Watch | None) -> bool:
         if live.paused or live.queued or self._stopped or not self._authority():
             return False
+        progress.began_at = self._now()
         return watch is None or watch.begin()
 
     def _watch(self, observer: Observer, live: Live, info: ActivityInfo) -> Watch:
@@ -316,6 +323,7 @@ class Activities:
         pending.progress.failures += 1
         pending.progress.retry_at = outcome.retry_at
         pending.progress.error = str(outcome.payload)
+        pending.progress.began_at = 0
         pending.progress.attempt = None
 
     # Transactional ones -----------------------------------------------------------------------
@@ -343,9 +351,12 @@ class Activities:
         def perform(transaction: WriterTransaction) -> tuple[Kind, Payload]:
             if watch is not None:
                 watch.begin(aloud=False)
+            began = perf_counter()
             outcome = attempt_in_transaction(
                 activity, payload, info, transaction, random=self._random, now=self._now
             )
+            # The writer has one of them at a time, and nothing else ever adds to its histogram.
+            self._commits.tally.attempt(activity.name, perf_counter() - began)
             if watch is not None:
                 watch.ended(outcome.kind, outcome.payload, outcome.retry_at)
             return outcome.kind, outcome.payload

@@ -14,6 +14,7 @@ from node.engine.errors import DefinitionError
 from node.engine.events import RESERVED
 from node.engine.purity import impurities
 from node.engine.queue import Queue
+from node.engine.schedule import Schedule
 from node.engine.signals import Signal
 from node.engine.webhooks import Webhook
 
@@ -34,17 +35,21 @@ class Application:
     queues: Mapping[str, Queue] = field(default_factory=dict)
     webhooks: Mapping[str, Webhook] = field(default_factory=dict)
     """By method and path, as in `POST /github`."""
+    schedules: Mapping[str, Schedule] = field(default_factory=dict)
 
 
 def collect(name: str, things: Iterable[object], *, version: str | None = None) -> Application:
-    """The workflows, activities, signals, queues and webhooks among `things`. Raises
+    """The workflows, activities, signals, queues, webhooks and schedules among `things`. Raises
     DefinitionError."""
     workflows: dict[str, Workflow[..., Any]] = {}
     activities: dict[str, Activity[..., Any]] = {}
     signals: dict[str, Signal[Any]] = {}
     queues: dict[str, Queue] = {}
     webhooks: dict[str, Webhook] = {}
-    for thing in things:
+    schedules: dict[str, Schedule] = {}
+    several = list(things)
+    started = [thing.workflow for thing in several if isinstance(thing, Schedule)]
+    for thing in (*several, *started):
         if isinstance(thing, (Workflow, Activity)) and thing.name.startswith(RESERVED):
             raise DefinitionError(
                 f"{name}: {thing.name!r} is a name of the engine's own, as all are that begin with"
@@ -69,11 +74,15 @@ def collect(name: str, things: Iterable[object], *, version: str | None = None) 
             address = f"{thing.method} {thing.path}"
             if webhooks.setdefault(address, thing) is not thing:
                 raise DefinitionError(f"{name}: two webhooks are at {address}")
+        if isinstance(thing, Schedule):
+            if schedules.setdefault(thing.name, thing) is not thing:
+                raise DefinitionError(f"{name}: two schedules are named {thing.name!r}")
+            thing.check()
     if not workflows:
         raise DefinitionError(
             f"{name} declares no workflow", hint="Declare one with @workflow on an async def."
         )
-    return Application(name, workflows, activities, version, signals, queues, webhooks)
+    return Application(name, workflows, activities, version, signals, queues, webhooks, schedules)
 
 
 def _refuse_impure(workflow: Workflow[..., Any]) -> None:

@@ -13,6 +13,7 @@ from node.engine.beginning import Beginning, standing
 from node.engine.durability import Durability, effective
 from node.engine.errors import DeterminismError, Divergence, PayloadError, UnknownWorkflow
 from node.engine.events import Event, Kind
+from node.engine.live import Origin
 from node.engine.run import Run
 
 FORMAT = "litefleet-execution"
@@ -138,6 +139,7 @@ def replay(
         tenant=tenant,
         lineage=lineage,
         secret=secret,
+        schedule=Origin.of(history).schedule,
     )
     level = effective(floor, definition.durability)
     try:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
+from time import perf_counter
 from typing import Any, Final
 
 from node.engine.context import ActivityInfo, current_activity
@@ -30,6 +31,8 @@ class Outcome:
     kind: Kind
     payload: Payload
     retry_at: int = 0
+    took: float = 0.0
+    """Seconds, without what it waited for."""
 
 
 class Threads:
@@ -38,6 +41,11 @@ class Threads:
     def __init__(self, size: int) -> None:
         self._pool = ThreadPoolExecutor(size, thread_name_prefix="activity")
         self._free = asyncio.Semaphore(size)
+
+    @property
+    def free(self) -> bool:
+        """Whether there is a place."""
+        return not self._free.locked()
 
     async def place(self) -> None:
         """Wait for a free thread; the next `run` takes it."""
@@ -87,6 +95,7 @@ async def attempt(
         return None
     current_activity.set(info)
     pulse = info.pulse
+    began = perf_counter()
     try:
         if activity.timeout is None and activity.heartbeat_timeout is None:
             if activity.is_async:
@@ -96,19 +105,22 @@ async def attempt(
                 value = await _call(activity, payload, threads)
         else:
             value = await _call_in_time(activity, payload, threads, pulse)
-        return Outcome(_STEP_COMPLETED, activity.codec.result(value))
+        result = activity.codec.result(value)
+        return Outcome(_STEP_COMPLETED, result, took=perf_counter() - began)
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             if pulse is not None:
                 pulse.end(cancelled=True)
             raise
-        return failure(activity, info.attempt, error, random=random, now=now)
+        outcome = failure(activity, info.attempt, error, random=random, now=now)
     except (Exception, SystemExit) as error:
-        return failure(activity, info.attempt, error, random=random, now=now)
+        outcome = failure(activity, info.attempt, error, random=random, now=now)
     finally:
         if pulse is not None:
             pulse.end()
+    outcome.took = perf_counter() - began
+    return outcome
 
 
 async def _call_in_time(

@@ -15,6 +15,7 @@ from node.engine.errors import EngineStopped
 from node.engine.events import Kind, Payload
 from node.engine.observer import Observer
 from node.engine.seals import End
+from node.engine.tally import Tally
 from node.engine.writer import Batch, Call, Entry, Writer
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,9 @@ class Commits:
         on_failed: Callable[[BaseException], None],
         inline_limit: int = 1024 * 1024,
         observer: Observer | None = None,
+        tally: Tally | None = None,
     ) -> None:
+        self.tally = tally or Tally()
         self.sequence = tail.sequence
         """The newest committed event."""
         self.committed_at: float | None = tail.at / 1000 if tail.sequence else None
@@ -133,12 +136,27 @@ class Commits:
 
         Raises EngineStopped when it will not be.
         """
-        last = self._batch or self._writing
+        last = self.newest
         if last is not None:
             future: asyncio.Future[None] = self._loop.create_future()
             self._settling.append((last, future))
             await future
         return self.sequence
+
+    @property
+    def newest(self) -> Batch | None:
+        """What holds the newest event that is not committed yet."""
+        return self._batch or self._writing
+
+    def then(self, batch: Batch | None, function: Callable[[], None]) -> None:
+        """Call a function once what was the `newest` is committed, before anybody else is told
+        of that; never, when it will not be. It must not raise."""
+        if self._broken:
+            return
+        if batch is None or batch.last:
+            function()
+        else:
+            batch.then.append(function)
 
     async def close(self) -> None:
         """Commit what is ready and end the writer."""
@@ -195,6 +213,7 @@ class Commits:
         self._writing = None
         self.sequence = batch.last
         self.committed_at = batch.at / 1000
+        self.tally.committed(batch)
         if self._observer is not None:
             self._observer.committed(batch.last - batch.first + 1, batch.took)
         if self._on_commit is not None:
@@ -202,6 +221,8 @@ class Commits:
         if self._broken:
             self._idle.set()
             return
+        for function in batch.then:
+            function()
         try:
             self._tell(batch)
         except Exception as error:

@@ -30,6 +30,8 @@ class EngineConfig:
     A payload of more than `inline_limit` bytes of JSON is kept beside its event, once for all
     events that have it; one of more than `blob_limit` bytes is refused. The latter holds for
     all engines of a process, and the newest one sets it.
+
+    Without `schedules` no schedule starts anything by itself, as if all were paused.
     """
 
     path: Path
@@ -43,6 +45,7 @@ class EngineConfig:
     forced_replay: bool = False
     inline_limit: int = INLINE_LIMIT
     blob_limit: int = BLOB_LIMIT
+    schedules: bool = True
 
     def __post_init__(self) -> None:
         """Raises DefinitionError for limits that cannot be."""

@@ -17,13 +17,19 @@ from node.engine.pulse import Pulse
 
 @dataclass(frozen=True, slots=True)
 class WorkflowInfo:
-    """The running execution: its id, its workflow's name, when it started, whose log it is in."""
+    """The running execution: its id, its workflow's name, when it started, whose log it is in.
+
+    `schedule` is the id of the schedule that started it, and `scheduled_at` the time in UTC that
+    it is for, which may be long before it started; both None for any other.
+    """
 
     id: str
     workflow: str
     started_at: datetime
     tenant: str
     lineage: str
+    schedule: str | None = None
+    scheduled_at: datetime | None = None
 
 
 class Transaction(Protocol):
@@ -53,6 +59,17 @@ class ActivityInfo:
     lineage: str = field(repr=False)
     transaction: Transaction | None = field(default=None, repr=False)
     pulse: Pulse | None = field(default=None, repr=False)
+
+    @property
+    def about(self) -> dict[str, object]:
+        """What a record that the code logs says of it; see `lines.FIELDS`."""
+        return {
+            "execution": self.execution,
+            "workflow": self.workflow,
+            "step": self.step,
+            "occurrence": self.occurrence,
+            "attempt": self.attempt,
+        }
 
     @property
     def idempotency_key(self) -> str:

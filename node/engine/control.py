@@ -66,12 +66,12 @@ class Control:
         await self._commits.settled()
         return self._stored(id).status is Status.TERMINATED
 
-    async def pause(self, id: str) -> bool:
+    async def pause(self, id: str, reason: str = "") -> bool:
         """Start no more attempts of activities, and let no timer wake the code. What runs may
         finish, and messages still arrive. False when it is paused. Raises ExecutionClosed."""
         live = self._open(id)
         changed = not live.paused
-        self._executor.pause(live)
+        self._executor.pause(live, _reason(reason))
         await self._commits.settled()
         return changed
 

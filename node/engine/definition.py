@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import re
 from asyncio.events import _get_running_loop
 from collections.abc import Callable, Coroutine, Generator
@@ -266,6 +267,9 @@ class _ActivityDecorator(Protocol):
 
 class ActivityNamespace:
     """`activity`: the decorator, and what an activity asks about itself."""
+
+    logger: Final = logging.getLogger("activity")
+    """For what an activity has to say. So is any other: every record says whose it is."""
 
     @overload
     def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Activity[P, R]: ...

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from heapq import heappop, heappush
+from time import perf_counter
 from typing import Final, Protocol
 
 from node.engine.errors import DurabilityUnavailable, EngineStopped
@@ -72,7 +73,8 @@ class Proofs:
 
     One request is in flight at a time and covers whoever waits when it starts; it asks for
     the newest committed sequence. Timed out and unknown are asked again, with a back-off;
-    fenced ends it all. Lives on the engine's loop.
+    fenced ends it all. `answered` gets each answer and the seconds it took. Lives on the
+    engine's loop.
     """
 
     def __init__(
@@ -81,12 +83,14 @@ class Proofs:
         *,
         committed: Callable[[], int],
         on_fenced: Callable[[], None],
+        answered: Callable[[Outcome, float], None] = lambda outcome, seconds: None,
         pause: float = 0.05,
         longest_pause: float = 2.0,
     ) -> None:
         self._barrier = barrier
         self._committed = committed
         self._on_fenced = on_fenced
+        self._answered = answered
         self._pause = pause
         self._longest_pause = longest_pause
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
@@ -143,11 +147,13 @@ class Proofs:
         try:
             while self._forget_the_gone():
                 target = max(self._committed(), self._waiting[0][0])
+                began = perf_counter()
                 try:
                     proof = await barrier.prove(target)
                 except Exception as error:
                     logger.warning("the durability barrier raised: %s", error)
                     proof = Proof(Outcome.UNKNOWN)
+                self._answered(proof.outcome, perf_counter() - began)
                 if proof.outcome is Outcome.DURABLE:
                     self.sequence = max(self.sequence, target)
                     pause = self._pause

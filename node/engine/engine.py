@@ -10,7 +10,7 @@ from contextlib import suppress
 from random import Random, SystemRandom
 from typing import Any, Final, Self
 
-from node.engine import collection, guard
+from node.engine import collection, guard, lines
 from node.engine.activities import StandIn
 from node.engine.builtins import extended
 from node.engine.commits import Commits
@@ -34,8 +34,10 @@ from node.engine.payload import limit_to
 from node.engine.queue_control import QueueControl
 from node.engine.queues import asked
 from node.engine.reading import Reading
+from node.engine.schedule_control import ScheduleControl
 from node.engine.schema import connect
 from node.engine.store import Store
+from node.engine.unwritable import advice
 from node.engine.views import ExecutionView, Started, stored_of
 
 logger = logging.getLogger(__name__)
@@ -97,6 +99,7 @@ class Engine(Reading):
         self._refuse_unprovable()
         limit_to(config.blob_limit)
         guard.install()
+        lines.install(config.tenant, config.epoch)
         collection.install()
         store = Store(
             config.path,
@@ -107,14 +110,16 @@ class Engine(Reading):
         )
         try:
             heads = store.heads()
+            names = self.tally.names = store.names()
             self._commits = Commits(
                 connect(config.path),
                 store.tail,
-                names=store.names(),
+                names=names,
                 heads=dict(heads),
                 now=self._now,
                 on_commit=self._on_commit,
                 observer=self._observer,
+                tally=self.tally,
                 on_failed=self._failed,
                 inline_limit=config.inline_limit,
             )
@@ -123,7 +128,10 @@ class Engine(Reading):
             raise
         self._store = store
         self._proofs = Proofs(
-            self._barrier, committed=lambda: self._commits.sequence, on_fenced=self._fenced
+            self._barrier,
+            committed=lambda: self._commits.sequence,
+            on_fenced=self._fenced,
+            answered=self.tally.answered,
         )
         self._application = extended(config.application, self)
         self._executor = Executor(
@@ -149,6 +157,7 @@ class Engine(Reading):
             stand_in=self._stand_in,
             observer=self._observer,
             on_chunk=self._readers.wake,
+            schedules_on=config.schedules,
         )
         self._mail = Mail(
             application=self._application,
@@ -158,6 +167,7 @@ class Engine(Reading):
         )
         self.control = Control(executor=self._executor, store=store, commits=self._commits)
         self.queues = QueueControl(self, self._executor.queues)
+        self.schedules = ScheduleControl(config.application, self._executor, store, self._commits)
         for code, count in store.counts().items():
             self._counts[STATUS_CODES[code]] = count
         self._opened = True
@@ -216,7 +226,7 @@ class Engine(Reading):
     @property
     def next_wake(self) -> float | None:
         """When time alone makes something happen next, in unix seconds: a timer, the next
-        attempt of an activity or the rate of a queue. None when there is no such thing."""
+        attempt of an activity, the rate of a queue or a schedule. None when nothing will."""
         wake = self._executor.next_wake
         return None if wake is None else wake / 1000
 
@@ -249,7 +259,7 @@ class Engine(Reading):
             self._on_fenced()
 
     def _failed(self, error: BaseException) -> None:
-        self._abandon(EngineStopped(f"the engine failed: {error}"))
+        self._abandon(EngineStopped(f"the engine failed: {error}", hint=advice(error)))
         if self._on_failed is not None:
             self._on_failed(error)
 
@@ -270,7 +280,7 @@ class Engine(Reading):
 
     def _refuse_when_stopped(self) -> None:
         if self._stopped is not None:
-            raise EngineStopped(str(self._stopped))
+            raise EngineStopped(str(self._stopped), hint=self._stopped.hint)
         if not self._opened:
             raise EngineStopped("the engine is not open")
 
@@ -287,6 +297,7 @@ class Engine(Reading):
         priority: int = 0,
         dedup: str | None = None,
         partition: str | None = None,
+        trace: str | None = None,
         system: bool = False,
     ) -> Started:
         """Start an execution; committed when this returns. `system` is for a workflow of the
@@ -298,7 +309,8 @@ class Engine(Reading):
 
         On a `queue`, or on the workflow's own, it waits for its turn: the smaller `priority`
         first. While an execution of that queue with the same `dedup` key is open, that one is
-        given. `partition` says whose limits count beside the queue's. Raises UnknownQueue,
+        given. `partition` says whose limits count beside the queue's. `trace` is the
+        `traceparent` of what asks for it. Raises UnknownQueue,
         DuplicateRefused,
         UnknownWorkflow, PayloadError, PayloadTooLarge, ExecutionConflict, EngineStopped.
         """
@@ -310,9 +322,11 @@ class Engine(Reading):
             raise UnknownWorkflow(f"no workflow {workflow!r}; there are: {known}")
         payload = definition.codec.start(input)
         key = new_id(self._now(), self._random) if id is None else id
-        check_id(key)
+        check_id(key, system=system)
         ticket = asked(definition.queue, queue, priority=priority, dedup=dedup, partition=partition)
-        origin = None if ticket is None else Origin(ticket=self._executor.queues.admit(ticket))
+        if ticket is not None:
+            ticket = self._executor.queues.admit(ticket)
+        origin = None if ticket is None and trace is None else Origin(trace=trace, ticket=ticket)
         live = self._executor.live.get(key)
         unknown = live is not None or self._commits.lacks(key)
         stored = None if unknown else self._store.find(key)
@@ -376,7 +390,13 @@ class Engine(Reading):
     # Messages ---------------------------------------------------------------------------------
 
     async def signal(
-        self, id: str, name: str, value: Any = None, *, key: str | None = None
+        self,
+        id: str,
+        name: str,
+        value: Any = None,
+        *,
+        key: str | None = None,
+        trace: str | None = None,
     ) -> Sent:
         """Send an execution a signal; in the log when this returns, and told after that.
 
@@ -385,10 +405,16 @@ class Engine(Reading):
         PayloadTooLarge, EngineStopped.
         """
         self._refuse_when_stopped()
-        return await self._mail.signal(id, name, value, key)
+        return await self._mail.signal(id, name, value, key, trace)
 
     async def update(
-        self, id: str, name: str, input: Mapping[str, Any], *, key: str | None = None
+        self,
+        id: str,
+        name: str,
+        input: Mapping[str, Any],
+        *,
+        key: str | None = None,
+        trace: str | None = None,
     ) -> Answer:
         """Have an execution's update handler answer; its answer is in the log when this returns.
 
@@ -396,7 +422,7 @@ class Engine(Reading):
         UpdateRefused (nothing was logged), UpdateFailed, and what `signal` raises.
         """
         self._refuse_when_stopped()
-        return await self._mail.update(id, name, input, key)
+        return await self._mail.update(id, name, input, key, trace)
 
     async def query(self, id: str, name: str, input: Mapping[str, Any]) -> Answer:
         """Ask an execution, open or closed, something that changes nothing and is not logged.

@@ -113,6 +113,18 @@ class DuplicateRefused(EngineError):
     hint = "Wait for that one to end, or declare the queue with duplicates='existing'."
 
 
+class BadSchedule(PayloadError):
+    """A schedule is asked for that cannot be."""
+
+    hint = "Correct what the message names; nothing was changed."
+
+
+class UnknownSchedule(EngineError):
+    """There is no schedule of this id."""
+
+    hint = "Check the id; GET /schedules lists what there is."
+
+
 class UnknownExecution(EngineError):
     """The log holds no execution of this id."""
 
@@ -123,6 +135,12 @@ class ExecutionConflict(EngineError):
     """The id belongs to an execution of another workflow or with another input."""
 
     hint = "Use another id, or the same workflow and input to get the existing execution."
+
+
+class ScheduleConflict(EngineError):
+    """A schedule of this id is there already, or belongs to the application's declarations."""
+
+    hint = "Use another id, or change the one that is there."
 
 
 class ExecutionClosed(EngineError):

@@ -65,7 +65,7 @@ class Kind(IntEnum):
     CANCEL = 40
     """It is asked to stop; the payload is the reason."""
     PAUSED = 41
-    """It starts no more attempts and sees no more timers."""
+    """It starts no more attempts and sees no more timers; the payload is the reason, if any."""
     RESUMED = 42
     """It goes on."""
     DEQUEUED = 43
@@ -177,21 +177,33 @@ CLOSED_AS: Final = {Kind.COMPLETED: 1, Kind.FAILED: 2, Kind.CANCELLED: 3, Kind.T
 CLOSED_STATUS: Final = {kind: STATUS_CODES[code] for kind, code in CLOSED_AS.items()}
 
 
-def letter(value: str | None, key: str | None) -> str:
-    """The payload of a message: {"v": its JSON value, "k": its idempotency key, if any}."""
+def letter(value: str | None, key: str | None, trace: str | None = None) -> str:
+    """The payload of a message: {"v": its JSON value, "k": its idempotency key, "t": the
+    `traceparent` it came with}, the last two if any."""
     text = "null" if value is None else value
-    return f'{{"v":{text}}}' if key is None else f'{{"v":{text},"k":{json.dumps(key)}}}'
+    more = "" if key is None else f',"k":{json.dumps(key)}'
+    if trace is not None:
+        more += f',"t":{json.dumps(trace)}'
+    return f'{{"v":{text}{more}}}'
 
 
 def opened(payload: Payload) -> tuple[str, str | None]:
     """The JSON value and the key of a `letter`. Raises ValueError when it is none."""
     body = json.loads(str(payload))
-    if not isinstance(body, dict) or "v" not in body or not body.keys() <= {"v", "k"}:
+    if not isinstance(body, dict) or "v" not in body or not body.keys() <= {"v", "k", "t"}:
         raise ValueError("a message's payload has a value, and a key or none")
+    if not isinstance(body.get("t", ""), str):
+        raise ValueError("a message's trace is text")
     key = body.get("k")
     if not (key is None or isinstance(key, str)):
         raise ValueError("a message's key is text")
     return json.dumps(body["v"], separators=(",", ":"), ensure_ascii=False), key
+
+
+def traced(payload: Payload) -> str | None:
+    """The `traceparent` of a `letter`."""
+    found = json.loads(str(payload)).get("t")
+    return None if found is None else str(found)
 
 
 class Event(NamedTuple):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from random import Random
+from time import perf_counter
 from typing import Any, Final, cast
 
 from node.engine.activities import Activities, StandIn
@@ -33,11 +34,14 @@ from node.engine.events import (
 )
 from node.engine.external import execution_secret
 from node.engine.families import Families
+from node.engine.lines import emit
 from node.engine.live import Answered, Ending, Live, Origin
 from node.engine.observer import Observer
 from node.engine.queue_ticket import Ticket, Turn
 from node.engine.queues import KEEPER, Queues, keeper_of
 from node.engine.run import Run
+from node.engine.schedule_state import SCHEDULE
+from node.engine.schedules import Schedules
 from node.engine.steering import Steering
 from node.engine.steps import Command, Pending, Step
 from node.engine.store import Stored
@@ -84,6 +88,7 @@ class Executor(Steering):
         stand_in: StandIn | None,
         observer: Observer | None,
         on_chunk: Callable[[str, int], None],
+        schedules_on: bool,
     ) -> None:
         super().__init__(commits=commits, proofs=proofs, on_started=on_started)
         self._application = application
@@ -102,6 +107,18 @@ class Executor(Steering):
             at=lambda: self._commits.coming,
             let_go=self._let_go,
             is_paused=self._is_queue_paused,
+        )
+        self.schedules = Schedules(
+            self,
+            application.schedules,
+            loop=self._loop,
+            now=now,
+            at=lambda: self._commits.coming,
+            find=find,
+            history=history,
+            lineage=lineage,
+            on=schedules_on,
+            on_broken=on_broken,
         )
         self._on_closed = on_closed
         self._on_broken = on_broken
@@ -130,30 +147,42 @@ class Executor(Steering):
         """Whether anything may leave the node now."""
         return self._activities.may_have_effects()
 
+    @property
+    def attempts_running(self) -> int:
+        """How many attempts are under way, or about to be."""
+        return self._activities.running
+
+    @property
+    def thread_is_free(self) -> bool:
+        """Whether an activity that is a plain function could start at once."""
+        return self._activities.thread_is_free
+
     def at_rest(self, hanging: int) -> bool:
         """Whether nothing runs but `hanging` attempts."""
         return (
             self._commits.at_rest
             and self._activities.running <= hanging
-            and not (self._proofs.asking or self._later or self.queues.busy)
+            and not (self._proofs.asking or self._later or self.queues.busy or self.schedules.busy)
         )
 
     @property
     def next_wake(self) -> int | None:
         """When time alone makes something happen next, unix milliseconds."""
-        wakes = (self._timers.next(), self.queues.timers.next())
+        wakes = (self._timers.next(), self.queues.timers.next(), self.schedules.timers.next())
         return min((at for at in wakes if at is not None), default=None)
 
     def look_at_clock(self) -> None:
         """The clock may have jumped."""
         self._timers.look()
         self.queues.timers.look()
+        self.schedules.timers.look()
 
     def stop(self) -> None:
         """Stop every effect and let nobody wait in vain. What is committed stays."""
         self._stopped = True
         self._timers.close()
         self.queues.stop()
+        self.schedules.stop()
         self._activities.stop()
         for live in self.live.values():
             live.drop()
@@ -164,6 +193,10 @@ class Executor(Steering):
     def knows(self, workflow: str) -> bool:
         """Whether the application has a workflow of this name."""
         return workflow in self._application.workflows
+
+    def definition(self, workflow: str) -> Workflow[..., Any] | None:
+        """The workflow of this name, if the application has it."""
+        return self._application.workflows.get(workflow)
 
     def ticket(self, workflow: str, chosen: Ticket | None) -> Ticket | None:
         """Where an execution of this workflow waits for its turn: in the queue that was chosen,
@@ -233,7 +266,8 @@ class Executor(Steering):
             self._go_on(live)
             return
         early, live.early = live.early, []
-        live.run = self._run(live.key, self._application.workflows[live.workflow], beginning)
+        definition = self._application.workflows[live.workflow]
+        live.run = self._run(live.key, definition, beginning, live.origin)
         self._turn(live, lambda: live.code.begin(at, early))
 
     def _introduce(self, live: Live) -> None:
@@ -264,11 +298,12 @@ class Executor(Steering):
             if self._stopped:
                 return
             live.continuing = live.cancelled = False
+            live.reopened_at = 0
             if self._observer is not None:
                 self._observer.execution_continued(live.watched)
             # Those with the writer are back, and the others were withdrawn.
             live.in_transaction = 0
-            live.run = self._run(live.key, live.code.workflow, beginning)
+            live.run = self._run(live.key, live.code.workflow, beginning, live.origin)
             if live.history is not None:
                 live.history.clear()
             live.remember(Kind.CONTINUED, live.workflow, 1, payload, at)
@@ -298,6 +333,8 @@ class Executor(Steering):
         live.paused = _is_paused(beginning, history) if Kind.PAUSED in seen else beginning.paused
         live.cancelled = Kind.CANCEL in seen and Kind.CANCEL in {event.kind for event in history}
         live.committed.set_result(None)
+        if stored.workflow == SCHEDULE:
+            self.schedules.kept(live, history)
         if turn is not None and (turn.since is None or self.knows(stored.workflow)):
             since = live.reopened_at if turn.begun is not None else live.started_at
             self.queues.restored(live, turn, since)
@@ -309,17 +346,24 @@ class Executor(Steering):
             self._give_up(live, missing)
             return live
         if live.history is not None:
-            live.history = [event for event in history if event.kind not in NOTES]
+            live.history.clear()
+            for event in history:
+                if event.kind not in NOTES:
+                    live.remember(*event[2:7])
         live.post = Post.of(history)
         if live.run is None:
             signals = (event for event in history if event.kind is Kind.SIGNAL)
             live.early = [(event.name, event.payload) for event in signals]
             return live
+        began = perf_counter()
         try:
             commands = live.run.replay(history, strict=_strict(live.durability))
         except EngineError as error:
             self._give_up(live, error)
             return live
+        for event in live.run.untold:
+            self._wait_for_proof(live, event.kind, event.name, event.payload)
+        self._commits.tally.replays.add(perf_counter() - began)
         fresh = {id(command.pending) for command in commands}
         waiting = [pending for pending in live.run.pending.values() if id(pending) not in fresh]
         self._carry_out(live, commands)
@@ -334,11 +378,13 @@ class Executor(Steering):
     def recover(self, begun: Iterable[tuple[str, str | None, int]]) -> None:
         """Every open execution is restored: settle what a crash has left between them. `begun`
         as for `Queues.recover`."""
+        self.schedules.restored()
         self._depth -= 1
         self._drain()
         self._families.recover()
         self._drain()
         self.queues.recover(self._commits.sequence, begun)
+        self.schedules.recover()
 
     def rehearse(self, stored: Stored, whole: Sequence[Event]) -> Run:
         """The code of an execution as the log has it, beside the one that runs, to be looked at
@@ -347,11 +393,14 @@ class Executor(Steering):
         if definition is None:
             raise UnknownWorkflow(f"no workflow {stored.workflow!r}")
         history = standing(whole)
-        run = self._run(stored.id, definition, Beginning.of(history[0]))
+        origin = Origin.of(history)
+        run = self._run(stored.id, definition, Beginning.of(history[0]), origin)
         run.replay(history, strict=_strict(effective(self._floor, definition.durability)))
         return run
 
-    def _run(self, key: str, definition: Workflow[..., Any], beginning: Beginning) -> Run:
+    def _run(
+        self, key: str, definition: Workflow[..., Any], beginning: Beginning, origin: Origin
+    ) -> Run:
         return Run(
             key=key,
             workflow=definition,
@@ -359,6 +408,7 @@ class Executor(Steering):
             tenant=self._tenant,
             lineage=self._lineage,
             secret=self.secret_of(key),
+            schedule=origin.schedule,
         )
 
     def secret_of(self, key: str) -> bytes:
@@ -380,7 +430,7 @@ class Executor(Steering):
         # In a queue there is no code: it costs memory, and many may be waiting.
         waits = origin.ticket is not None and not begun
         if definition is not None and not waits:
-            run = self._run(key, definition, beginning)
+            run = self._run(key, definition, beginning, origin)
         live = Live(
             key=key,
             rowid=rowid,
@@ -394,20 +444,26 @@ class Executor(Steering):
             history=[] if self._forced_replay else None,
         )
         self.live[key] = live
+        if origin.schedule is not None:
+            self.schedules.began(live)
         return live
 
     # The code's commands ------------------------------------------------------------------------
 
     def _turn(self, live: Live, turn: Callable[[], list[Command]]) -> None:
+        run, commands = live.run, None
         try:
             commands = turn()
         except EngineError as error:
             self._give_up(live, error)
         except Exception as error:
             # Not the workflow's failure, which is a command, but ours: stop, and say so.
-            logger.exception("a turn of %s broke the engine", live.key)
+            logger.exception("a turn broke the engine", extra=live.about)
             self._on_broken(error)
-        else:
+        if run is not None and run.said:
+            # What the turn is about is in this batch, or committed.
+            self._commits.then(self._commits.newest, partial(emit, run.take()))
+        if commands is not None:
             self._carry_out(live, commands)
 
     def _carry_out(self, live: Live, commands: list[Command]) -> None:
@@ -461,6 +517,7 @@ class Executor(Steering):
         if kind is _CONTINUED:
             # In the same commit: a crash after it must not forget the parent, or the queue.
             self._introduce(live)
+            self._cancel_again(live)
         if transactional and pending is not None:
             self._activities.call(live, pending)
 
@@ -494,10 +551,11 @@ class Executor(Steering):
 
     def _give_up(self, live: Live, error: EngineError) -> None:
         """Stop an execution that its code cannot continue. The log has it as open."""
-        logger.error("execution %s of %s is stopped: %s", live.key, live.workflow, error)
+        logger.error("the execution is stopped: %s", error, extra=live.about)
         if self._observer is not None:
             self._observer.execution_stopped(live.watched, error)
         live.trouble = {**describe(error), "hint": error.hint}
+        live.stopped_at = self._commits.coming
         if isinstance(error, Divergence):
             live.trouble["sequence"] = error.sequence
         if live.run is not None:

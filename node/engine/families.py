@@ -16,7 +16,7 @@ from node.engine.errors import (
     UnknownWorkflow,
     describe,
 )
-from node.engine.events import CLOSED_STATUS, Event, Kind, Payload, Status
+from node.engine.events import CLOSED_STATUS, RESERVED, Event, Kind, Payload, Status
 from node.engine.live import Live, Origin
 from node.engine.queue_ticket import Ticket
 from node.engine.queues import refused
@@ -63,7 +63,7 @@ class Families:
                     raise refused(origin.ticket, other.key)
         except EngineError as error:
             if detached:
-                logger.warning("%s starts no child %r: %s", parent.key, key, error)
+                logger.warning("it starts no child %r: %s", key, error, extra=parent.about)
             else:
                 self._tell(parent, step, Kind.CHILD_FAILED, failed(key, Status.FAILED, error))
             return
@@ -196,8 +196,14 @@ def failed(key: str, status: Status, error: BaseException) -> str:
     return compact({"id": key, "status": status, **describe(error)})
 
 
-def check_id(id: str) -> None:
-    """Raises PayloadError for what cannot be an execution's id."""
+def check_id(id: str, *, system: bool = False) -> None:
+    """Raises PayloadError for what cannot be an execution's id; one that begins as those of the
+    engine's own is for the `system` only."""
+    if id.startswith(RESERVED) and not system:
+        raise PayloadError(
+            f"ids that begin with {RESERVED!r} are the engine's own",
+            hint="Choose another id, or leave it out.",
+        )
     if not (0 < len(id) <= 200 and id.isprintable() and "/" not in id):
         raise PayloadError(
             "an execution id has 1 to 200 printable characters without '/'",

@@ -31,6 +31,8 @@ _TIMER: Final = Kind.TIMER
 class Followed(Protocol):
     """The code that is replayed."""
 
+    finished: bool
+
     @property
     def pending(self) -> Mapping[Step, Pending]: ...
 
@@ -85,7 +87,8 @@ class Follower:
         at = self.started
         try:
             self._compare(self.run.begin(at.at, self.early), at)
-            while self.deliveries:
+            # What comes after its end was in the log already when it ended, and is not told.
+            while self.deliveries and not self.run.finished:
                 at = self.deliveries.popleft()
                 if self.commands and self.commands[0].sequence < at.sequence:
                     raise _missing(self.commands[0])
@@ -118,7 +121,7 @@ class Follower:
             if command.kind is _PATCH and command.name in self.patches:
                 # Where it asks is its own affair, and whether it still asks, too.
                 continue
-            logged = self._expected(command)
+            logged = self._expected(command, told)
             if logged is None:
                 self._check_beyond(command, told)
                 self.beyond.append(command)
@@ -136,12 +139,17 @@ class Follower:
                 # The deadline in the log holds, even if the code would choose another one now.
                 command.pending.payload = logged.payload
 
-    def _expected(self, command: Command) -> Event | None:
+    def _expected(self, command: Command, told: Event) -> Event | None:
         if self.commands:
             return self.commands.popleft()
-        if command.kind in CLOSING and self.closing and not self.deliveries:
+        if command.kind in CLOSING and self.closing and self._all_late(told):
             return self.closing.popleft()
         return None
+
+    def _all_late(self, told: Event) -> bool:
+        """Whether all that is left to be told can have been logged before the code was told this:
+        outcomes of one commit, and with every_commit whatever came before the proof."""
+        return not self.strict or all(each.commit == told.commit for each in self.deliveries)
 
     def _check_beyond(self, command: Command, told: Event) -> None:
         following = self.deliveries[0] if self.deliveries else None
@@ -149,9 +157,7 @@ class Follower:
             following = self.closing[0] if self.closing else None
         if following is None:
             return
-        # Outcomes of one commit can have been logged before the code was told the first.
-        late = not self.strict or following.commit == told.commit
-        if command.kind in CLOSING or following.kind in CLOSING or not late:
+        if following.kind in CLOSING or not self._all_late(told):
             raise Divergence(
                 f"event {following.sequence}: the log holds {_logged(following)}, the code did"
                 f" {_done(command)} before it, which the log does not have",

@@ -53,6 +53,8 @@ class Origin:
     """The `traceparent` that the start came with."""
     ticket: Ticket | None = None
     """The queue that it was started on, if any."""
+    schedule: tuple[str, int] | None = None
+    """The schedule that started it, and the time that it is for, unix milliseconds."""
 
     @staticmethod
     def of(history: Iterable[Event]) -> Origin:
@@ -68,6 +70,7 @@ class Origin:
                     body.get("version"),
                     body.get("trace"),
                     Ticket.of(body),
+                    scheduled(body),
                 )
         return Origin()
 
@@ -83,7 +86,19 @@ class Origin:
             body["trace"] = self.trace
         if self.ticket is not None:
             body |= self.ticket.body()
+        if self.schedule is not None:
+            body["schedule"] = list(self.schedule)
         return compact(body) if body else None
+
+
+def scheduled(body: dict[str, Any]) -> tuple[str, int] | None:
+    """What an ORIGIN event's payload says about a schedule, if anything. Raises ValueError."""
+    said = body.get("schedule")
+    if said is None:
+        return None
+    if not (isinstance(said, list) and [type(one) for one in said] == [str, int]):
+        raise ValueError("it does not say which schedule, and for which time")
+    return said[0], said[1]
 
 
 @dataclass(slots=True, eq=False)
@@ -113,6 +128,8 @@ class Live:
     """Its closing event is in the log, or it was stopped."""
     trouble: dict[str, Any] | None = None
     """Why it was stopped without an end."""
+    stopped_at: int = 0
+    """And when, unix milliseconds."""
     in_transaction: int = 0
     """Transactional activities handed to the writer; until they are back, nothing else may be
     told, since their outcome's place in the log is before what would be logged now."""
@@ -141,6 +158,8 @@ class Live:
     """Its end is on its way into the log, though its code had none."""
     untold: list[tuple[str, str]] = field(default_factory=list)
     """Signals that are logged, and wait for proof before the code is told."""
+    unheard: tuple[Payload] | None = None
+    """The reason of a request to stop that waits for the same."""
     held: list[Callable[[], None]] = field(default_factory=list)
     """What waits for it to be resumed."""
     answers: dict[Step, asyncio.Future[Answered]] = field(default_factory=dict)
@@ -155,11 +174,23 @@ class Live:
         return self.run
 
     @property
+    def about(self) -> dict[str, object]:
+        """What a record of the engine's says of it; see `lines.FIELDS`."""
+        return {"execution": self.key, "workflow": self.workflow}
+
+    @property
     def watched(self) -> Watched:
         """It, as an observer is told of it."""
         origin = self.origin
+        beginning = self.beginning if self.run is None else self.run.beginning
         return Watched(
-            self.key, self.workflow, self.started_at, self.reopened_at, origin.trace, origin.parent
+            self.key,
+            self.workflow,
+            self.started_at,
+            self.reopened_at,
+            origin.trace,
+            origin.parent,
+            1 if beginning is None else beginning.run,
         )
 
     @property

@@ -26,6 +26,8 @@ from node.engine.errors import DeterminismError, EngineError, StateChanged
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+#: What was logged, and by which logger.
+Line = tuple[logging.Logger, logging.LogRecord]
 
 #: A turn with more callbacks than this is taken for one that never ends.
 CALLBACKS_PER_TURN: Final = 1_000_000
@@ -33,6 +35,13 @@ CALLBACKS_PER_TURN: Final = 1_000_000
 
 class Owner(Protocol):
     """The execution whose code runs on the loop."""
+
+    said: list[Line]
+    """What the code has logged and nobody has been given yet."""
+
+    @property
+    def about(self) -> dict[str, object]:
+        """What a record that the code logs says of it; see `lines.FIELDS`."""
 
     def timer_set(self, handle: asyncio.TimerHandle, deadline: int) -> None:
         """The code set a timer; `deadline` in unix milliseconds."""
@@ -128,7 +137,14 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._refused: EngineError | None = None
         self.reading = False
         """Nothing may be scheduled now."""
+        self.silent = False
+        """What the code logs was logged before, or is no part of what it does."""
         self._tasks: dict[int, _Task] = {}
+
+    @property
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        """Those that have not ended, in the order of their creation."""
+        return [task for task in self._tasks.values() if not task.done()]
 
     def turn(self) -> None:
         """Run until nothing is ready. Raises DeterminismError if that never happens."""
@@ -222,7 +238,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """Drop the coroutines without letting their clean-up do anything."""
         if self._closed:
             return
-        self._closed = True
+        self._closed = self.silent = True
         self._ready.clear()
         previous = _get_running_loop()
         _set_running_loop(self)
@@ -232,8 +248,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                 if task.done():
                     continue
                 coro = task.get_coro()
-                # A coroutine may refuse to end, or end with an error: it is gone either way.
-                with contextlib.suppress(Exception):
+                # A coroutine may refuse to end, or end with an error: it is gone either way. It
+                # need be no Exception: clean-up that awaits a cancelled task gets CancelledError.
+                with contextlib.suppress(BaseException):
                     if coro is not None:
                         coro.close()
         finally:
@@ -348,7 +365,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         if not self._closed:
             # Most often from the garbage collector, about a task that nobody awaited. It comes in
             # the middle of anything, even of compiling, and formatting a traceback compiles.
-            logger.error("in a workflow: %s%s", context.get("message"), _told(context))
+            words = f"in a workflow: {context.get('message')}{_told(context)}"
+            logger.error(words, extra=self.owner.about)
 
     def run_in_executor(
         self, executor: Any, func: Callable[[Unpack[Ts]], T], *args: *Ts

@@ -20,7 +20,7 @@ from node.engine.errors import (
     UnknownHandler,
     UpdateFailed,
 )
-from node.engine.events import UPDATE_ENDS, Event, Kind, letter
+from node.engine.events import RESERVED, UPDATE_ENDS, Event, Kind, letter
 from node.engine.executor import Executor
 from node.engine.external import addressed, check_token
 from node.engine.live import Answered, Live
@@ -62,7 +62,9 @@ class Mail:
         self._store = store
         self._commits = commits
 
-    async def signal(self, id: str, name: str, value: Any, key: str | None) -> Sent:
+    async def signal(
+        self, id: str, name: str, value: Any, key: str | None, trace: str | None = None
+    ) -> Sent:
         """See Engine.signal."""
         declared = self._signals.get(name)
         text = plain_json(value, name) if declared is None else declared.shape.write(value)
@@ -74,7 +76,7 @@ class Mail:
             self._refuse_duplicate(live, Kind.SIGNAL, name, key)
             if live.run is not None:
                 live.run.messages.check_signal(name, text)
-            return live.post.add(Kind.SIGNAL, name, key), letter(text, key)
+            return live.post.add(Kind.SIGNAL, name, key), letter(text, key, trace)
 
         try:
             return Sent(True, await self._post(live, Kind.SIGNAL, name, key, prepare))
@@ -82,7 +84,12 @@ class Mail:
             return Sent(False, await self._commits.settled())
 
     async def update(
-        self, id: str, name: str, values: Mapping[str, Any], key: str | None
+        self,
+        id: str,
+        name: str,
+        values: Mapping[str, Any],
+        key: str | None,
+        trace: str | None = None,
     ) -> Answer:
         """See Engine.update."""
         live = self._live(id, Kind.UPDATE, name, key)
@@ -100,7 +107,7 @@ class Mail:
             text = live.run.messages.admit(name, values)
             number = live.post.add(Kind.UPDATE, name, key)
             live.answers[name, number] = answered
-            return number, letter(text, key)
+            return number, letter(text, key, trace)
 
         try:
             await self._post(live, Kind.UPDATE, name, key, prepare)
@@ -175,6 +182,8 @@ class Mail:
         if key is not None and not (0 < len(key) <= 200 and key.isprintable()):
             raise PayloadError("an idempotency key has 1 to 200 printable characters")
         live = self._executor.live.get(id)
+        if live is not None and live.workflow.startswith(RESERVED):
+            raise UnknownHandler(f"execution {id!r} is the engine's own and takes no messages")
         if live is not None:
             return live
         stored = self._stored(id)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid as uuids
 from asyncio.events import _get_running_loop
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Any, NoReturn, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, Final, NoReturn, ParamSpec, Protocol, TypeVar, cast, overload
 
 from node.engine.context import WorkflowInfo
 from node.engine.definition import Workflow, level_of, named
@@ -76,6 +77,9 @@ class _WorkflowDecorator(Protocol):
 
 class WorkflowNamespace:
     """`workflow`: the decorator, and what a workflow uses in place of clock and chance."""
+
+    logger: Final = logging.getLogger("workflow")
+    """For what a workflow has to say. So is any other: a replay says nothing again."""
 
     @overload
     def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...

@@ -21,7 +21,8 @@ class Watched:
     """An execution as an observer is told of it, times in unix milliseconds.
 
     `reopened_at` is 0 unless it had failed and is tried again; `trace` the `traceparent` that its
-    start came with, if any; `parent` the id of the execution that started it.
+    start came with, if any; `parent` the id of the execution that started it; `run` counts the
+    histories of its id from 1.
     """
 
     id: str
@@ -30,6 +31,7 @@ class Watched:
     reopened_at: int = 0
     trace: str | None = None
     parent: str | None = None
+    run: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 from node.engine.archive import Archive
@@ -9,12 +10,23 @@ from node.engine.commits import Commits
 from node.engine.config import EngineConfig
 from node.engine.durability import Proofs
 from node.engine.errors import EngineStopped, UnknownExecution
-from node.engine.events import RESERVED, STATUS_CODES, Event, Status
+from node.engine.events import RESERVED, STATUS_CODES, Event, Kind, Status
 from node.engine.executor import Executor
+from node.engine.live import Live
+from node.engine.stacks import Stack
 from node.engine.store import Store, Stored
 from node.engine.stream_readers import Readers, StreamReader, StreamView, streams_of
+from node.engine.tally import Tally
 from node.engine.views import ExecutionView, view_of
-from node.engine.waiting import Wait, waits_of
+from node.engine.waiting import (
+    Surroundings,
+    Wait,
+    Waiting,
+    occupation_of,
+    stack_of,
+    waiting_of,
+    waits_of,
+)
 
 
 class Reading:
@@ -31,6 +43,8 @@ class Reading:
         self._counts = dict.fromkeys(STATUS_CODES.values(), 0)
         self._opened = False
         self._readers = Readers()
+        self.tally = Tally()
+        """What it has counted since it was made."""
 
     def _now(self) -> int:
         return int(self._clock() * 1000)
@@ -115,6 +129,11 @@ class Reading:
         head = stored.closed or self._store.head(stored.rowid, stored.started)
         return self._store.history(id, head, whole=True)
 
+    def events_after(self, sequence: int, limit: int = 500) -> list[Event]:
+        """The committed events of all executions after a sequence. Their `commit` is 0. Raises
+        EngineStopped."""
+        return self._reading().after(sequence, limit)
+
     def streams(self, id: str) -> list[StreamView]:
         """What an execution has published to. Raises UnknownExecution, EngineStopped."""
         return streams_of(self.events(id), over=self._find(id).closed is not None)
@@ -131,13 +150,83 @@ class Reading:
 
     def waiting(self, id: str) -> list[Wait]:
         """Why an execution waits; nothing for a closed one. Raises UnknownExecution."""
-        stored = self._find(id)
-        live = self._executor.live.get(stored.id)
-        return (
-            []
-            if live is None
-            else waits_of(live, self._executor.live, self._executor.queues, self._now())
+        live = self._executor.live.get(self._find(id).id)
+        return [] if live is None else waits_of(live, self._surroundings())
+
+    def stack(self, id: str) -> list[Stack]:
+        """Where the code of an execution stands, one for each of its tasks; nothing for one that
+        has no code now. Raises UnknownExecution."""
+        live = self._executor.live.get(self._find(id).id)
+        return [] if live is None else stack_of(live)
+
+    def all_waiting(
+        self,
+        *,
+        kind: str | None = None,
+        workflow: str | None = None,
+        longer_than: float = 0,
+        after: int = 0,
+        limit: int = 100,
+    ) -> list[Waiting]:
+        """Open executions with what they wait for, in the order of their start, after the row
+        number `after`: those of a `workflow`, those that wait for something of a `kind`, and
+        those for which nothing has come for `longer_than` seconds."""
+        self._reading()
+        around = self._surroundings()
+        found: list[Waiting] = []
+        for live in sorted(self._executor.live.values(), key=lambda live: live.rowid):
+            if live.rowid <= after or workflow not in (None, live.workflow):
+                continue
+            if workflow is None and live.workflow.startswith(RESERVED):
+                continue
+            one = waiting_of(live, around)
+            if around.now / 1000 - one.since < longer_than:
+                continue
+            if kind is None or any(wait.kind == kind for wait in one.waits):
+                found.append(one)
+                if len(found) == limit:
+                    break
+        return found
+
+    def _surroundings(self) -> Surroundings:
+        executor = self._executor
+        return Surroundings(
+            executions=executor.live,
+            queues=executor.queues,
+            now=self._now(),
+            floor=self.config.durability,
+            proven=self.proven,
+            may_have_effects=executor.may_have_effects(),
+            thread_is_free=executor.thread_is_free,
+            paused=self._paused,
         )
+
+    def _paused(self, live: Live) -> tuple[int | None, str | None]:
+        for event in reversed(self.events(live.key)):
+            if event.kind is Kind.PAUSED:
+                reason = None if event.payload is None else json.loads(str(event.payload))
+                return event.at, reason
+        return None, None
+
+    def census(self) -> dict[tuple[str, str], int]:
+        """Open executions by workflow and by what they are at: `running` an attempt, `waiting`,
+        `queued`, `paused` or `diverged`. It looks at each of them."""
+        found: dict[tuple[str, str], int] = {}
+        for live in self._executor.live.values():
+            key = live.workflow, occupation_of(live)
+            found[key] = found.get(key, 0) + 1
+        return found
+
+    @property
+    def attempts_running(self) -> int:
+        """How many attempts of activities are under way, or about to be."""
+        return self._executor.attempts_running
+
+    @property
+    def late(self) -> float:
+        """For how long what time alone should have made happen has not, in seconds."""
+        wake = self._executor.next_wake
+        return 0.0 if wake is None else max(0, self._now() - wake) / 1000
 
     def archive(self, id: str) -> Archive:
         """An execution as a file that can be replayed elsewhere. Raises UnknownExecution."""

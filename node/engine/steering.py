@@ -15,6 +15,8 @@ from node.engine.events import MESSAGES, Event, Kind, Payload, Status, opened
 from node.engine.families import Families
 from node.engine.live import Live
 from node.engine.queues import KEEPER, Queues, keeper_of
+from node.engine.schedule_state import SCHEDULE
+from node.engine.schedules import Schedules
 from node.engine.store import Stored
 from node.engine.telling import Telling
 from node.engine.writer import Entry
@@ -31,6 +33,7 @@ class Steering(Telling):
 
     _families: Families
     queues: Queues
+    schedules: Schedules
 
     def __init__(
         self,
@@ -95,6 +98,10 @@ class Steering(Telling):
         """End an execution whose code has no part in that."""
         live.ending = True
         live.trouble = None
+        if live.queued and live.origin.ticket is not None:
+            # It leaves only after its family has heard of it, and the end of one of them may let
+            # the next one go: that must not be this one.
+            self.queues.hold(live, live.origin.ticket)
         self._commits.withdraw_calls(live.rowid)
         if live.run is not None:
             live.run.finished = True
@@ -105,16 +112,19 @@ class Steering(Telling):
         self._drain()
 
     def _ended(self, live: Live, kind: Kind, payload: Payload) -> None:
-        """An execution's end is in the next commit: its family and its queue hear of it."""
+        """An execution's end is in the next commit: its family, its queue and its schedule hear of
+        it."""
         self._families.ended(live, kind, payload)
         if live.origin.ticket is not None:
             self.queues.leave(live, live.origin.ticket)
+        if live.origin.schedule is not None or live.workflow == SCHEDULE:
+            self.schedules.ended(live, kind)
 
-    def pause(self, live: Live) -> None:
+    def pause(self, live: Live, reason: Payload = None) -> None:
         """Start no more attempts and tell the code of no more timers."""
         if not live.paused:
             live.paused = True
-            self._commits.append(live.entry(Kind.PAUSED, live.workflow, 1, None))
+            self._commits.append(live.entry(Kind.PAUSED, live.workflow, 1, reason))
             if live.queued and live.origin.ticket is not None:
                 self.queues.hold(live, live.origin.ticket)
 
@@ -148,6 +158,9 @@ class Steering(Telling):
         for lost in history:
             if lost.sequence >= cut and lost.kind in MESSAGES:
                 self._post_again(live, lost)
+        if live.workflow == SCHEDULE:
+            lost_ones = (one for one in history if one.sequence >= cut)
+            self.schedules.reopened(live, [one for one in lost_ones if one.kind in MESSAGES])
         return live
 
     def children_to_retry(self, live: Live) -> list[str]:
@@ -169,7 +182,8 @@ class Steering(Telling):
                 lost.kind is Kind.UPDATE and lost.name not in live.code.messages.updates
             )
         if lost_for_good:
-            logger.warning("%s %s of %s is dropped", lost.kind.name, lost.name, live.key)
+            words = f"the {lost.kind.name.lower()} {lost.name} is dropped"
+            logger.warning(words, extra=live.about)
             return
         number = live.post.add(lost.kind, lost.name, opened(lost.payload)[1])
         self._log_and_tell(live, lost.kind, (lost.name, number), lost.payload)

@@ -23,6 +23,8 @@ class Progress:
     """Attempts that failed and are in the log."""
     retry_at: int = 0
     """When the next attempt may start, unix milliseconds."""
+    began_at: int = 0
+    """When the attempt that runs began, unix milliseconds; 0 while none does."""
     sign: int = 0
     """The place in the log of its last failure or heartbeat, or of its intent."""
     error: str | None = None

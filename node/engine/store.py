@@ -298,6 +298,18 @@ class Store:
         )
         return int(rows[0][0])
 
+    def after(self, sequence: int, limit: int) -> list[Event]:
+        """The log's events after a sequence, at most `limit`; `commit` is 0 in them."""
+        rows = self._rows(
+            f"SELECT e.sequence, x.key, e.kind, n.name, e.occurrence, {body_of('e.payload')},"
+            f" {seals.time_of('e.sequence')}, 0"
+            " FROM litefleet_event e JOIN litefleet_execution x ON x.id = e.execution"
+            " JOIN litefleet_name n ON n.id = e.name WHERE e.sequence > ?"
+            " ORDER BY e.sequence LIMIT ?",
+            (sequence, limit),
+        )
+        return [Event(row[0], row[1], _KINDS[row[2]], *row[3:]) for row in rows]
+
     def history_of(self, stored: Stored) -> list[Event]:
         """The events of an execution since it last began."""
         head = stored.closed or self.head(stored.rowid, stored.started)

@@ -21,6 +21,7 @@ from node.engine.events import (
     opened,
 )
 from node.engine.queue_ticket import Ticket
+from node.engine.schedule_state import CHANGED, SCHEDULE, State, check_execution
 from node.engine.stream import check_chunk
 
 #: Which intent each of these is about; the others are about a STEP.
@@ -80,6 +81,8 @@ class Verified:
         """It waits for its turn there."""
         self._code = True
         """Its code has begun, or may."""
+        self._schedule: State | None = None
+        """Where a schedule stands, if it keeps that."""
 
     def add(self, event: Event, back: int) -> None:
         """The next event, which is no REOPENED."""
@@ -128,6 +131,7 @@ class Verified:
         if kind is Kind.STARTED:
             self.started = self._first = event.sequence
             self.workflow, self._began, self._run = event.name, kind, 1
+            self._keep(event)
         elif kind in BEGINNINGS:
             self._begin_again(event)
         elif kind in CLOSING:
@@ -138,6 +142,7 @@ class Verified:
             body = json.loads(str(event.payload))
             if not isinstance(body, dict):
                 raise ValueError("it does not say where its execution comes from")
+            check_execution(event.execution, body)
             ticket = Ticket.of(body)
             if ticket is not None:
                 self._queue = ticket.queue
@@ -163,6 +168,8 @@ class Verified:
         elif kind in (Kind.PAUSED, Kind.RESUMED):
             if self._paused is (kind is Kind.PAUSED):
                 raise ValueError("it changes nothing")
+            if event.payload is not None and not isinstance(json.loads(str(event.payload)), str):
+                raise ValueError("its reason is no text")
             self._paused = not self._paused
         elif kind in MESSAGES:
             self._message(event)
@@ -188,6 +195,7 @@ class Verified:
             raise ValueError("it does not say whether it is paused")
         if restarts:
             self.started, self.closed, self.status = event.sequence, None, 0
+        self._keep(event)
         self._run += 1
         self._first = event.sequence
         self._began = event.kind
@@ -199,6 +207,14 @@ class Verified:
         self._updates.clear()
         self._ended.clear()
 
+    def _keep(self, event: Event) -> None:
+        """A history begins, perhaps that of a schedule's keeper."""
+        if event.name == SCHEDULE:
+            state = State.begun(Beginning.of(event))
+            if event.kind is Kind.CONTINUED and state != self._schedule:
+                raise ValueError("it does not go on from where its schedule was")
+            self._schedule = state
+
     def _close(self, event: Event) -> None:
         if event.name != self.workflow:
             raise ValueError("it ends another workflow")
@@ -208,7 +224,9 @@ class Verified:
 
     def _message(self, event: Event) -> None:
         count = (event.kind, event.name)
-        _, key = opened(event.payload)
+        value, key = opened(event.payload)
+        if self._schedule is not None and event.name == CHANGED:
+            self._schedule = self._schedule.after(json.loads(value))
         if event.occurrence != self._received.get(count, 0) + 1:
             raise ValueError("it is out of order")
         self._received[count] = event.occurrence

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import apsw
 
@@ -46,6 +46,7 @@ _INSERT_SEALED: Final = {
     2: "INSERT INTO litefleet_event VALUES (?,?,?,?,?,?,?,NULL,NULL),(?,?,?,?,?,?,?,?,?)",
 }
 _COLUMNS: Final = 7
+_KIND, _NAME = 3, 4
 # Plain numbers, which are quicker to compare than the kinds themselves.
 _STARTED: Final = int(Kind.STARTED)
 _RESTARTED: Final = int(Kind.RESTARTED)
@@ -99,8 +100,13 @@ class Batch:
     at: int
     entries: list[Entry] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
+    then: list[Callable[[], None]] = field(default_factory=list)
+    """What is called on the loop as soon as it is committed."""
     first: int = 0
     last: int = 0
+    kinds: list[int] = field(default_factory=list)
+    names: list[int] = field(default_factory=list)
+    """The numbers that its events have in the log for their kinds and names, once it is there."""
     took: float = 0.0
     """Seconds that the file took to be synced."""
 
@@ -290,6 +296,8 @@ class Writer:
                 db.executemany(
                     "INSERT INTO litefleet_execution VALUES (?, ?, ?, ?, NULL, 0)", started
                 )
+            kinds = cast("list[int]", values[_KIND::_COLUMNS])
+            numbers = cast("list[int]", values[_NAME::_COLUMNS])
             begun = 0.0 if db.in_transaction else self._timer()
             if sealed is not None:
                 values += (batch.at, value)
@@ -320,6 +328,7 @@ class Writer:
                 with suppress(apsw.Error):
                     db.execute("ROLLBACK")
             raise
+        batch.kinds, batch.names = kinds, numbers
         batch.first, batch.last = self._tail.sequence + 1, sequence
         self._tail = End(sequence, batch.at, value)
         if names:

@@ -39,13 +39,14 @@ MANY: Final = 1_000_000
 class Lab:
     """An engine for tests.
 
-    `things` are what it can run: an application, a module or its name, or workflows, activities
-    and signals. Its clock stands still while the engine works and jumps to the next deadline
-    when nothing but time can go on, as long as the test waits for something with `result`, `run`
-    or `until`; `skips_time=False` leaves that to `advance`. `patience` is in seconds of real
-    time: how long nothing may happen before a wait is given up as Stuck.
+    `things` are what it can run: an application, a module or its name, or workflows, activities,
+    signals and schedules. Its clock stands still while the engine works and jumps to the next
+    deadline when nothing but time can go on, as long as the test waits for something with
+    `result`, `run` or `until`; `skips_time=False` leaves that to `advance`. `patience` is in
+    seconds of real time: how long nothing may happen before a wait is given up as Stuck.
 
-    `forced_replay` drops the code at every await and replays it. `path` is the log's file, a
+    `forced_replay` drops the code at every await and replays it. Without `schedules` none of them
+    starts anything by itself. `path` is the log's file, a
     temporary one if not given. Raises DefinitionError.
     """
 
@@ -58,6 +59,7 @@ class Lab:
         durability: Durability | str = Durability.ASYNC,
         skips_time: bool = True,
         patience: float = 1.0,
+        schedules: bool = True,
     ) -> None:
         self.application = _application(things)
         self.clock = SkippingClock(now)
@@ -70,6 +72,7 @@ class Lab:
         self._path = None if path is None else Path(path)
         self._forced_replay = forced_replay
         self._durability = Durability(durability)
+        self._schedules = schedules
         self._stand_ins = StandIns()
         self._pace = Pace(
             self.clock, lambda: self._stand_ins.hanging, skips=skips_time, patience=patience
@@ -120,6 +123,7 @@ class Lab:
                 create=not self.path.exists(),
                 durability=self._durability,
                 forced_replay=self._forced_replay,
+                schedules=self._schedules,
             ),
             barrier=self.barrier,
             clock=self.clock,

@@ -18,6 +18,9 @@ from node.testing.clock import SkippingClock
 CALM: Final = 4
 #: Turns in which the engine is busy, after which the test waits for it in real time.
 EAGER: Final = 200
+#: Jumps of the clock in one wait, after which what is waited for will never come: time alone
+#: goes on for ever where there are schedules.
+MOST_JUMPS: Final = 10_000
 
 
 class Stuck(AssertionError):
@@ -61,7 +64,7 @@ class Pace:
 
     async def until(self, condition: Callable[[], object], waiting_for: str = "") -> None:
         """Return once `condition()` is true. Raises Stuck, EngineStopped."""
-        calm = turns = 0
+        calm = turns = jumps = 0
         given_up_at: float | None = None
         while not condition():
             turns += 1
@@ -74,6 +77,12 @@ class Pace:
             if calm < CALM:
                 await asyncio.sleep(0)
             elif self._skips and (wake := engine.next_wake) is not None:
+                jumps += 1
+                if jumps > MOST_JUMPS:
+                    raise Stuck(
+                        f"the clock has jumped {MOST_JUMPS:,} times, and it has not come. Where"
+                        " schedules make it jump so often, try Lab(..., schedules=False)."
+                    )
                 self._jump(wake)
                 calm, turns, given_up_at = 0, 0, None
             else:

@@ -31,6 +31,7 @@ def shaky(name: str) -> str:
 
 @workflow
 async def greet(name: str) -> str:
+    workflow.logger.info("greeting %s", name)
     text = await shaky(name)
     text += await workflow.receive("more", str)
     return text
@@ -57,6 +58,8 @@ def test_the_code_is_loaded_again_and_the_log_goes_on(user: User, app: Path) -> 
     retry = dev.said("step_retry")
     assert (retry["step"], retry["attempt"], retry["error"]["message"]) == ("shaky", 1, "not yet")
     assert dev.said("step_completed")["attempt"] == 2
+    logged = dev.said("log")
+    assert (logged["message"], logged["execution"]) == ("greeting ada", "ada")
     (wait,) = dev.said("execution_waits")["for"]
     assert (wait["kind"], wait["name"]) == ("signal", "more")
 
@@ -90,6 +93,10 @@ def test_the_code_is_loaded_again_and_the_log_goes_on(user: User, app: Path) -> 
 
     assert interrupt(dev.process) == 0
     assert "Traceback" not in user.errors
+    # Three engines have replayed it since.
+    assert [line["message"] for line in dev.lines if line["event"] == "log"].count(
+        "greeting ada"
+    ) == 1
     # What the code prints is for people, not among the lines.
     assert user.errors.count("trying ada") == 2
     assert (user.folder / ".litefleet" / "dev.db").exists()

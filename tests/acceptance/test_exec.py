@@ -110,13 +110,24 @@ def test_speaking_to_one_that_runs(cli: Cli) -> None:
     assert cli.run("result", "c", code=3).stdout == ""
     (wait,) = cli.json("waiting", "c")["items"]
     assert (wait["kind"], wait["name"]) == ("signal", "done")
-    assert "done" in cli.run("waiting", "c").stdout
+    assert "app.py:" in wait["where"]
+    assert "waits for" in cli.run("show", "c").stdout
+    shown = cli.run("waiting", "c").stdout
+    assert "signal done" in shown
+    assert "stands at" in shown
+    (one,) = cli.json("waiting", "--workflow", "count", "--kind", "signal")["items"]
+    assert (one["id"], one["waits"][0]["name"]) == ("c", "done")
+    assert "signal done" in cli.run("waiting").stdout
+    assert cli.json("waiting", "--longer-than", "2h")["items"] == []
+    assert "no time" in cli.run("waiting", "--longer-than", "soon", code=2).stderr
+    cli.run("waiting", "c", "--kind", "signal", code=2)
     assert cli.run("update", "c", "add", "number=3").stdout == "3\n"
     assert cli.json("update", "c", "add", "number=4", "--key", "k")["result"] == 7
     assert cli.json("update", "c", "add", "number=4", "--key", "k")["result"] == 7
     assert cli.run("query", "c", "so_far").stdout == "7\n"
     assert cli.json("update", "c", "add", "number=x", code=1)["error"]["type"] == "payload_error"
-    assert cli.json("pause", "c")["paused"] is True
+    assert cli.json("pause", "c", "--reason", "a holiday")["paused"] is True
+    assert "a holiday" in cli.run("waiting", "c").stdout
     assert "paused" in cli.run("list").stdout
     assert cli.json("resume", "c")["paused"] is False
     assert "arrived" in cli.run("signal", "c", "done").stderr

@@ -10,6 +10,7 @@ import stat
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.acceptance.conftest import User, interrupt
@@ -59,6 +60,16 @@ def test_a_fleet_for_an_afternoon(
     assert _json(user, "exec", "list", "--tenant", "first")["items"] == []
     unknown = _json(user, "exec", "show", "nobody", "--tenant", "first", code=1)
     assert unknown["error"]["type"] == "unknown_execution"
+    assert _json(user, "exec", "waiting", "--tenant", "first")["items"] == []
+    assert user.run("exec", "logs", "--tenant", "first").returncode == 0
+    headers = {"authorization": f"Bearer {json.loads(record.read_text())['token']}"}
+    scraped = [httpx.get(f"{one['address']}/metrics", headers=headers).text for one in hosts]
+    assert sum('litefleet_node_answered{tenant="first"} 1' in text for text in scraped) == 1
+    assert sum('litefleet_log_sequence{tenant="first"}' in text for text in scraped) == 1
+    spec = ("digest", "document=a", "--cron", "@yearly", "--tenant", "first")
+    assert _json(user, "schedule", "create", "yearly", *spec)["durable"] is True
+    gone = _json(user, "schedule", "delete", "yearly", "--tenant", "first")
+    assert (gone["deleted"], gone["durable"]) == (True, True)
     (lag,) = _json(user, "lag")["items"]
     assert lag["tenant"] == "first"
     _json(user, "resume")

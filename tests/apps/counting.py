@@ -33,4 +33,5 @@ async def count(steps: int, pause: float = 0.0) -> int:
         await keep(number)
         if pause:
             await workflow.sleep(pause)
+    workflow.logger.info("counted to %s", steps)
     return steps

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from fleet.cli.executions import control, looking, messages, running
+from fleet.cli.executions import control, logs, looking, messages, running
 
 app = typer.Typer(
     help="Start executions, look at them, and speak to them: a tenant's, or those of an engine "
     "by its address.",
     no_args_is_help=True,
 )
-for part in (running, looking, messages, control):
+for part in (running, looking, logs, messages, control):
     app.add_typer(part.app)

@@ -47,6 +47,7 @@ def terminate(
 @app.command()
 def pause(
     id: Id,
+    reason: Reason = "",
     tenant: Tenant = None,
     url: Url = None,
     ack: AckOption = None,
@@ -55,7 +56,7 @@ def pause(
     as_json: Json = False,
 ) -> None:
     """Let an execution start no further attempt and see no timer fire."""
-    _do(Target.of(tenant, url, name, address, ack), id, "pause", None, as_json)
+    _do(Target.of(tenant, url, name, address, ack), id, "pause", reason, as_json)
 
 
 @app.command()

@@ -6,7 +6,7 @@ import json
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -17,15 +17,14 @@ from fleet.cli.executions.target import (
     Tenant,
     Url,
     clock,
+    complete_id,
     error_words,
     words,
 )
+from fleet.cli.executions.waits import seconds_of, stack_words, tree_of
 from fleet.cli.options import Address, Json, Name
 from fleet.cli.tables import details, table
 from fleet.problem import Problem
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 app = typer.Typer()
 
@@ -81,6 +80,7 @@ def show(
     """Show one execution."""
     with Target.of(tenant, url, name, address, None).open() as executions:
         one = executions.show(id)
+        waits = [] if as_json or one["closed_at"] else executions.waits(id)["items"]
     if as_json:
         console.print_json(one)
         return
@@ -100,6 +100,8 @@ def show(
     if "error" in one:
         rows["error"] = error_words(one["error"])
     console.show(details({key: value for key, value in rows.items() if value}))
+    if waits:
+        console.show(tree_of({"id": "waits for"}, waits, time.time()))
 
 
 @app.command()
@@ -127,32 +129,46 @@ def log(
 
 @app.command()
 def waiting(
-    id: Id,
+    id: Annotated[
+        str | None,
+        typer.Argument(
+            help="The execution's id; without one, all that are open.", autocompletion=complete_id
+        ),
+    ] = None,
+    longer_than: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Only those that nothing came of for 90s, 15m, 2h, 1d."),
+    ] = None,
+    kind: Annotated[str | None, typer.Option(help="Only those that wait for such a thing.")] = None,
+    workflow: Annotated[str | None, typer.Option(help="Only of this workflow.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the oldest first.")] = 100,
     tenant: Tenant = None,
     url: Url = None,
     name: Name = DEFAULT_NAME,
     address: Address = None,
     as_json: Json = False,
 ) -> None:
-    """Show what an execution waits for, since when, and what will wake it."""
+    """Show what executions wait for, since when, and what will wake them."""
+    if id is not None and (longer_than or kind or workflow):
+        raise typer.BadParameter("--longer-than, --kind and --workflow are for a list, without ID")
+    pause = None if longer_than is None else seconds_of(longer_than)
     with Target.of(tenant, url, name, address, None).open() as executions:
-        answer = executions.waits(id)
+        if id is not None:
+            answer = executions.waits(id)
+        else:
+            answer = {"items": list(executions.all_waits(kind, workflow, pause, limit))}
     if as_json:
         console.print_json(answer)
+    elif id is None:
+        for one in answer["items"]:
+            console.show(tree_of(one, one["waits"], time.time()))
+        if not answer["items"]:
+            console.note("no open execution is like that")
     elif not answer["items"]:
         console.note(f"{id} waits for nothing")
     else:
-        console.show(_waits(answer["items"]))
-
-
-def _waits(items: list[dict[str, Any]]) -> Table:
-    rows = table("waits for", "name", "since", "until", "what wakes it", "detail")
-    for one in items:
-        until = one["until"]
-        left = "" if until is None else f"{max(0.0, until - time.time()):.0f} s more"
-        detail = words(one["detail"]) if one["detail"] else ""
-        rows.add_row(one["kind"], one["name"], clock(one["since"]), left, one["wakes"], detail)
-    return rows
+        console.show(tree_of({"id": id}, answer["items"], time.time()))
+        console.show(stack_words(answer.get("stack", [])))
 
 
 @app.command()

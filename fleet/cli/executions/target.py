@@ -18,7 +18,9 @@ from fleet import console
 from fleet.problem import Problem
 
 if TYPE_CHECKING:
+    from fleet.client import Client
     from fleet.executions import Executions
+    from fleet.schedules import Schedules
 
 #: Characters of a value that a line of a table shows.
 SHOWN = 80
@@ -107,19 +109,27 @@ class Target:
 
     def open(self) -> Executions:
         """Its executions. Raises Problem when there is no such fleet."""
+        from fleet.executions import Executions
+
+        return Executions(*self._reach(), ack=self.ack.value, waiting=_told_to_wait)
+
+    def schedules(self) -> Schedules:
+        """Its schedules. Raises Problem when there is no such fleet."""
+        from fleet.schedules import Schedules
+
+        return Schedules(*self._reach(), ack=self.ack.value, waiting=_told_to_wait)
+
+    def _reach(self) -> tuple[Client, str]:
+        """Whom to ask, and what its paths begin with."""
         from urllib.parse import quote
 
         from fleet.cli import connection
         from fleet.client import Client
-        from fleet.executions import Executions
 
         if self.url is not None:
-            client = Client(self.url, os.environ.get("LITEFLEET_TOKEN"))
-            prefix = ""
-        else:
-            client = connection.connect(self.name, self.address)
-            prefix = f"/{quote(self.tenant or '', safe='')}"
-        return Executions(client, prefix, ack=self.ack.value, waiting=_told_to_wait)
+            return Client(self.url, os.environ.get("LITEFLEET_TOKEN")), ""
+        client = connection.connect(self.name, self.address)
+        return client, f"/{quote(self.tenant or '', safe='')}"
 
 
 def _told_to_wait(why: str) -> None:

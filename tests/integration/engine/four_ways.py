@@ -2,7 +2,8 @@
 commit, and restored from object storage at every commit.
 
 A scenario is a module of this folder whose name ends in `_scenario`. It has an APP, `drive(engine)`
-that is called again in every life, and perhaps WANTED, the outcomes, and `check(log, ledger)`.
+that is called again in every life, and perhaps WANTED, the outcomes, a CLOCK, and
+`check(log, ledger)`.
 """
 
 from __future__ import annotations

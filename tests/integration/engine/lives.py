@@ -16,6 +16,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 import traceback
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -179,6 +180,7 @@ async def _drive(given: dict[str, str]) -> None:
         on_commit=on_commit,
         barrier=harness.Proves(),
         observer=getattr(scenario, "OBSERVER", None),
+        clock=getattr(scenario, "CLOCK", time.time),
     )
     async with engine:
         await scenario.drive(engine)

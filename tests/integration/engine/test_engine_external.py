@@ -287,9 +287,9 @@ def test_why_is_it_waiting(tmp_path: Path) -> None:
             assert "signal word" in waits
             assert "external approved" in waits
             assert any(key.startswith("condition ") and "line" in key for key in waits)
-            assert [wait.kind for wait in it.waiting("s")] == ["nothing"]
-            await it.control.pause("s")
-            assert [wait.kind for wait in it.waiting("s")] == ["pause", "nothing"]
+            assert [(wait.kind, wait.name) for wait in it.waiting("s")] == [("asyncio", "future")]
+            await it.control.pause("s", "for now")
+            assert [wait.kind for wait in it.waiting("s")] == ["pause", "asyncio"]
             await it.control.terminate("s")
             assert it.waiting("s") == []
         async with engine(tmp_path, application(child)) as it:

@@ -10,11 +10,11 @@ from pathlib import Path
 import apsw
 import pytest
 
-from node import ChildFailed, Queue, RetryPolicy, activity, workflow
+from node import ChildFailed, Queue, RetryPolicy, Schedule, activity, workflow
 from node.engine.errors import LogDamaged
 from node.engine.events import Kind, Reuse
 from node.engine.inspection import events_of, inspect_log
-from tests.integration.engine.harness import application, engine
+from tests.integration.engine.harness import application, engine, until
 
 EVENT = "litefleet_event"
 
@@ -78,8 +78,13 @@ async def queued() -> None:
     await works()
 
 
+HOURLY = Schedule("hourly", queued, every=3600)
+
+
 async def write(folder: Path) -> None:
-    app = application(talks, chained, parent, leaf, breaks, queued, works, LINE, streams, publishes)
+    app = application(
+        talks, chained, parent, leaf, breaks, queued, works, LINE, streams, publishes, HOURLY
+    )
     async with engine(folder, app) as it:
         await it.start("parent", {}, id="p")
         await it.result("p", wait=10)
@@ -104,6 +109,8 @@ async def write(folder: Path) -> None:
         for id in ("q1", "q2", "q3"):
             await it.start("queued", {}, id=id)
         await it.result("q3", wait=10)
+        await it.schedules.backfill("hourly", 0, 52 * 3600)
+        await until(lambda: not it.schedules.show("hourly").waiting)
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +119,10 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     asyncio.run(write(folder))
     inspect_log(folder / "log.db")
     return folder
+
+
+#: The first signal that a schedule's keeper is told, counted from the first one of all.
+TOLD = 4
 
 
 def change(kind: Kind, nth: int, what: str) -> tuple[Kind, int, str]:
@@ -125,6 +136,8 @@ def change(kind: Kind, nth: int, what: str) -> tuple[Kind, int, str]:
         (change(Kind.SIGNAL, 1, "payload = '{}'"), "a message's payload has a value"),
         (change(Kind.SIGNAL, 1, "payload = NULL"), "Expecting value"),
         (change(Kind.SIGNAL, 1, 'payload = \'{"v":1,"k":2}\''), "key is text"),
+        (change(Kind.SIGNAL, 1, 'payload = \'{"v":1,"t":2}\''), "trace is text"),
+        (change(Kind.SIGNAL, 1, 'payload = \'{"v":1,"x":2}\''), "a key or none"),
         (change(Kind.SIGNAL, 1, 'payload = \'{"v":null,"k":"a"}\''), "same key"),
         (change(Kind.SIGNAL, 1, 'payload = \'{"v":"k3","k":"k2"}\''), "its hash"),
         (change(Kind.SIGNAL, 1, "occurrence = 3"), "out of order"),
@@ -137,7 +150,7 @@ def change(kind: Kind, nth: int, what: str) -> tuple[Kind, int, str]:
         (change(Kind.CHILD_FAILED, 0, "occurrence = 2"), "has no intent"),
         (change(Kind.CHILD_FAILED, 0, "payload = '{}'"), "its hash"),
         (change(Kind.ORIGIN, 0, "payload = '[]'"), "where its execution comes from"),
-        (change(Kind.ORIGIN, 0, "kind = 41"), "its hash"),
+        (change(Kind.ORIGIN, 0, "kind = 41"), "its reason is no text"),
         (change(Kind.CONTINUED, 0, "payload = '{}'"), "how it begins"),
         (change(Kind.CONTINUED, 0, "payload = replace(payload, 'run\":2', 'run\":3')"), "go on"),
         (change(Kind.CONTINUED, 0, "payload = replace(payload, '\"a\"', '\"z\"')"), "keys"),
@@ -149,15 +162,34 @@ def change(kind: Kind, nth: int, what: str) -> tuple[Kind, int, str]:
         (change(Kind.CANCELLED, 0, "kind = 3"), "its hash"),
         (change(Kind.PAUSED, 0, "kind = 42"), "changes nothing"),
         (change(Kind.PAUSED, 0, "kind = 40"), "its hash"),
+        (change(Kind.PAUSED, 0, "payload = '{}'"), "its reason is no text"),
         (change(Kind.RESUMED, 0, "kind = 4"), "nobody asked it to stop"),
         (change(Kind.DEQUEUED, 0, "kind = 42"), "changes nothing"),
-        (change(Kind.DEQUEUED, 0, "kind = 41"), "acts before its queue"),
+        (change(Kind.DEQUEUED, 0, "kind = 41"), "its reason is no text"),
         (change(Kind.DEQUEUED, 0, "kind = 70"), "acts before its queue"),
         (change(Kind.DEQUEUED, 0, "payload = replace(payload, 'line', 'other')"), "another queue"),
         (change(Kind.DEQUEUED, 0, "payload = '{}'"), "'queue'"),
         (change(Kind.STEP, -1, "kind = 43"), "does not wait for"),
         (change(Kind.ORIGIN, -1, "payload = '{\"queue\":{}}'"), "which queue"),
         (change(Kind.ORIGIN, -1, "payload = '{}'"), "does not wait for"),
+        (change(Kind.SIGNAL, TOLD, "payload = replace(payload, 'ask', 'run')"), "'at'"),
+        (change(Kind.SIGNAL, TOLD, "payload = replace(payload, 'ask', 'dance')"), "no change of"),
+        (change(Kind.SIGNAL, TOLD, "payload = replace(payload, 'asked', 'late')"), "not asked for"),
+        (change(Kind.SIGNAL, TOLD, "payload = '{\"v\":7}'"), "not subscriptable"),
+        (change(Kind.SIGNAL, TOLD + 1, "payload = replace(payload, ',\"item\":0', '')"), "settled"),
+        (change(Kind.SIGNAL, TOLD + 1, "payload = replace(payload, 'm\":0', 'm\":5')"), "not wait"),
+        (
+            change(Kind.SIGNAL, TOLD + 3, "payload = replace(payload, '7200000', '60')"),
+            "no tick of",
+        ),
+        (
+            change(Kind.CONTINUED, 1, "payload = replace(payload, '\"upto\":', '\"upto\":1')"),
+            "go on",
+        ),
+        (change(Kind.CONTINUED, 1, "payload = replace(payload, '3600', '360')"), "go on from"),
+        (change(Kind.ORIGIN, -1, "payload = replace(payload, 'hourly', 'daily')"), "of that tick"),
+        (change(Kind.ORIGIN, -1, "payload = replace(payload, '0000]', '1000]')"), "of that tick"),
+        (change(Kind.ORIGIN, -1, "payload = replace(payload, '0000]', '0.5]')"), "for which time"),
         (change(Kind.CHUNK, 0, "payload = '{}'"), "'v'"),
         (change(Kind.CHUNK, 0, "payload = '{\"v\":[]}'"), "adds nothing"),
         (change(Kind.CHUNK, 0, "payload = '{\"v\":[2]}'"), "its hash"),

@@ -7,7 +7,7 @@ import contextlib
 import os
 import secrets
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -138,6 +138,7 @@ class TestHost:
         tail: Tail | None = None,
         app: str = "counting",
         expected: str | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> TestNode:
         """Order a node on the record as it stands now."""
         name = secrets.token_hex(4)
@@ -150,7 +151,7 @@ class TestHost:
                 "tenant": tenant,
                 "app": app,
                 "durability": durability,
-                "env": {"MARKS": str(self.marks)},
+                "env": {"MARKS": str(self.marks), **(env or {})},
                 "host": "h",
                 "incarnation": f"lease.{name}",
                 "expected": expected or (now.etag if now else None),

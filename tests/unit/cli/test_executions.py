@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from fleet.client import Client, FleetUnavailable
-from fleet.executions import PATIENCE, Executions
+from fleet.engine_link import PATIENCE
+from fleet.executions import Executions
 
 
 class Engine:
