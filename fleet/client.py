@@ -33,6 +33,8 @@ from fleet.views import (
     LagView,
     Outcome,
     Page,
+    RestoreView,
+    RestoreWanted,
     Started,
     TenantList,
     TenantView,
@@ -126,6 +128,15 @@ def upgrade_tenant(name: str, wanted: UpgradeWanted) -> Call[UpgradeView]:
 
 def show_upgrade(name: str) -> Call[UpgradeView]:
     return Call("GET", f"/api/tenants/{quote(name, safe='')}/upgrade", UpgradeView)
+
+
+def restore_tenant(name: str, wanted: RestoreWanted) -> Call[RestoreView]:
+    path = f"/api/tenants/{quote(name, safe='')}/restore"
+    return Call("POST", path, RestoreView, wanted.model_dump(mode="json"))
+
+
+def show_restore(name: str) -> Call[RestoreView]:
+    return Call("GET", f"/api/tenants/{quote(name, safe='')}/restore", RestoreView)
 
 
 def show_tenant(name: str) -> Call[TenantView]:
@@ -340,6 +351,13 @@ class Client:
     def upgrade(self, name: str) -> UpgradeView:
         return self.send(show_upgrade(name))
 
+    def restore_tenant(self, name: str, wanted: RestoreWanted) -> RestoreView:
+        """Begin a restore in place; `restore` tells how far it is."""
+        return self.send(restore_tenant(name, wanted))
+
+    def restore(self, name: str) -> RestoreView:
+        return self.send(show_restore(name))
+
     def tenant(self, name: str) -> TenantView:
         return self.send(show_tenant(name))
 
@@ -455,6 +473,13 @@ class AsyncClient:
 
     async def upgrade(self, name: str) -> UpgradeView:
         return await self.send(show_upgrade(name))
+
+    async def restore_tenant(self, name: str, wanted: RestoreWanted) -> RestoreView:
+        """Begin a restore in place; `restore` tells how far it is."""
+        return await self.send(restore_tenant(name, wanted))
+
+    async def restore(self, name: str) -> RestoreView:
+        return await self.send(show_restore(name))
 
     async def tenant(self, name: str) -> TenantView:
         return await self.send(show_tenant(name))

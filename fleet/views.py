@@ -6,9 +6,9 @@ ignored on reading, so an older client can talk to a newer coordinator.
 
 from __future__ import annotations
 
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Durability = Literal["async", "before_effects", "every_commit"]
 TenantState = Literal[
@@ -263,6 +263,54 @@ class UpgradeView(View):
         default_factory=list, description="as `GET /versions` had them afterwards"
     )
     stopped: int = Field(default=0, description="executions that stand still afterwards")
+    problem: ErrorBody | None = None
+
+    @property
+    def over(self) -> bool:
+        return self.state in ("done", "refused", "failed")
+
+
+class RestoreWanted(View):
+    """The body of `POST /api/tenants/{name}/restore`: one of a time (unix seconds), a bookmark
+    (`epoch:sequence`), or `undo` of the last restore. `check` only restores it somewhere harmless
+    and says what it is."""
+
+    at: float | None = None
+    bookmark: str | None = Field(default=None, pattern=r"^\d+:\d+$")
+    undo: bool = False
+    check: bool = False
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.at is not None) + (self.bookmark is not None) + self.undo != 1:
+            raise ValueError("name one of at, bookmark and undo")
+        return self
+
+
+class RestoreView(View):
+    """A restore in place, or only its rehearsal: how far it is, and what came of it.
+
+    `bookmark` is the last event of the state that was chosen, which was taken at `at` and whose
+    last commit was at `committed_at` (unix seconds); `epoch` and `txid` are its position. `left` is
+    the epoch that the tenant had before, and `new_epoch` the one that it has now.
+    """
+
+    tenant: str
+    state: Literal["rehearsing", "stopping", "restoring", "done", "refused", "failed"] = (
+        "rehearsing"
+    )
+    check: bool = False
+    number: int = Field(default=0, description="counts the tenant's restores")
+    epoch: int = 0
+    txid: int = 0
+    bookmark: str | None = None
+    at: float | None = None
+    committed_at: float | None = None
+    executions: dict[str, int] = Field(default_factory=dict)
+    bytes: int = 0
+    rehearsal_seconds: float | None = None
+    left: int | None = None
+    new_epoch: int | None = None
     problem: ErrorBody | None = None
 
     @property

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from backup.copies import Copy
 from backup.errors import StoreError
 from fleet.agent.agent import Agent
-from fleet.agent.drilling import DrillDone, DrillRequest
+from fleet.agent.drilling import DrillDone, DrillRequest, Rehearsal, RehearsalRequest
 from fleet.agent.metrics import of_engines, of_host
 from fleet.agent.nodes import (
     AlreadyHere,
@@ -28,6 +28,7 @@ from fleet.proxy import EPOCH_HEADER, SENDER_HEADER, forward, is_webhook, unavai
 from node.checks import CheckStatus
 from node.order import NodeStatus
 from node.wire import WireError
+from restore.errors import Damaged, RestoreFailed
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 MAX_WAIT = 30.0
@@ -132,6 +133,21 @@ def create_app(agent: Agent, token: str) -> FastAPI:
     async def drill(tenant: str, request: DrillRequest) -> DrillDone:
         try:
             return await agent.drills.drill(tenant, request)
+        except StoreError as error:
+            raise HTTPException(
+                503, {"type": "store_unavailable", "message": str(error)}
+            ) from error
+
+    @app.post("/api/rehearsals/{tenant}", dependencies=guarded)
+    async def rehearse(tenant: str, request: RehearsalRequest) -> Rehearsal:
+        try:
+            return await agent.drills.rehearse(tenant, request)
+        except ValueError as error:
+            raise HTTPException(422, {"type": "bad_moment", "message": str(error)}) from error
+        except Damaged as error:
+            raise HTTPException(409, {"type": "damaged", "message": str(error)}) from error
+        except RestoreFailed as error:
+            raise HTTPException(409, {"type": "no_such_state", "message": str(error)}) from error
         except StoreError as error:
             raise HTTPException(
                 503, {"type": "store_unavailable", "message": str(error)}

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from backup.copies import Copy
 from backup.guards import GuardSettings
-from backup.ownership import Durability
+from backup.ownership import Durability, Origin
 from backup.settings import Credentials, StoreSettings
 from node.checks import CheckStatus
 from node.nursery import Nursery, NurseryLost
@@ -46,6 +46,7 @@ class StartRequest(BaseModel):
     sidecar: Credentials
     kept: tuple[str, ...] = ()
     release: int = 0
+    origin: Origin | None = None
 
 
 class CodeRequest(BaseModel):

@@ -39,6 +39,7 @@ class Tenant:
     recoveries: list[Recovery] = field(default_factory=list)
     credentials: Credentials | None = None
     upgrade_after: float = -math.inf
+    drain_after: float = -math.inf
 
     def seen(self) -> SeenTenant:
         """This tenant in a picture for `decide`."""
@@ -50,6 +51,7 @@ class Tenant:
             failed_on=frozenset(self.failed_on),
             not_before=self.not_before,
             upgrade_after=self.upgrade_after,
+            drain_after=self.drain_after,
         )
 
     def state(self, owner: SeenHost | None) -> TenantState:

@@ -19,6 +19,7 @@ from backup.lease import LeaseState
 from fleet.coordinator.account import Tenant
 from fleet.coordinator.coordinator import Coordinator, TenantExists
 from fleet.coordinator.decide import SUSPECT_AFTER
+from fleet.coordinator.restores_api import add_restores
 from fleet.coordinator.rounds import NoHost
 from fleet.coordinator.upgrades import UpgradeRunning
 from fleet.proxy import SENDER_HEADER, forward, is_webhook, unavailable
@@ -187,6 +188,8 @@ def create_app(coordinator: Coordinator, token: str) -> FastAPI:
         except NoHost as error:
             return _error(503, "no_host", str(error), f"see `litefleet tenant show {name}`")
         return JSONResponse(_copy(made).model_dump(mode="json"))
+
+    add_restores(app, coordinator, guarded, _error)
 
     @app.post("/api/resume", dependencies=guarded)
     async def resume() -> Resumed:

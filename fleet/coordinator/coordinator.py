@@ -22,6 +22,7 @@ from fleet.coordinator.account import Ordered, Tenant, recovery_of
 from fleet.coordinator.copying import Copies
 from fleet.coordinator.decide import (
     Brake,
+    Drain,
     Fence,
     Picture,
     Start,
@@ -30,6 +31,7 @@ from fleet.coordinator.decide import (
 )
 from fleet.coordinator.drills import Drills
 from fleet.coordinator.observe import Observer
+from fleet.coordinator.restores import Restores
 from fleet.coordinator.rounds import Rounds
 from fleet.coordinator.timeline import TimelineLog
 from fleet.coordinator.upgrades import Upgrades
@@ -79,6 +81,7 @@ class Coordinator:
         self.braked_hosts: tuple[str, ...] = ()
         self.observer = Observer(store, http, token, on_change=self._wake.set)
         self.upgrades = Upgrades(self, store, http, token)
+        self.restores = Restores(self, store, issuer, http, token)
         shared = (self.observer, self.tenants, self.timeline, http, token)
         self.drills = Drills(store, issuer, *shared)
         self.copies = Copies(
@@ -150,6 +153,7 @@ class Coordinator:
                 self._wake.clear()
         finally:
             await self.upgrades.close()
+            await self.restores.close()
             for task in self._acting:
                 task.cancel()
             await asyncio.gather(*self._acting, return_exceptions=True)
@@ -172,6 +176,8 @@ class Coordinator:
                 self._brake(action)
             elif isinstance(action, Upgrade):
                 self._act(self.upgrades.order(action))
+            elif isinstance(action, Drain):
+                self._act(self.restores.order(action))
             else:
                 self._begin(action)
 
@@ -294,6 +300,7 @@ class Coordinator:
                 authority_ended=action.authority_ended,
                 floor_txid=action.floor_txid,
                 sidecar=tenant.credentials,
+                origin=action.origin,
             )
             answer = await self._http.post(
                 f"{self.observer.hosts[action.host].address}/api/nodes/{action.tenant}",
