@@ -170,8 +170,20 @@ class DrillsList(View):
     items: list[DrillsView]
 
 
+class LoadView(View):
+    """What a host said of itself when it renewed its lease."""
+
+    nodes: int = 0
+    restoring: int = 0
+    cpus: int = 0
+    cpu_used: float | None = None
+    memory_bytes: int = 0
+    memory_available: int | None = None
+    disk_free: int | None = None
+
+
 class HostView(View):
-    """One host: its authority (lease) and the tenants that live on it."""
+    """One host: its authority (lease), the tenants that live on it, and what it has left."""
 
     name: str
     state: HostState
@@ -179,6 +191,7 @@ class HostView(View):
     address: str | None = None
     tenants: list[str] = Field(default_factory=list)
     lease_age_seconds: float | None = None
+    load: LoadView = Field(default_factory=LoadView)
 
 
 class LagView(View):

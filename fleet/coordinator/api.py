@@ -35,6 +35,7 @@ from fleet.views import (
     HostView,
     LagList,
     LagView,
+    LoadView,
     TenantList,
     TenantView,
     TenantWanted,
@@ -310,4 +311,5 @@ def _host(coordinator: Coordinator, name: str) -> HostView:
         if state != "fenced"
         else [],
         lease_age_seconds=age,
+        load=LoadView.model_validate(lease.load.model_dump(exclude={"address"})),
     )
