@@ -43,7 +43,8 @@ class Load(BaseModel):
 
     ``restoring``: nodes that are still being brought up. ``cpus`` and ``memory_bytes`` are what it
     may use; ``cpu_used`` (cores of its machine that were busy since the last renewal),
-    ``memory_available`` and ``disk_free`` (bytes) say what is left. None: an agent that does not tell.
+    ``memory_available`` and ``disk_free`` (bytes) say what is left. None: an agent that does not
+    tell.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -300,8 +300,23 @@ class RestoreWanted(View):
         return self
 
 
+class ForkWanted(View):
+    """The body of `POST /api/tenants/{name}/forks`: the new tenant's `name`, and a time (unix
+    seconds) or a bookmark (`epoch:sequence`); without either, the newest state in the bucket."""
+
+    name: str
+    at: float | None = None
+    bookmark: str | None = Field(default=None, pattern=r"^\d+:\d+$")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if self.at is not None and self.bookmark is not None:
+            raise ValueError("name at or bookmark, not both")
+        return self
+
+
 class RestoreView(View):
-    """A restore in place, or only its rehearsal: how far it is, and what came of it.
+    """A restore in place, a fork, or only its rehearsal: how far it is, and what came of it.
 
     `bookmark` is the last event of the state that was chosen, which was taken at `at` and whose
     last commit was at `committed_at` (unix seconds); `epoch` and `txid` are its position. `left` is
@@ -312,6 +327,7 @@ class RestoreView(View):
     state: Literal["rehearsing", "stopping", "restoring", "done", "refused", "failed"] = (
         "rehearsing"
     )
+    source: str | None = Field(default=None, description="the tenant that is forked")
     check: bool = False
     number: int = Field(default=0, description="counts the tenant's restores")
     epoch: int = 0

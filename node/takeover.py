@@ -57,6 +57,7 @@ class Takeover:
         store: ObjectStore,
         check_log: Callable[[Path, OwnerRecord], object],
         adopt_tail: Callable[[Path, Path, OwnerRecord], str],
+        part_log: Callable[[Path, OwnerRecord, Origin], str],
         say: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
@@ -65,13 +66,15 @@ class Takeover:
         Args:
             check_log: reads a restored log's own invariants and whose it is; raises `Damaged`.
             adopt_tail: puts a local log in the restored one's place if it goes on from it.
-            say: told what was done about a local log.
+            part_log: makes another tenant's log this one's; raises `Damaged`.
+            say: told what was done about a local or another's log.
             wall_clock: unix seconds, for the history that people go back in.
         """
         self._order = order
         self._store = store
         self._check_log = check_log
         self._adopt_tail = adopt_tail
+        self._part_log = part_log
         self._say = say
         self._clock = clock
         self._wall_clock = wall_clock
@@ -164,6 +167,8 @@ class Takeover:
         await fetch(self._store, store, origin.tenant, origin.epoch, 0, database, txid=origin.txid)
         fetched = self._clock()
         await asyncio.to_thread(verify.integrity, database)
+        if origin.tenant != record.tenant:
+            self._say(await asyncio.to_thread(self._part_log, database, record, origin))
         await asyncio.to_thread(self._check_log, database, record)
         self.phases = self.phases.model_copy(
             update={"fetch": fetched - began, "verify": self._clock() - fetched}

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 import httpx
 from fastapi import Depends, FastAPI, HTTPException, Request
 from pydantic import BaseModel
-from starlette.responses import JSONResponse, Response
+from starlette.background import BackgroundTask
+from starlette.responses import FileResponse, JSONResponse, Response
 
 from backup.copies import Copy
 from backup.errors import StoreError
@@ -24,7 +25,7 @@ from fleet.agent.nodes import (
     NotHere,
     StartRequest,
 )
-from fleet.proxy import EPOCH_HEADER, SENDER_HEADER, forward, is_webhook, unavailable
+from fleet.proxy import EPOCH_HEADER, EXPORT_HEADER, SENDER_HEADER, forward, is_webhook, unavailable
 from node.checks import CheckStatus
 from node.order import NodeStatus
 from node.wire import WireError
@@ -128,6 +129,24 @@ def create_app(agent: Agent, token: str) -> FastAPI:
                 404, {"type": "not_here", "message": f"{tenant} has no live log on {agent.host}"}
             )
         return made
+
+    @app.get("/api/nodes/{tenant}/export", dependencies=guarded)
+    async def export(tenant: str) -> Response:
+        try:
+            made = await agent.nodes.export(tenant)
+        except WireError as error:
+            raise HTTPException(503, {"type": "not_exported", "message": str(error)}) from error
+        if made is None:
+            raise HTTPException(
+                404, {"type": "not_here", "message": f"{tenant} has no live log on {agent.host}"}
+            )
+        about, file = made
+        return FileResponse(
+            file,
+            media_type="application/vnd.sqlite3",
+            headers={EXPORT_HEADER: about.model_dump_json()},
+            background=BackgroundTask(file.unlink, missing_ok=True),
+        )
 
     @app.post("/api/drills/{tenant}", dependencies=guarded)
     async def drill(tenant: str, request: DrillRequest) -> DrillDone:

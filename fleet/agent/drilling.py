@@ -16,7 +16,7 @@ from node.engine.errors import LogRefused
 from node.engine.inspection import LogSummary, committed_at, inspect_log
 from restore.drill import Drill, Ending, practise
 from restore.errors import Damaged
-from restore.moment import AtBookmark, AtTime, EndOf, Moment, restore
+from restore.moment import AtBookmark, AtTime, EndOf, Moment, Now, restore
 
 AT_ONCE = 1
 """Drills of one host at a time: the nodes' disk and network come first."""
@@ -38,8 +38,8 @@ class DrillDone(BaseModel):
 
 
 class RehearsalRequest(BaseModel):
-    """Restore a past state of a tenant to see that it can be: `at` (unix seconds), `bookmark`
-    (epoch:sequence), or the end of `epoch`."""
+    """Restore a state of a tenant to see that it can be: the newest one, or that `at` a time (unix
+    seconds), at a `bookmark` (epoch:sequence), or at the end of `epoch`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,14 +49,16 @@ class RehearsalRequest(BaseModel):
     epoch: int | None = None
 
     def moment(self) -> Moment:
-        """Raises ValueError where it names none, or more than one."""
-        if (self.at, self.bookmark, self.epoch).count(None) != 2:
+        """Raises ValueError where it names more than one."""
+        if (self.at, self.bookmark, self.epoch).count(None) < 2:
             raise ValueError("name one of at, bookmark and epoch")
         if self.at is not None:
             return AtTime(self.at)
         if self.epoch is not None:
             return EndOf(self.epoch)
-        epoch, _, sequence = str(self.bookmark).partition(":")
+        if self.bookmark is None:
+            return Now()
+        epoch, _, sequence = self.bookmark.partition(":")
         return AtBookmark(int(epoch), int(sequence))
 
 

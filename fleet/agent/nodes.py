@@ -168,6 +168,19 @@ class Nodes:
             return None
         return await node.remote.copy()
 
+    async def export(self, tenant: str) -> tuple[Copy, Path] | None:
+        """A tenant's live log here as a file of its own, which the caller removes; None where
+        there is none.
+
+        Raises:
+            WireError: it could not be made; the message says why.
+        """
+        node = self.live(tenant)
+        if node is None or node.remote is None:
+            return None
+        into = node.folder / f"export-{secrets.token_hex(4)}.db"
+        return await node.remote.export(into), into
+
     async def changed(self, version: int, wait: float) -> None:
         """Return once anything has changed since ``version``, or after ``wait`` seconds."""
         loop = asyncio.get_running_loop()

@@ -75,6 +75,8 @@ def _await_serving(client: Client, view: TenantView, seconds: float) -> TenantVi
 
 app.command("upgrade")(upgrading.tenant_upgrade)
 app.command("restore")(restoring.tenant_restore)
+app.command("fork")(restoring.tenant_fork)
+app.command("export")(restoring.tenant_export)
 
 
 @app.command("list")

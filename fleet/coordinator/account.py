@@ -13,6 +13,10 @@ from fleet.views import Recovery, RecoverySplit, TenantState
 from node.order import NodeStatus
 
 
+class TenantExists(Exception):
+    """A tenant of that name exists already."""
+
+
 @dataclass(slots=True)
 class Ordered:
     """A start that is under way. ``before``: the tenant's nodes that the host had already."""

@@ -16,8 +16,8 @@ from backup.copies import Copy
 from backup.errors import StoreError
 from backup.keys import BadTenantName
 from backup.lease import LeaseState
-from fleet.coordinator.account import Tenant
-from fleet.coordinator.coordinator import Coordinator, TenantExists
+from fleet.coordinator.account import Tenant, TenantExists
+from fleet.coordinator.coordinator import Coordinator
 from fleet.coordinator.decide import SUSPECT_AFTER
 from fleet.coordinator.restores_api import add_restores
 from fleet.coordinator.rounds import NoHost
@@ -190,7 +190,7 @@ def create_app(coordinator: Coordinator, token: str) -> FastAPI:
             return _error(503, "no_host", str(error), f"see `litefleet tenant show {name}`")
         return JSONResponse(_copy(made).model_dump(mode="json"))
 
-    add_restores(app, coordinator, guarded, _error)
+    add_restores(app, coordinator, guarded, _error, token)
 
     @app.post("/api/resume", dependencies=guarded)
     async def resume() -> Resumed:

@@ -14,11 +14,11 @@ import httpx
 from backup import keys, records
 from backup.errors import Precondition, StoreError
 from backup.lease import LeaseState, fenced
-from backup.ownership import Durability, TenantRecord
+from backup.ownership import Durability, Origin, TenantRecord
 from backup.settings import REVEAL
 from backup.store import ObjectStore
 from fleet.agent.nodes import StartRequest
-from fleet.coordinator.account import Ordered, Tenant, recovery_of
+from fleet.coordinator.account import Ordered, Tenant, TenantExists, recovery_of
 from fleet.coordinator.copying import Copies
 from fleet.coordinator.decide import (
     Brake,
@@ -47,10 +47,6 @@ ORDER_TIMEOUT = 15.0
 """Seconds after which an order that no agent shows any trace of counts as lost."""
 RETRY_AFTER = 2.0
 """Seconds before a tenant whose start failed is started again."""
-
-
-class TenantExists(Exception):
-    """A tenant of that name exists already."""
 
 
 class Coordinator:
@@ -113,13 +109,26 @@ class Coordinator:
         wanted = TenantRecord(
             tenant=name, app=app, durability=durability, env=env, created_at=time.time()
         )
+        return await self._create(wanted, f"{name} was created")
+
+    async def create_fork(self, name: str, source: str, origin: Origin) -> Tenant:
+        """As `create`, of a tenant that begins as a past state of another one and is otherwise
+        wanted as that is."""
+        like = self.tenants[source].wanted.model_dump(
+            include={"app", "durability", "env", "kept", "release"}
+        )
+        wanted = TenantRecord(tenant=name, created_at=time.time(), restore=origin, **like)
+        return await self._create(wanted, f"{name} was forked from {source} at {origin.bookmark}")
+
+    async def _create(self, wanted: TenantRecord, words: str) -> Tenant:
+        name = wanted.tenant
         try:
             await asyncio.to_thread(records.swap, self._store, keys.wanted(name), wanted, None)
         except Precondition as error:
             raise TenantExists(f"there is a tenant {name!r} already") from error
         tenant = Tenant(wanted)
         self.tenants[name] = tenant
-        self.timeline.note("tenant_created", f"{name} was created", tenant=name)
+        self.timeline.note("tenant_created", words, tenant=name)
         self._wake.set()
         return tenant
 

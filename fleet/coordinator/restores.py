@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import httpx
@@ -17,12 +19,13 @@ from pydantic import ValidationError
 from backup import keys, lineage, records
 from backup.errors import Precondition, StoreError
 from backup.ownership import Origin, OwnerRecord, OwnerState, TenantRecord
-from backup.settings import REVEAL
+from backup.settings import REVEAL, Credentials
 from backup.store import ObjectStore
 from fleet.agent.drilling import Rehearsal, RehearsalRequest
+from fleet.coordinator.account import TenantExists
 from fleet.coordinator.decide import Drain
 from fleet.issuer import CredentialIssuer
-from fleet.views import ErrorBody, RestoreView, RestoreWanted
+from fleet.views import ErrorBody, ForkWanted, RestoreView, RestoreWanted
 
 if TYPE_CHECKING:
     from fleet.coordinator.account import Tenant
@@ -70,10 +73,28 @@ class Restores:
         """The newest restore of a tenant, as far as it is; by its records where this coordinator
         did not begin it."""
         view = self._views.get(name)
-        tenant = self._fleet.tenants[name]
-        if view is None and tenant.wanted.restore is not None:
+        tenant = self._fleet.tenants.get(name)
+        if view is None and tenant is not None and tenant.wanted.restore is not None:
             view = _of(name, tenant.wanted.restore)
-        return None if view is None else followed(view, tenant)
+        return view if view is None or tenant is None else followed(view, tenant)
+
+    def fork(self, source: str, asked: ForkWanted) -> RestoreView:
+        """Begin to fork a tenant into a new one.
+
+        Raises:
+            BadTenantName: the name is not allowed.
+            RestoreRunning: it is being forked to that name already.
+            TenantExists: there is one of that name.
+        """
+        name = keys.check_tenant(asked.name)
+        if name in self._fleet.tenants:
+            raise TenantExists(f"there is a tenant {name!r} already")
+        running = self._views.get(name)
+        if running is not None and not running.over:
+            raise RestoreRunning(f"{name} is being forked already")
+        view = self._views[name] = RestoreView(tenant=name, source=source)
+        self._tasks[name] = asyncio.create_task(self._run_fork(view, source, asked))
+        return view
 
     def begin(self, name: str, asked: RestoreWanted) -> RestoreView:
         """Begin one. Raises `RestoreRunning`."""
@@ -91,13 +112,33 @@ class Restores:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def _run(self, view: RestoreView, asked: RestoreWanted) -> None:
-        try:
-            found = await self.rehearse(view.tenant, await self._request(view.tenant, asked))
+        async with self._told(view):
+            found = await self._rehearse(view.tenant, await self._request(view.tenant, asked))
             note(view, found)
             if asked.check:
                 view.state = "done"
-                return
-            await self._want(view, found)
+            else:
+                await self._want(view, found)
+
+    async def _run_fork(self, view: RestoreView, source: str, asked: ForkWanted) -> None:
+        async with self._told(view):
+            sidecar = await self._credentials(source)
+            found = await self._rehearse(
+                source, RehearsalRequest(sidecar=sidecar, at=asked.at, bookmark=asked.bookmark)
+            )
+            note(view, found)
+            try:
+                await self._fleet.create_fork(view.tenant, source, origin_of(source, found, 1))
+            except TenantExists as error:
+                hint = "Choose another name; nothing was changed."
+                raise _Stop("tenant_exists", str(error), hint) from error
+            view.number, view.state = 1, "restoring"
+
+    @asynccontextmanager
+    async def _told(self, view: RestoreView) -> AsyncIterator[None]:
+        """Whatever ends it before it is recorded is in its view."""
+        try:
+            yield
         except _Stop as stop:
             view.state, view.problem = "refused", stop.problem
         except Exception as error:  # whatever it is, somebody waits for the end
@@ -109,13 +150,15 @@ class Restores:
             )
 
     async def _request(self, name: str, asked: RestoreWanted) -> RehearsalRequest:
+        sidecar = await self._credentials(name)
+        epoch = await asyncio.to_thread(self._before_restore, name) if asked.undo else None
+        return RehearsalRequest(sidecar=sidecar, at=asked.at, bookmark=asked.bookmark, epoch=epoch)
+
+    async def _credentials(self, name: str) -> Credentials:
         tenant = self._fleet.tenants[name]
         if tenant.credentials is None:
             tenant.credentials = await asyncio.to_thread(self._issuer.issue, name)
-        epoch = await asyncio.to_thread(self._before_restore, name) if asked.undo else None
-        return RehearsalRequest(
-            sidecar=tenant.credentials, at=asked.at, bookmark=asked.bookmark, epoch=epoch
-        )
+        return tenant.credentials
 
     def _before_restore(self, name: str) -> int:
         """The epoch that the tenant's last restore in place has left."""
@@ -129,7 +172,7 @@ class Restores:
             "To go back to a time or a bookmark, use --at or --bookmark.",
         )
 
-    async def rehearse(self, name: str, request: RehearsalRequest) -> Rehearsal:
+    async def _rehearse(self, name: str, request: RehearsalRequest) -> Rehearsal:
         """Have a host restore the state somewhere harmless: what cannot be restored must not stop
         a tenant. Raises `_Stop`."""
         now = time.monotonic()
@@ -167,14 +210,7 @@ class Restores:
             if now is None:
                 raise StoreError(f"{key} is gone")
             before = now.record.restore.number if now.record.restore else 0
-            origin = Origin(
-                tenant=name,
-                lineage=found.lineage,
-                epoch=found.epoch,
-                txid=found.txid,
-                sequence=found.sequence,
-                number=before + 1,
-            )
+            origin = origin_of(name, found, before + 1)
             wanted = now.record.model_copy(update=now.record.succeeded_by(restore=origin))
             try:
                 await asyncio.to_thread(records.swap, self._store, key, wanted, now.etag)
@@ -211,10 +247,24 @@ class Restores:
         )
 
 
+def origin_of(tenant: str, found: Rehearsal, number: int) -> Origin:
+    """The state that was rehearsed, as records name it."""
+    return Origin(
+        tenant=tenant,
+        lineage=found.lineage,
+        epoch=found.epoch,
+        txid=found.txid,
+        sequence=found.sequence,
+        number=number,
+    )
+
+
 def _of(name: str, origin: Origin) -> RestoreView:
+    forked = origin.tenant != name
     return RestoreView(
         tenant=name,
-        state="stopping",
+        source=origin.tenant if forked else None,
+        state="restoring" if forked else "stopping",
         number=origin.number,
         epoch=origin.epoch,
         txid=origin.txid,
@@ -242,11 +292,12 @@ def followed(view: RestoreView, tenant: Tenant) -> RestoreView:
     origin = owner.origin
     if owner.restore_failure and owner.restored == view.number:
         view.state = "failed"
+        now = "" if view.source else "; it goes on from where it was before"
         view.problem = ErrorBody(
             type="not_restored",
-            message=f"{view.tenant} was not restored: {owner.restore_failure}",
-            hint="It goes on from where it was before. Look what can be restored with `litefleet "
-            f"restore {view.tenant} --dry-run`, then try again.",
+            message=f"{view.tenant} was not restored: {owner.restore_failure}{now}",
+            hint=f"Look what can be restored with `litefleet restore {view.source or view.tenant} "
+            "--dry-run`, then try again.",
         )
     elif origin is None or origin.number != view.number:
         # It was carried out, and the tenant has moved on since.

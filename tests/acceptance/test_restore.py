@@ -6,12 +6,15 @@ import asyncio
 import tempfile
 from pathlib import Path
 
+import httpx
 import pytest
 
 from backup.lease import WATCH
-from fleet.client import AsyncClient, FleetError
+from fleet.client import AsyncClient, Client, FleetError
+from fleet.exporting import export_tenant
 from fleet.local import LocalFleet, LocalSettings, until
-from fleet.views import RestoreView, RestoreWanted, TenantView
+from fleet.views import ForkWanted, RestoreView, RestoreWanted, TenantView
+from node.engine.inspection import inspect_log
 
 APPS = Path(__file__).resolve().parents[1] / "apps"
 
@@ -113,3 +116,87 @@ def test_a_tenant_goes_back_and_forth(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with tempfile.TemporaryDirectory(prefix="litefleet-test-") as folder:
         asyncio.run(whole(Path(folder)))
+
+
+@pytest.mark.slow
+def test_a_tenant_is_forked_and_the_source_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(APPS))
+
+    async def whole(folder: Path) -> None:
+        settings = LocalSettings(name="test", folder=folder, hosts=2)
+        async with LocalFleet(settings) as fleet, fleet.client() as client:
+            env = {"MARKS": str(folder / "marks")}
+            await client.create_tenant("acme", "counting", "before_effects", env)
+            await serving(client, "acme")
+            mark = await work(client, "acme", "one")
+            await work(client, "acme", "two")
+            await client.start("acme", "count", "open", {"steps": 40, "pause": 0.5}, True)
+
+            async def forked(name: str, bookmark: str | None) -> RestoreView:
+                await client.fork_tenant("acme", ForkWanted(name=name, bookmark=bookmark))
+
+                async def ended() -> bool:
+                    return (await client.fork("acme", name)).over
+
+                assert await until(ended, 60.0)
+                return await client.fork("acme", name)
+
+            then = await forked("then", mark)
+            assert (then.state, then.source) == ("done", "acme"), then
+            assert await ids(client, "then") == {"one"}
+            now = await forked("now", None)
+            assert now.state == "done", now
+            assert await ids(client, "now") == {"one", "two", "open"}
+
+            there = await client.tenant("now")
+            source = await client.tenant("acme")
+            assert there.lineage != source.lineage
+            assert (there.app, there.durability) == (source.app, source.durability)
+            assert (source.epoch, source.serving) == (1, True)
+            # What is open stands still there, and goes on here.
+            listed = await fleet_get(fleet, "/now/executions/open")
+            assert listed["paused"] is True
+            assert await work(client, "now", "three")
+
+            with fleet_client(fleet) as plain:
+                file = folder / "now.db"
+                about = await asyncio.to_thread(
+                    export_tenant, plain, "now", file, lambda done, of: None
+                )
+                log = inspect_log(file)
+                assert (log.tenant, log.sequence) == ("now", about.sequence)
+                assert sum(log.executions.values()) == 4
+                with pytest.raises(FleetError, match="no tenant"):
+                    await asyncio.to_thread(
+                        export_tenant, plain, "other", folder / "x.db", lambda done, of: None
+                    )
+            assert sorted(one.name for one in folder.glob("*.db*")) == ["now.db"]
+
+            gone = await forked("never", "1:99999")
+            assert (gone.state, gone.problem is not None) == ("refused", True)
+            assert "never" not in {one.name for one in await client.tenants()}
+            with pytest.raises(FleetError, match="already"):
+                await client.fork_tenant("acme", ForkWanted(name="now"))
+
+            # Its host is lost: it is a tenant like any other.
+            host = there.host
+            assert host is not None
+            fleet.hosts[host].machine.kill()
+            await serving(client, "now", there.epoch + 1)
+            assert await ids(client, "now") == {"one", "two", "open", "three"}
+            assert (await client.tenant("now")).lineage == there.lineage
+
+    with tempfile.TemporaryDirectory(prefix="litefleet-test-") as folder:
+        asyncio.run(whole(Path(folder)))
+
+
+def fleet_client(fleet: LocalFleet) -> Client:
+    return Client(fleet.address, fleet.token)
+
+
+async def fleet_get(fleet: LocalFleet, path: str) -> dict[str, object]:
+    headers = {"authorization": f"Bearer {fleet.token}"}
+    async with httpx.AsyncClient(headers=headers) as http:
+        answer = await http.get(f"{fleet.address}{path}", timeout=30.0)
+    body: dict[str, object] = answer.json()
+    return body

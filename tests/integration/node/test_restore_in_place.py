@@ -173,3 +173,43 @@ def test_a_damaged_tenant_is_mended_by_going_back(on_host: OnHost) -> None:
         assert await ids(node) == {"one"}
 
     on_host(scenario)
+
+
+def test_a_fork_is_made_again_until_it_is_there(on_host: OnHost) -> None:
+    """Killed at any time on its way, it is never empty, and never held twice."""
+
+    async def scenario(host: TestHost) -> None:
+        _, then = await with_two(host)
+        for delay in (0.0, 0.05, 0.1, 0.2, 0.3, 0.5):
+            before = host.owner("copy")
+            if before is not None and before.record.state is OwnerState.ACTIVE:
+                break
+            fork = await host.start("copy", origin=then if before is None else None)
+            await asyncio.sleep(delay)
+            fork.kill_all(await fork.status())
+            await asyncio.sleep(0.1)
+        fork = await host.start("copy", origin=then if host.owner("copy") is None else None)
+        await fork.serving()
+        assert await ids(fork) == {"one"}
+        record = host.owner("copy").record  # type: ignore[union-attr]
+        assert (record.genesis, record.tenant) == (False, "copy")
+        assert record.lineage != then.lineage
+        newest = await restore(
+            host.settings, "copy", EndOf(record.epoch), host.data / "c", inspect_log, committed_at
+        )
+        assert (newest.checked.tenant, newest.checked.lineage) == ("copy", record.lineage)
+
+    on_host(scenario)
+
+
+def test_a_fork_whose_source_is_gone_is_damaged_and_never_empty(on_host: OnHost) -> None:
+    async def scenario(host: TestHost) -> None:
+        _, then = await with_two(host)
+        gone = then.model_copy(update={"txid": 10_000})
+        fork = await host.start("copy", origin=gone)
+        assert (await fork.ended()).state is NodeState.DAMAGED
+        owner = host.owner("copy")
+        assert owner is not None
+        assert owner.record.state is OwnerState.DAMAGED
+
+    on_host(scenario)
