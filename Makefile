@@ -12,7 +12,7 @@ RUNTIME_STAMP := $(VENV)/installed-runtime
 
 .DEFAULT_GOAL := help
 .PHONY: help venv test unit integration acceptance simulation model lint format types demo clean
-.PHONY: bench bench-short four-ways properties faults faults-short bench-idle
+.PHONY: bench bench-short four-ways properties faults faults-short bench-idle image docker-tests
 
 help:
 	@echo "make demo    lose a host, lose nothing (arguments: ARGS=\"--lose 2\")"
@@ -24,6 +24,8 @@ help:
 	@echo "             make bench-short: only see that the measurements run"
 	@echo "make faults  every fault on real parts, many times, with the books compared: half an hour;"
 	@echo "             make faults-short: once, without the long ones"
+	@echo "make image   the container image litefleet:<version> (BASE=python:3.11-slim-bookworm for"
+	@echo "             another base than Debian by debootstrap); make docker-tests: what runs in it"
 	@echo "make bench-idle  what an idle tenant costs in requests: an hour"
 	@echo "make venv    the virtual environment in $(VENV); make clean: remove it"
 
@@ -109,6 +111,14 @@ faults-short: $(STAMP)
 # What an awake tenant that does nothing asks of the store; an hour.
 bench-idle: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.idle $(ARGS)
+
+# The engine is started, and installed where there is none; as root. See deploy/engine.
+image: $(STAMP)
+	deploy/engine
+	PYTHON=$(BIN)/python deploy/image
+
+docker-tests: image
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/docker $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

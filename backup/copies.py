@@ -81,6 +81,13 @@ def snapshot(database: Path, into: Path) -> None:
         into.with_name(into.name + suffix).unlink(missing_ok=True)
 
 
+def hashed(file: Path) -> tuple[str, int]:
+    """The hash (hex SHA-256) and the size of a file."""
+    with file.open("rb") as source:
+        digest = hashlib.file_digest(source, "sha256")
+        return digest.hexdigest(), source.tell()
+
+
 def pack(database: Path, into: Path) -> tuple[str, int]:
     """Compress a file; the hash (hex SHA-256) and the size of what was compressed."""
     digest, size = hashlib.sha256(), 0

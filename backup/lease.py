@@ -39,14 +39,24 @@ class LeaseState(StrEnum):
 
 
 class Load(BaseModel):
-    """What a host says of itself with each renewal."""
+    """What a host says of itself with each renewal.
+
+    ``restoring``: nodes that are still being brought up. ``cpus`` and ``memory_bytes`` are what it
+    may use; ``cpu_used`` (cores of its machine that were busy since the last renewal),
+    ``memory_available`` and ``disk_free`` (bytes) say what is left. None: an agent that does not
+    tell.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     address: str = ""
     nodes: int = 0
+    restoring: int = 0
     cpus: int = 0
+    cpu_used: float | None = None
     memory_bytes: int = 0
+    memory_available: int | None = None
+    disk_free: int | None = None
 
 
 class LeaseRecord(Record):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from backup import keys, records
-from backup.ownership import OwnerRecord, OwnerState
+from backup.ownership import Origin, OwnerRecord, OwnerState
 from backup.records import Record
 from backup.store import ObjectStore
 
@@ -22,7 +22,8 @@ class EpochRecord(Record):
 
     ``parent`` is the epoch that it was restored from, up to ``parent_txid`` (of the parent's
     prefix); None and 0 for the first one. ``began_at`` is in unix seconds, by the host's clock.
-    An epoch whose claim failed after this was written is nobody's parent.
+    An epoch whose claim failed after this was written is nobody's parent. ``origin`` is the past
+    state that it was made of, None where it goes on from its parent's end.
     """
 
     tenant: str
@@ -32,6 +33,7 @@ class EpochRecord(Record):
     parent_txid: int = 0
     host: str
     began_at: float
+    origin: Origin | None = None
 
 
 def newest_epoch(owner: OwnerRecord) -> int | None:

@@ -41,6 +41,30 @@ class Parent(BaseModel):
     epoch: int
 
 
+class Origin(BaseModel):
+    """The past state that an epoch is made of, where that is not its parent's newest one.
+
+    ``epoch`` and ``txid`` are its exact position, in ``tenant``'s history: the tenant's own for a
+    restore in place, another's for a fork. ``sequence`` is the last log event in it. ``number``
+    counts the tenant's restores, so that each is taken up once. ``mends`` is the damage over which
+    it was claimed, empty for a tenant that was whole.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    tenant: str
+    lineage: str
+    epoch: int = Field(ge=1)
+    txid: int = Field(ge=1)
+    sequence: int = 0
+    number: int = Field(default=1, ge=1)
+    mends: str = ""
+
+    @property
+    def bookmark(self) -> str:
+        return f"{self.epoch}:{self.sequence}"
+
+
 class Owner(BaseModel):
     """One claim to a tenant: a host and one unbroken life of a sidecar on it.
 
@@ -65,6 +89,10 @@ class OwnerRecord(Record):
     ``floor_txid`` is the last position of a clean hand-over, in the parent's epoch: a restore that
     ends below it is damage. ``next_wake`` is the next timer of a tenant that sleeps, in unix
     seconds.
+
+    ``origin`` is the past state that this epoch is made of, None where it goes on from its parent.
+    ``restored`` is the number of the last restore that a claim has taken up, and
+    ``restore_failure`` why that one could not be carried out, empty if it was or still may be.
     """
 
     tenant: str
@@ -80,6 +108,9 @@ class OwnerRecord(Record):
     hold: bool = False
     content_failures: int = 0
     reason: str = ""
+    origin: Origin | None = None
+    restored: int = 0
+    restore_failure: str = ""
 
     @property
     def owner(self) -> Owner:
@@ -98,7 +129,8 @@ class TenantRecord(Record):
     """``tenant.json``: the wanted state, written before the creation is answered.
 
     ``kept`` are the older versions of the application beside it. ``release`` counts the changes of
-    either: a node that has a lower one is to load its code again.
+    either: a node that has a lower one is to load its code again. ``restore`` is the past state
+    that the tenant was last told to go back to; it is taken up once, see ``OwnerRecord.restored``.
     """
 
     tenant: str
@@ -108,23 +140,43 @@ class TenantRecord(Record):
     created_at: float = 0.0
     kept: tuple[str, ...] = ()
     release: int = 0
+    restore: Origin | None = None
 
 
 SUPERSEDABLE = frozenset({OwnerState.RESTORING, OwnerState.RELEASED})
 """States in which nothing is being acknowledged, so that a claim needs no fence before it."""
 
 
+RESTORABLE = frozenset({OwnerState.RELEASED, OwnerState.DAMAGED})
+"""States over which a past state may be claimed: all of the newest epoch is in the bucket, so that
+nothing is lost by leaving it, or it cannot be had anyway."""
+
+
+def restore_wanted(wanted: TenantRecord, now: OwnerRecord | None) -> Origin | None:
+    """The restore that the tenant was told of and that no claim has taken up yet."""
+    taken_up = now.restored if now is not None else 0
+    return wanted.restore if wanted.restore and wanted.restore.number > taken_up else None
+
+
 def claim(
-    now: OwnerRecord | None, tenant: str, owner: Owner, *, authority_ended: bool
+    now: OwnerRecord | None,
+    tenant: str,
+    owner: Owner,
+    *,
+    authority_ended: bool,
+    origin: Origin | None = None,
 ) -> OwnerRecord:
     """The next epoch, ``restoring``, for ``owner``.
 
     Args:
         now: the record as it stands, None for a tenant that was never owned.
         authority_ended: the lease of the owner in ``now`` is fenced, superseded or one's own.
+        origin: the past state that the new epoch shall be made of. Without one it goes on from
+            its parent, or from where the claim that it supersedes was to go.
 
     Raises:
-        NotAllowed: the present owner may still be serving, or the tenant is damaged or deleted.
+        NotAllowed: the present owner may still be serving, or the tenant is damaged or deleted, or
+            cannot be restored from where it stands.
     """
     if now is None:
         return OwnerRecord(
@@ -134,29 +186,47 @@ def claim(
             host=owner.host,
             incarnation=owner.incarnation,
             state=OwnerState.RESTORING,
-            genesis=True,
+            genesis=origin is None,
+            origin=origin,
+            restored=origin.number if origin else 0,
         )
-    if now.state is OwnerState.DAMAGED:
-        raise NotAllowed(f"{tenant} is damaged ({now.reason}); repair it before it is started")
     if now.state is OwnerState.DELETED:
         raise NotAllowed(f"{tenant} is deleted")
-    if now.state not in SUPERSEDABLE and not authority_ended:
+    if now.state is OwnerState.DAMAGED and origin is None:
+        raise NotAllowed(f"{tenant} is damaged ({now.reason}); repair it before it is started")
+    if origin is not None:
+        if now.state not in RESTORABLE:
+            # Left now, an asynchronous tail of the newest epoch would be lost, and no undo had it.
+            raise NotAllowed(f"{tenant} is {now.state}; release it before it is restored")
+        if origin.number <= now.restored:
+            raise NotAllowed(f"restore {origin.number} of {tenant} was taken up before")
+    elif now.state not in SUPERSEDABLE and not authority_ended:
         raise NotAllowed(f"{tenant} is {now.state} on {now.host}, whose lease is not fenced")
-    # A record that never became active has no data of its own: its claimant's parent is copied.
-    # Walking further back would turn a lost prefix into a silent return to older data.
-    never_active = now.state is OwnerState.RESTORING
+    # A record that never became active has no data of its own: its claimant's parent is copied,
+    # and so is its origin. Walking further back would turn a lost prefix into a silent return to
+    # older data.
+    never_active = now.state in (OwnerState.RESTORING, OwnerState.DAMAGED)
     parent = now.parent if never_active else Parent(epoch=now.epoch)
+    if origin is not None:
+        mends = now.reason if now.state is OwnerState.DAMAGED else ""
+        origin = origin.model_copy(update={"mends": mends})
+    elif never_active:
+        origin = now.origin
     return now.model_copy(
         update=now.succeeded_by(
             epoch=now.epoch + 1,
             host=owner.host,
             incarnation=owner.incarnation,
             state=OwnerState.RESTORING,
-            genesis=now.genesis and parent is None,
+            genesis=now.genesis and parent is None and origin is None,
             parent=parent,
             floor_txid=now.floor_txid if never_active or now.state is OwnerState.RELEASED else 0,
             next_wake=None,
             reason="",
+            content_failures=0 if now.state is OwnerState.DAMAGED else now.content_failures,
+            origin=origin,
+            restored=max(now.restored, origin.number if origin else 0),
+            restore_failure="" if origin else now.restore_failure,
         )
     )
 
@@ -219,14 +289,25 @@ def give_up(
 
 
 def damage(now: OwnerRecord, owner: Owner, epoch: int, reason: str) -> OwnerRecord:
-    """From ``restoring`` to ``damaged``: the content cannot be restored, on any host."""
+    """From ``restoring`` to ``damaged``: the content cannot be restored, on any host.
+
+    A past state that cannot be restored says nothing about the newest one. So a tenant that was
+    whole when it was told to go back is let go on from where it was, and a damaged one is what it
+    was before; only a tenant that has nothing else, a fork, is damaged by it.
+    """
     _mine(now, owner, epoch, OwnerState.RESTORING)
+    gone = {"host": "", "incarnation": ""}
+    if now.origin is not None and now.parent is not None:
+        back: dict[str, object] = {"origin": None, "restore_failure": reason, "content_failures": 0}
+        if now.origin.mends:
+            back |= {"state": OwnerState.DAMAGED, "reason": now.origin.mends}
+        return now.model_copy(update=now.succeeded_by(**gone, **back))
     return now.model_copy(
         update=now.succeeded_by(
             state=OwnerState.DAMAGED,
             reason=reason,
-            host="",
-            incarnation="",
             content_failures=now.content_failures + 1,
+            restore_failure=reason if now.origin else now.restore_failure,
+            **gone,
         )
     )

@@ -6,7 +6,8 @@ cannot differ between the two.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
@@ -27,12 +28,15 @@ from fleet.views import (
     ErrorView,
     ExecutionList,
     ExecutionView,
+    ForkWanted,
     HostList,
     HostView,
     LagList,
     LagView,
     Outcome,
     Page,
+    RestoreView,
+    RestoreWanted,
     Started,
     TenantList,
     TenantView,
@@ -51,6 +55,9 @@ TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 
 DRILL_TIMEOUT = 900.0
 """Seconds: a drill restores the whole of a tenant's log."""
+
+STREAM_TIMEOUT = 900.0
+"""Seconds for a long answer to begin, and for a pause in it."""
 
 PAGE = 500
 """Items asked for at once where an answer comes in pages."""
@@ -126,6 +133,25 @@ def upgrade_tenant(name: str, wanted: UpgradeWanted) -> Call[UpgradeView]:
 
 def show_upgrade(name: str) -> Call[UpgradeView]:
     return Call("GET", f"/api/tenants/{quote(name, safe='')}/upgrade", UpgradeView)
+
+
+def restore_tenant(name: str, wanted: RestoreWanted) -> Call[RestoreView]:
+    path = f"/api/tenants/{quote(name, safe='')}/restore"
+    return Call("POST", path, RestoreView, wanted.model_dump(mode="json"))
+
+
+def show_restore(name: str) -> Call[RestoreView]:
+    return Call("GET", f"/api/tenants/{quote(name, safe='')}/restore", RestoreView)
+
+
+def fork_tenant(name: str, wanted: ForkWanted) -> Call[RestoreView]:
+    path = f"/api/tenants/{quote(name, safe='')}/forks"
+    return Call("POST", path, RestoreView, wanted.model_dump(mode="json"))
+
+
+def show_fork(name: str, fork: str) -> Call[RestoreView]:
+    path = f"/api/tenants/{quote(name, safe='')}/forks/{quote(fork, safe='')}"
+    return Call("GET", path, RestoreView)
 
 
 def show_tenant(name: str) -> Call[TenantView]:
@@ -340,6 +366,32 @@ class Client:
     def upgrade(self, name: str) -> UpgradeView:
         return self.send(show_upgrade(name))
 
+    def restore_tenant(self, name: str, wanted: RestoreWanted) -> RestoreView:
+        """Begin a restore in place; `restore` tells how far it is."""
+        return self.send(restore_tenant(name, wanted))
+
+    def restore(self, name: str) -> RestoreView:
+        return self.send(show_restore(name))
+
+    @contextmanager
+    def stream(self, path: str) -> Iterator[httpx.Response]:
+        """A long answer, to be read as it comes. Raises FleetError."""
+        try:
+            with self._http.stream("GET", path, timeout=STREAM_TIMEOUT) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    read_answer(Call("GET", path, Empty), answer)
+                yield answer
+        except httpx.TransportError as error:
+            raise _unreachable(self.address, error) from error
+
+    def fork_tenant(self, name: str, wanted: ForkWanted) -> RestoreView:
+        """Begin to fork a tenant into a new one; `fork` tells how far it is."""
+        return self.send(fork_tenant(name, wanted))
+
+    def fork(self, name: str, fork: str) -> RestoreView:
+        return self.send(show_fork(name, fork))
+
     def tenant(self, name: str) -> TenantView:
         return self.send(show_tenant(name))
 
@@ -455,6 +507,20 @@ class AsyncClient:
 
     async def upgrade(self, name: str) -> UpgradeView:
         return await self.send(show_upgrade(name))
+
+    async def restore_tenant(self, name: str, wanted: RestoreWanted) -> RestoreView:
+        """Begin a restore in place; `restore` tells how far it is."""
+        return await self.send(restore_tenant(name, wanted))
+
+    async def restore(self, name: str) -> RestoreView:
+        return await self.send(show_restore(name))
+
+    async def fork_tenant(self, name: str, wanted: ForkWanted) -> RestoreView:
+        """Begin to fork a tenant into a new one; `fork` tells how far it is."""
+        return await self.send(fork_tenant(name, wanted))
+
+    async def fork(self, name: str, fork: str) -> RestoreView:
+        return await self.send(show_fork(name, fork))
 
     async def tenant(self, name: str) -> TenantView:
         return await self.send(show_tenant(name))

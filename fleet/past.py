@@ -75,7 +75,7 @@ def bring_past(
 
     Raises Problem where something is at `to`, and what `restore.moment.restore` does.
     """
-    _refuse_place(to)
+    refuse_place(to)
     began = time.monotonic()
     # Beside its place, so that it gets there in one step: a file at `to` is a whole one.
     with TemporaryDirectory(prefix=f".{to.name}-", dir=to.parent) as aside:
@@ -109,7 +109,7 @@ def fetch_copy(settings: StoreSettings, tenant: str, name: str, to: Path) -> Cop
     Raises Problem where there is no such copy or something is at `to`, Damaged where it is not what
     it was when it was made.
     """
-    _refuse_place(to)
+    refuse_place(to)
     store = S3Store(settings)
     known = {copy.name: copy for copy in copies.read(store, tenant)}
     chosen = max(known, default=None) if name == "newest" else name
@@ -130,7 +130,8 @@ def fetch_copy(settings: StoreSettings, tenant: str, name: str, to: Path) -> Cop
     )
 
 
-def _refuse_place(to: Path) -> None:
+def refuse_place(to: Path) -> None:
+    """Raises Problem where a file is at `to` already, or cannot be."""
     if to.exists():
         raise Problem("exists", f"{to} exists.", "Name a file that does not; nothing was changed.")
     if not to.parent.is_dir():

@@ -11,6 +11,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 EPOCH_HEADER = "litefleet-epoch"
+EXPORT_HEADER = "litefleet-export"
+"""What an exported database is: `backup.copies.Copy` as JSON."""
 SENDER_HEADER = "litefleet-authorization"
 """Between coordinator and agent: what a webhook's sender gave as its authorization."""
 

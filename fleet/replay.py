@@ -139,7 +139,8 @@ def _of_log(
         histories[event.execution].append(event)
     for execution, history in histories.items():
         secret = execution_secret(owner.secret, execution)
-        yield _About(owner.tenant, owner.lineage, secret, floor), history
+        tenant, lineage = owner.identities.at(history[0].sequence)
+        yield _About(tenant, lineage, secret, floor), history
 
 
 def _replay(

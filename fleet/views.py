@@ -6,9 +6,9 @@ ignored on reading, so an older client can talk to a newer coordinator.
 
 from __future__ import annotations
 
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Durability = Literal["async", "before_effects", "every_commit"]
 TenantState = Literal[
@@ -170,8 +170,20 @@ class DrillsList(View):
     items: list[DrillsView]
 
 
+class LoadView(View):
+    """What a host said of itself when it renewed its lease."""
+
+    nodes: int = 0
+    restoring: int = 0
+    cpus: int = 0
+    cpu_used: float | None = None
+    memory_bytes: int = 0
+    memory_available: int | None = None
+    disk_free: int | None = None
+
+
 class HostView(View):
-    """One host: its authority (lease) and the tenants that live on it."""
+    """One host: its authority (lease), the tenants that live on it, and what it has left."""
 
     name: str
     state: HostState
@@ -179,6 +191,7 @@ class HostView(View):
     address: str | None = None
     tenants: list[str] = Field(default_factory=list)
     lease_age_seconds: float | None = None
+    load: LoadView = Field(default_factory=LoadView)
 
 
 class LagView(View):
@@ -263,6 +276,70 @@ class UpgradeView(View):
         default_factory=list, description="as `GET /versions` had them afterwards"
     )
     stopped: int = Field(default=0, description="executions that stand still afterwards")
+    problem: ErrorBody | None = None
+
+    @property
+    def over(self) -> bool:
+        return self.state in ("done", "refused", "failed")
+
+
+class RestoreWanted(View):
+    """The body of `POST /api/tenants/{name}/restore`: one of a time (unix seconds), a bookmark
+    (`epoch:sequence`), or `undo` of the last restore. `check` only restores it somewhere harmless
+    and says what it is."""
+
+    at: float | None = None
+    bookmark: str | None = Field(default=None, pattern=r"^\d+:\d+$")
+    undo: bool = False
+    check: bool = False
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.at is not None) + (self.bookmark is not None) + self.undo != 1:
+            raise ValueError("name one of at, bookmark and undo")
+        return self
+
+
+class ForkWanted(View):
+    """The body of `POST /api/tenants/{name}/forks`: the new tenant's `name`, and a time (unix
+    seconds) or a bookmark (`epoch:sequence`); without either, the newest state in the bucket."""
+
+    name: str
+    at: float | None = None
+    bookmark: str | None = Field(default=None, pattern=r"^\d+:\d+$")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if self.at is not None and self.bookmark is not None:
+            raise ValueError("name at or bookmark, not both")
+        return self
+
+
+class RestoreView(View):
+    """A restore in place, a fork, or only its rehearsal: how far it is, and what came of it.
+
+    `bookmark` is the last event of the state that was chosen, which was taken at `at` and whose
+    last commit was at `committed_at` (unix seconds); `epoch` and `txid` are its position. `left` is
+    the epoch that the tenant had before, and `new_epoch` the one that it has now.
+    """
+
+    tenant: str
+    state: Literal["rehearsing", "stopping", "restoring", "done", "refused", "failed"] = (
+        "rehearsing"
+    )
+    source: str | None = Field(default=None, description="the tenant that is forked")
+    check: bool = False
+    number: int = Field(default=0, description="counts the tenant's restores")
+    epoch: int = 0
+    txid: int = 0
+    bookmark: str | None = None
+    at: float | None = None
+    committed_at: float | None = None
+    executions: dict[str, int] = Field(default_factory=dict)
+    bytes: int = 0
+    rehearsal_seconds: float | None = None
+    left: int | None = None
+    new_epoch: int | None = None
     problem: ErrorBody | None = None
 
     @property

@@ -32,11 +32,15 @@ NICE = 10
 
 
 class CopyOrder(BaseModel):
-    """What the process is told, on its standard input: the secrets in it are for nobody else."""
+    """What the process is told, on its standard input: the secrets in it are for nobody else.
+
+    With ``into``, the copy becomes that file, and nothing goes to the bucket.
+    """
 
     store: StoreSettings
     database: Path
     record: OwnerRecord
+    into: Path | None = None
 
 
 class Copying:
@@ -89,6 +93,10 @@ def main() -> int:
     order = CopyOrder.model_validate_json(sys.stdin.buffer.read())
     store = S3Store(order.store)
     try:
+        if order.into is not None:
+            made = export(order.database, order.record, order.into, time.time)
+            print(made.model_dump_json())
+            return 0
         known = copies.read(store, order.record.tenant)
         newest = known[-1] if known else None
         made = make_copy(store, order.database, order.record, newest, time.time)
@@ -97,6 +105,39 @@ def main() -> int:
         return 1
     print(made.model_dump_json())
     return 0
+
+
+def export(database: Path, record: OwnerRecord, into: Path, clock: Callable[[], float]) -> Copy:
+    """Write a live log to the new file ``into``, whole, as of one moment, and checked.
+
+    Raises:
+        BadCopy: there is no room, or what was copied does not hold together.
+    """
+    size = database.stat().st_size
+    if not copies.has_room(into.parent, size):
+        raise BadCopy(f"there is no room at {into.parent} for a copy of {size >> 20} MB")
+    made_at = clock()
+    try:
+        copies.snapshot(database, into)
+        log = check_restored(into, record)
+        sha256, size = copies.hashed(into)
+    except Damaged as error:
+        into.unlink(missing_ok=True)
+        raise BadCopy(f"the copy does not hold together: {error}") from error
+    except BaseException:
+        into.unlink(missing_ok=True)
+        raise
+    return Copy(
+        tenant=record.tenant,
+        lineage=record.lineage,
+        epoch=record.epoch,
+        sequence=log.sequence,
+        chain=log.chain,
+        made_at=made_at,
+        sha256=sha256,
+        size=size,
+        packed=size,
+    )
 
 
 def make_copy(

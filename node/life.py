@@ -1,9 +1,9 @@
 """The supervisor's process: from its fork or exec to its exit.
 
 It is told what to do over ``control.sock`` in its folder of sockets, by the host agent: ``start``
-with an order, ``status``, ``chain``, ``copy``, ``extend``, ``check`` and ``check_status``,
-``upgrade``, ``drain``, ``fence``, and ``bye`` once the agent has seen the end. It lives in a
-session of its own and does not end with the agent, but with its deadline.
+with an order, ``status``, ``chain``, ``copy``, ``export``, ``extend``, ``check`` and
+``check_status``, ``upgrade``, ``drain``, ``fence``, and ``bye`` once the agent has seen the end. It
+lives in a session of its own and does not end with the agent, but with its deadline.
 """
 
 from __future__ import annotations
@@ -83,6 +83,8 @@ class _Life:
             return {"chain": await supervisor.chain_at(int(message["sequence"]))}
         if op == "copy":
             return (await supervisor.copy()).model_dump()
+        if op == "export":
+            return (await supervisor.export(Path(message["into"]))).model_dump()
         if op == "extend":
             supervisor.extend(float(message["deadline"]))
         elif op == "upgrade":

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import apsw
 
-from backup.ownership import OwnerRecord
+from backup.ownership import Origin, OwnerRecord
 from node.engine import seals
 from node.engine.errors import LogRefused
 from node.engine.inspection import LogSummary, chain_at, inspect_log
+from node.engine.parting import part
 from node.engine.schema import connect, version_of
 from node.engine.store import Store
 from restore.errors import Damaged
@@ -49,6 +50,37 @@ def check_restored(path: Path, record: OwnerRecord) -> LogSummary:
             f"{record.tenant} in lineage {record.lineage}"
         )
     return summary
+
+
+def part_log(path: Path, record: OwnerRecord, origin: Origin) -> str:
+    """Make a restored log of another tenant's that of a fork, with all that is open in it paused.
+
+    Returns:
+        What was done, for the record.
+
+    Raises:
+        Damaged: it is not whole, or not the log that was to be forked.
+    """
+    try:
+        summary = inspect_log(path)
+        if (summary.tenant, summary.lineage) != (origin.tenant, origin.lineage):
+            raise Damaged(
+                f"what was restored is the log of {summary.tenant} in lineage {summary.lineage}, "
+                f"not of {origin.tenant} in lineage {origin.lineage}"
+            )
+        done = part(
+            path,
+            tenant=record.tenant,
+            lineage=record.lineage,
+            reason=f"forked from {origin.tenant} at {origin.bookmark}",
+            now=lambda: int(time.time() * 1000),
+        )
+    except LogRefused as error:
+        raise Damaged(f"the log of {origin.tenant} cannot be forked: {error}") from error
+    return (
+        f"forked from {origin.tenant} at {origin.epoch}:{done.until}, with {done.executions} open "
+        f"executions and {done.schedules} schedules paused"
+    )
 
 
 def live_chain_at(path: Path, sequence: int) -> str:

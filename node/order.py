@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from backup.guards import Alert, GuardSettings
 from backup.lag import Lag
-from backup.ownership import Durability
+from backup.ownership import Durability, Origin
 from backup.settings import Credentials, StoreSettings
 from node.engine.config import BLOB_LIMIT, INLINE_LIMIT
 
@@ -66,7 +66,7 @@ class NodeOrder(BaseModel):
     authority, in seconds of the boot-time clock. ``store`` reaches the records; ``sidecar`` only
     this tenant's replicas, where the store can tell the two apart. ``tail`` is used only if it goes
     on where the bucket ends. ``kept`` are older versions of the application, and ``release`` is
-    that of ``tenant.json``.
+    that of ``tenant.json``. ``origin`` is the past state that the new epoch shall be made of.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -89,6 +89,7 @@ class NodeOrder(BaseModel):
     kept: tuple[str, ...] = ()
     release: int = 0
     guards: GuardSettings = GuardSettings()
+    origin: Origin | None = None
 
 
 class NodeState(StrEnum):

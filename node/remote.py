@@ -68,6 +68,14 @@ class RemoteNode:
         """
         return Copy.model_validate(await self._client.call("copy"))
 
+    async def export(self, into: Path) -> Copy:
+        """Have the live log written to a new file, whole and checked.
+
+        Raises:
+            WireError: the node is gone, or could not do it.
+        """
+        return Copy.model_validate(await self._client.call("export", into=str(into)))
+
     async def extend(self, deadline: float) -> None:
         await self._client.call("extend", deadline=deadline)
 

@@ -32,7 +32,7 @@ from node.copying import Copying, CopyOrder
 from node.cradle import Cradle
 from node.engine_process import EngineProcess
 from node.guarding import Guarding
-from node.log import adopt_tail, check_restored, create_log, live_chain_at
+from node.log import adopt_tail, check_restored, create_log, live_chain_at, part_log
 from node.order import ENDED, CheckOrder, EngineOrder, NodeOrder, NodeState, NodeStatus
 from node.proofs import Proofs, Replication
 from node.restarts import Restarts
@@ -169,6 +169,19 @@ class Supervisor:
             CopyOrder(store=self._order.store, database=self._database, record=self._claim.record)
         )
 
+    async def export(self, into: Path) -> Copy:
+        """Write the live log to a new file, whole, as of one moment, and checked.
+
+        Raises:
+            BadCopy: it could not be done; the message says why.
+        """
+        if self._claim is None or self.status.state is not NodeState.ACTIVE:
+            raise BadCopy(f"{self._order.tenant} is {self.status.state} here; nothing was exported")
+        record = self._claim.record
+        return await self._copying.copy(
+            CopyOrder(store=self._order.store, database=self._database, record=record, into=into)
+        )
+
     async def look_after(self, version: int, wait: float) -> NodeStatus:
         """The status once its version is above ``version``, or after ``wait`` seconds."""
         until = asyncio.get_running_loop().time() + wait
@@ -208,6 +221,7 @@ class Supervisor:
             self._store,
             check_restored,
             adopt_tail,
+            part_log,
             self._incident,
             wall_clock=self._clock,
         )
@@ -236,7 +250,7 @@ class Supervisor:
     async def _bring_up(self, takeover: Takeover, claim: Claim) -> None:
         await takeover.bring(claim, self._database)
         began = time.monotonic()
-        if claim.record.parent is None:
+        if claim.record.genesis:
             await asyncio.to_thread(
                 create_log, self._database, claim.record.tenant, claim.record.lineage
             )

@@ -15,14 +15,14 @@ from backup import keys, lineage, ownership, records
 from backup.errors import Precondition, StoreError
 from backup.lineage import EpochRecord
 from backup.litestream.sidecar import Sidecar, SidecarFailed
-from backup.ownership import NotAllowed, Owner, OwnerRecord
+from backup.ownership import NotAllowed, Origin, Owner, OwnerRecord
 from backup.records import Versioned
 from backup.store import ObjectStore
 from node.order import NodeOrder, Phases
 from restore import verify
 from restore.errors import Damaged, RestoreFailed
 from restore.fetch import fetch
-from restore.plan import base_is_there
+from restore.plan import base_is_there, list_epoch
 
 BASE_TIMEOUT = 30.0
 """Seconds for the first upload of a new epoch to appear in the bucket."""
@@ -57,6 +57,7 @@ class Takeover:
         store: ObjectStore,
         check_log: Callable[[Path, OwnerRecord], object],
         adopt_tail: Callable[[Path, Path, OwnerRecord], str],
+        part_log: Callable[[Path, OwnerRecord, Origin], str],
         say: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
@@ -65,13 +66,15 @@ class Takeover:
         Args:
             check_log: reads a restored log's own invariants and whose it is; raises `Damaged`.
             adopt_tail: puts a local log in the restored one's place if it goes on from it.
-            say: told what was done about a local log.
+            part_log: makes another tenant's log this one's; raises `Damaged`.
+            say: told what was done about a local or another's log.
             wall_clock: unix seconds, for the history that people go back in.
         """
         self._order = order
         self._store = store
         self._check_log = check_log
         self._adopt_tail = adopt_tail
+        self._part_log = part_log
         self._say = say
         self._clock = clock
         self._wall_clock = wall_clock
@@ -97,6 +100,7 @@ class Takeover:
                 self._order.tenant,
                 self._owner,
                 authority_ended=self._order.authority_ended,
+                origin=self._order.origin,
             )
             written = await asyncio.to_thread(
                 records.swap, self._store, key, wanted, now.etag if now else None
@@ -107,7 +111,8 @@ class Takeover:
         return Claim(written, self._owner)
 
     async def bring(self, claim: Claim, database: Path) -> None:
-        """Steps 2 and 3: list, restore and verify the parent's newest state at ``database``.
+        """Steps 2 and 3: list, restore and verify the parent's newest state at ``database``, or
+        the past state that the claim is for.
 
         At genesis there is nothing to bring, and that is made sure of.
 
@@ -119,6 +124,10 @@ class Takeover:
         database.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
         if record.parent is None:
             await self._make_sure_there_is_nothing(record)
+        if record.origin is not None:
+            await self._bring_past(record, record.origin, database)
+            return
+        if record.parent is None:
             return
         fetched_from = record.parent.epoch
         began = self._clock()
@@ -143,8 +152,30 @@ class Takeover:
             update={"fetch": fetched - began, "verify": self._clock() - fetched}
         )
 
+    async def _bring_past(self, record: OwnerRecord, origin: Origin, database: Path) -> None:
+        """Restore exactly the state that was asked for; no tail of a later one belongs to it."""
+        began = self._clock()
+        if record.parent is not None:
+            # Where the tenant's history leaves the parent: what is beyond it is no part of it.
+            left = await asyncio.to_thread(
+                list_epoch, self._store, record.tenant, record.parent.epoch
+            )
+            self._parent_txid = max(left.highest, record.floor_txid)
+        store = self._order.store
+        if origin.tenant == record.tenant:
+            store = store.reached_with(self._order.sidecar)
+        await fetch(self._store, store, origin.tenant, origin.epoch, 0, database, txid=origin.txid)
+        fetched = self._clock()
+        await asyncio.to_thread(verify.integrity, database)
+        if origin.tenant != record.tenant:
+            self._say(await asyncio.to_thread(self._part_log, database, record, origin))
+        await asyncio.to_thread(self._check_log, database, record)
+        self.phases = self.phases.model_copy(
+            update={"fetch": fetched - began, "verify": self._clock() - fetched}
+        )
+
     async def _make_sure_there_is_nothing(self, record: OwnerRecord) -> None:
-        if not record.genesis:
+        if not record.genesis and record.origin is None:
             raise Damaged(f"{record.tenant} has no parent epoch and is not new")
         # Epochs before this one never became active, so nothing in them was acknowledged. But a
         # record that was lost and made anew would start at epoch 1 over somebody's data.
@@ -201,6 +232,7 @@ class Takeover:
                 parent_txid=self._parent_txid,
                 host=record.host,
                 began_at=self._wall_clock(),
+                origin=record.origin,
             ),
         )
         return await transition(

@@ -41,7 +41,14 @@ class AtBookmark:
     sequence: int
 
 
-Moment = Now | AtTime | AtBookmark
+@dataclass(frozen=True, slots=True)
+class EndOf:
+    """The last state of ``epoch`` that was the tenant's: what its successor left behind."""
+
+    epoch: int
+
+
+Moment = Now | AtTime | AtBookmark | EndOf
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +86,7 @@ CommittedAt = Callable[[Path, int], float | None]
 format is the engine's, so its owner says it."""
 
 
-def choose(store: ObjectStore, tenant: str, moment: Now | AtTime) -> Choice:
+def choose(store: ObjectStore, tenant: str, moment: Now | AtTime | EndOf) -> Choice:
     """Decide what to restore, from lists and a few headers; nothing else is fetched.
 
     Raises:
@@ -90,6 +97,10 @@ def choose(store: ObjectStore, tenant: str, moment: Now | AtTime) -> Choice:
     history = read_history(store, tenant)
     if isinstance(moment, Now):
         span = history.spans[0]
+        reach = Reach(store, tenant, span)
+        return _choice(history, span, reach, reach.positions[-1])
+    if isinstance(moment, EndOf):
+        span = history.span(moment.epoch)
         reach = Reach(store, tenant, span)
         return _choice(history, span, reach, reach.positions[-1])
     span = history.span_at(moment.at)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-
-import psutil
+from dataclasses import asdict
 
 from backup.errors import StoreError
 from backup.lease import Load, boottime
@@ -15,9 +13,12 @@ from backup.store import ObjectStore, S3Store
 from fleet.agent.authority import LeaseKeeper, LeaseLost, next_renewal
 from fleet.agent.drilling import Drilling
 from fleet.agent.nodes import NoAuthority, Nodes, StartRequest, clean_environment
+from fleet.agent.resources import Meter
 from fleet.settings import AgentSettings
-from node.order import NodeStatus
+from node.order import NodeState, NodeStatus
 
+BROUGHT_UP = frozenset({NodeState.STARTING, NodeState.RESTORING})
+"""States of a node that is on its way to serving: it takes the host's disk and network."""
 DRAIN_TIMEOUT = 40.0
 """Seconds for all nodes to be released at a planned stop."""
 REJOIN_PAUSE = 1.0
@@ -47,6 +48,7 @@ class Agent:
             settings.guards,
         )
         self.drills = Drilling(settings.store, settings.data / "drills", settings.host)
+        self._meter = Meter(settings.data)
         self._keeper = LeaseKeeper(
             store or lease_store(settings.store),
             settings.host,
@@ -178,11 +180,12 @@ class Agent:
                 return
 
     def _load(self) -> Load:
+        nodes = self.nodes.running()
         return Load(
             address=self._address,
-            nodes=len(self.nodes.running()),
-            cpus=os.cpu_count() or 1,
-            memory_bytes=int(psutil.virtual_memory().total),
+            nodes=len(nodes),
+            restoring=sum(node.status.state in BROUGHT_UP for node in nodes),
+            **asdict(self._meter.look()),
         )
 
     @staticmethod

@@ -9,12 +9,13 @@ from contextlib import contextmanager
 import httpx
 from fastapi import Depends, FastAPI, HTTPException, Request
 from pydantic import BaseModel
-from starlette.responses import JSONResponse, Response
+from starlette.background import BackgroundTask
+from starlette.responses import FileResponse, JSONResponse, Response
 
 from backup.copies import Copy
 from backup.errors import StoreError
 from fleet.agent.agent import Agent
-from fleet.agent.drilling import DrillDone, DrillRequest
+from fleet.agent.drilling import DrillDone, DrillRequest, Rehearsal, RehearsalRequest
 from fleet.agent.metrics import of_engines, of_host
 from fleet.agent.nodes import (
     AlreadyHere,
@@ -24,10 +25,11 @@ from fleet.agent.nodes import (
     NotHere,
     StartRequest,
 )
-from fleet.proxy import EPOCH_HEADER, SENDER_HEADER, forward, is_webhook, unavailable
+from fleet.proxy import EPOCH_HEADER, EXPORT_HEADER, SENDER_HEADER, forward, is_webhook, unavailable
 from node.checks import CheckStatus
 from node.order import NodeStatus
 from node.wire import WireError
+from restore.errors import Damaged, RestoreFailed
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 MAX_WAIT = 30.0
@@ -128,10 +130,43 @@ def create_app(agent: Agent, token: str) -> FastAPI:
             )
         return made
 
+    @app.get("/api/nodes/{tenant}/export", dependencies=guarded)
+    async def export(tenant: str) -> Response:
+        try:
+            made = await agent.nodes.export(tenant)
+        except WireError as error:
+            raise HTTPException(503, {"type": "not_exported", "message": str(error)}) from error
+        if made is None:
+            raise HTTPException(
+                404, {"type": "not_here", "message": f"{tenant} has no live log on {agent.host}"}
+            )
+        about, file = made
+        return FileResponse(
+            file,
+            media_type="application/vnd.sqlite3",
+            headers={EXPORT_HEADER: about.model_dump_json()},
+            background=BackgroundTask(file.unlink, missing_ok=True),
+        )
+
     @app.post("/api/drills/{tenant}", dependencies=guarded)
     async def drill(tenant: str, request: DrillRequest) -> DrillDone:
         try:
             return await agent.drills.drill(tenant, request)
+        except StoreError as error:
+            raise HTTPException(
+                503, {"type": "store_unavailable", "message": str(error)}
+            ) from error
+
+    @app.post("/api/rehearsals/{tenant}", dependencies=guarded)
+    async def rehearse(tenant: str, request: RehearsalRequest) -> Rehearsal:
+        try:
+            return await agent.drills.rehearse(tenant, request)
+        except ValueError as error:
+            raise HTTPException(422, {"type": "bad_moment", "message": str(error)}) from error
+        except Damaged as error:
+            raise HTTPException(409, {"type": "damaged", "message": str(error)}) from error
+        except RestoreFailed as error:
+            raise HTTPException(409, {"type": "no_such_state", "message": str(error)}) from error
         except StoreError as error:
             raise HTTPException(
                 503, {"type": "store_unavailable", "message": str(error)}

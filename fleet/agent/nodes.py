@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from backup.copies import Copy
 from backup.guards import GuardSettings
-from backup.ownership import Durability
+from backup.ownership import Durability, Origin
 from backup.settings import Credentials, StoreSettings
 from node.checks import CheckStatus
 from node.nursery import Nursery, NurseryLost
@@ -46,6 +46,7 @@ class StartRequest(BaseModel):
     sidecar: Credentials
     kept: tuple[str, ...] = ()
     release: int = 0
+    origin: Origin | None = None
 
 
 class CodeRequest(BaseModel):
@@ -166,6 +167,19 @@ class Nodes:
         if node is None or node.remote is None:
             return None
         return await node.remote.copy()
+
+    async def export(self, tenant: str) -> tuple[Copy, Path] | None:
+        """A tenant's live log here as a file of its own, which the caller removes; None where
+        there is none.
+
+        Raises:
+            WireError: it could not be made; the message says why.
+        """
+        node = self.live(tenant)
+        if node is None or node.remote is None:
+            return None
+        into = node.folder / f"export-{secrets.token_hex(4)}.db"
+        return await node.remote.export(into), into
 
     async def changed(self, version: int, wait: float) -> None:
         """Return once anything has changed since ``version``, or after ``wait`` seconds."""

@@ -13,6 +13,10 @@ from fleet.views import Recovery, RecoverySplit, TenantState
 from node.order import NodeStatus
 
 
+class TenantExists(Exception):
+    """A tenant of that name exists already."""
+
+
 @dataclass(slots=True)
 class Ordered:
     """A start that is under way. ``before``: the tenant's nodes that the host had already."""
@@ -39,6 +43,7 @@ class Tenant:
     recoveries: list[Recovery] = field(default_factory=list)
     credentials: Credentials | None = None
     upgrade_after: float = -math.inf
+    drain_after: float = -math.inf
 
     def seen(self) -> SeenTenant:
         """This tenant in a picture for `decide`."""
@@ -50,6 +55,7 @@ class Tenant:
             failed_on=frozenset(self.failed_on),
             not_before=self.not_before,
             upgrade_after=self.upgrade_after,
+            drain_after=self.drain_after,
         )
 
     def state(self, owner: SeenHost | None) -> TenantState:

@@ -16,9 +16,10 @@ from backup.copies import Copy
 from backup.errors import StoreError
 from backup.keys import BadTenantName
 from backup.lease import LeaseState
-from fleet.coordinator.account import Tenant
-from fleet.coordinator.coordinator import Coordinator, TenantExists
+from fleet.coordinator.account import Tenant, TenantExists
+from fleet.coordinator.coordinator import Coordinator
 from fleet.coordinator.decide import SUSPECT_AFTER
+from fleet.coordinator.restores_api import add_restores
 from fleet.coordinator.rounds import NoHost
 from fleet.coordinator.upgrades import UpgradeRunning
 from fleet.proxy import SENDER_HEADER, forward, is_webhook, unavailable
@@ -34,6 +35,7 @@ from fleet.views import (
     HostView,
     LagList,
     LagView,
+    LoadView,
     TenantList,
     TenantView,
     TenantWanted,
@@ -188,6 +190,8 @@ def create_app(coordinator: Coordinator, token: str) -> FastAPI:
             return _error(503, "no_host", str(error), f"see `litefleet tenant show {name}`")
         return JSONResponse(_copy(made).model_dump(mode="json"))
 
+    add_restores(app, coordinator, guarded, _error, token)
+
     @app.post("/api/resume", dependencies=guarded)
     async def resume() -> Resumed:
         return Resumed(hosts=list(coordinator.resume()))
@@ -307,4 +311,5 @@ def _host(coordinator: Coordinator, name: str) -> HostView:
         if state != "fenced"
         else [],
         lease_age_seconds=age,
+        load=LoadView.model_validate(lease.load.model_dump(exclude={"address"})),
     )

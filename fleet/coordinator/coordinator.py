@@ -14,14 +14,15 @@ import httpx
 from backup import keys, records
 from backup.errors import Precondition, StoreError
 from backup.lease import LeaseState, fenced
-from backup.ownership import Durability, TenantRecord
+from backup.ownership import Durability, Origin, TenantRecord
 from backup.settings import REVEAL
 from backup.store import ObjectStore
 from fleet.agent.nodes import StartRequest
-from fleet.coordinator.account import Ordered, Tenant, recovery_of
+from fleet.coordinator.account import Ordered, Tenant, TenantExists, recovery_of
 from fleet.coordinator.copying import Copies
 from fleet.coordinator.decide import (
     Brake,
+    Drain,
     Fence,
     Picture,
     Start,
@@ -30,6 +31,7 @@ from fleet.coordinator.decide import (
 )
 from fleet.coordinator.drills import Drills
 from fleet.coordinator.observe import Observer
+from fleet.coordinator.restores import Restores
 from fleet.coordinator.rounds import Rounds
 from fleet.coordinator.timeline import TimelineLog
 from fleet.coordinator.upgrades import Upgrades
@@ -45,10 +47,6 @@ ORDER_TIMEOUT = 15.0
 """Seconds after which an order that no agent shows any trace of counts as lost."""
 RETRY_AFTER = 2.0
 """Seconds before a tenant whose start failed is started again."""
-
-
-class TenantExists(Exception):
-    """A tenant of that name exists already."""
 
 
 class Coordinator:
@@ -79,6 +77,7 @@ class Coordinator:
         self.braked_hosts: tuple[str, ...] = ()
         self.observer = Observer(store, http, token, on_change=self._wake.set)
         self.upgrades = Upgrades(self, store, http, token)
+        self.restores = Restores(self, store, issuer, http, token)
         shared = (self.observer, self.tenants, self.timeline, http, token)
         self.drills = Drills(store, issuer, *shared)
         self.copies = Copies(
@@ -110,13 +109,26 @@ class Coordinator:
         wanted = TenantRecord(
             tenant=name, app=app, durability=durability, env=env, created_at=time.time()
         )
+        return await self._create(wanted, f"{name} was created")
+
+    async def create_fork(self, name: str, source: str, origin: Origin) -> Tenant:
+        """As `create`, of a tenant that begins as a past state of another one and is otherwise
+        wanted as that is."""
+        like = self.tenants[source].wanted.model_dump(
+            include={"app", "durability", "env", "kept", "release"}
+        )
+        wanted = TenantRecord(tenant=name, created_at=time.time(), restore=origin, **like)
+        return await self._create(wanted, f"{name} was forked from {source} at {origin.bookmark}")
+
+    async def _create(self, wanted: TenantRecord, words: str) -> Tenant:
+        name = wanted.tenant
         try:
             await asyncio.to_thread(records.swap, self._store, keys.wanted(name), wanted, None)
         except Precondition as error:
             raise TenantExists(f"there is a tenant {name!r} already") from error
         tenant = Tenant(wanted)
         self.tenants[name] = tenant
-        self.timeline.note("tenant_created", f"{name} was created", tenant=name)
+        self.timeline.note("tenant_created", words, tenant=name)
         self._wake.set()
         return tenant
 
@@ -150,6 +162,7 @@ class Coordinator:
                 self._wake.clear()
         finally:
             await self.upgrades.close()
+            await self.restores.close()
             for task in self._acting:
                 task.cancel()
             await asyncio.gather(*self._acting, return_exceptions=True)
@@ -172,6 +185,8 @@ class Coordinator:
                 self._brake(action)
             elif isinstance(action, Upgrade):
                 self._act(self.upgrades.order(action))
+            elif isinstance(action, Drain):
+                self._act(self.restores.order(action))
             else:
                 self._begin(action)
 
@@ -294,6 +309,7 @@ class Coordinator:
                 authority_ended=action.authority_ended,
                 floor_txid=action.floor_txid,
                 sidecar=tenant.credentials,
+                origin=action.origin,
             )
             answer = await self._http.post(
                 f"{self.observer.hosts[action.host].address}/api/nodes/{action.tenant}",

@@ -13,7 +13,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from backup.lease import TTL, WATCH, LeaseRecord, LeaseState
-from backup.ownership import OwnerRecord, OwnerState, TenantRecord
+from backup.ownership import (
+    RESTORABLE,
+    Origin,
+    OwnerRecord,
+    OwnerState,
+    TenantRecord,
+    restore_wanted,
+)
 from backup.records import Versioned
 
 BRAKE_HOSTS = 3
@@ -89,6 +96,7 @@ class SeenTenant:
     failed_on: frozenset[str] = frozenset()
     not_before: float = -math.inf
     upgrade_after: float = -math.inf
+    drain_after: float = -math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +130,7 @@ class Start:
     cause: str
     from_host: str | None = None
     from_epoch: int = 0
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +148,35 @@ class Upgrade:
     host: str
 
 
-Action = Fence | Start | Brake | Upgrade
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Have a tenant's node stop in the planned way, so that it can be started otherwise."""
+
+    tenant: str
+    host: str
+    cause: str
+
+
+Action = Fence | Start | Brake | Upgrade | Drain
 
 
 def decide(picture: Picture) -> list[Action]:
     """The actions that the picture calls for, most urgent first."""
-    return [*_fences(picture), *_starts(picture), *_upgrades(picture)]
+    return [*_fences(picture), *_starts(picture), *_drains(picture), *_upgrades(picture)]
+
+
+def _drains(picture: Picture) -> Iterable[Drain]:
+    for name in sorted(picture.tenants):
+        tenant = picture.tenants[name]
+        owner = tenant.owner.record if tenant.owner else None
+        if owner is None or owner.state is not OwnerState.ACTIVE:
+            continue
+        host = picture.hosts.get(owner.host)
+        if picture.now < tenant.drain_after or restore_wanted(tenant.wanted, owner) is None:
+            continue
+        for node in (host.nodes or ()) if host is not None and host.fit else ():
+            if node.incarnation == owner.incarnation and node.state == "active":
+                yield Drain(name, owner.host, "restore")
 
 
 def _upgrades(picture: Picture) -> Iterable[Upgrade]:
@@ -224,6 +256,7 @@ def _starts(picture: Picture) -> Iterable[Start]:
             cause=need.cause,
             from_host=(owner.record.host or None) if owner else None,
             from_epoch=_data_epoch(owner.record) if owner else 0,
+            origin=need.origin,
         )
 
 
@@ -238,6 +271,7 @@ class Need:
 
     cause: str
     authority_ended: bool
+    origin: Origin | None = None
 
 
 def needs_start(tenant: SeenTenant, hosts: Mapping[str, SeenHost]) -> Need | None:
@@ -247,8 +281,12 @@ def needs_start(tenant: SeenTenant, hosts: Mapping[str, SeenHost]) -> Need | Non
     if its own agent, alive, says that the node is over.
     """
     if tenant.owner is None:
-        return Need("created", authority_ended=True)
+        past = restore_wanted(tenant.wanted, None)
+        return Need("forked" if past else "created", authority_ended=True, origin=past)
     record = tenant.owner.record
+    past = restore_wanted(tenant.wanted, record)
+    if past is not None and record.state in RESTORABLE:
+        return Need("restored", authority_ended=True, origin=past)
     if record.state in (OwnerState.DAMAGED, OwnerState.DELETED):
         return None
     if record.state is OwnerState.RELEASED:

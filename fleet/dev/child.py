@@ -105,7 +105,7 @@ async def _serve(
         path.parent.mkdir(parents=True, exist_ok=True)
         tenant, lineage = "dev", token_hex(8)
     else:
-        tenant, lineage, _ = owner_of(path)
+        tenant, lineage, *_ = owner_of(path)
         _fold(path)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

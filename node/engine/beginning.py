@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from node.engine.events import BEGINNINGS, INTENTS, MESSAGES, Event, Kind, Payload, opened
@@ -66,13 +66,15 @@ class Beginning:
     paused: bool = False
     forked: Forked | None = None
     """The other execution that it was made from, if any."""
+    since: int = field(default=0, compare=False)
+    """The event that it is, 0 for one that is not in the log yet."""
 
     @staticmethod
     def of(event: Event) -> Beginning:
         """Read the event that begins a history. Raises ValueError."""
         if event.kind is Kind.STARTED:
-            return Beginning(str(event.payload))
-        return Beginning.read(event.payload)
+            return Beginning(str(event.payload), since=event.sequence)
+        return replace(Beginning.read(event.payload), since=event.sequence)
 
     @staticmethod
     def read(payload: Payload) -> Beginning:

@@ -140,8 +140,7 @@ class Engine(Making):
         self._application = extended(config.application, self)
         self._executor = Executor(
             releases=Releases(self._application, config.kept),
-            tenant=config.tenant,
-            lineage=config.lineage,
+            whose=store.identities,
             floor=config.durability,
             threads=config.threads,
             forced_replay=config.forced_replay,
@@ -170,8 +169,7 @@ class Engine(Making):
             executor=self._executor,
             store=store,
             commits=self._commits,
-            tenant=config.tenant,
-            lineage=config.lineage,
+            whose=store.identities,
             random=self._random,
             now=self._now,
             view=self.execution,

@@ -34,6 +34,7 @@ from node.engine.events import (
 from node.engine.external import execution_secret
 from node.engine.families import Families
 from node.engine.forked import Kept, Supply
+from node.engine.identities import Identities
 from node.engine.lines import emit
 from node.engine.live import Answered, Ending, Live, Origin
 from node.engine.observer import Observer
@@ -67,8 +68,7 @@ class Executor(Branching):
         self,
         *,
         releases: Releases,
-        tenant: str,
-        lineage: str,
+        whose: Identities,
         floor: Durability,
         threads: int,
         forced_replay: bool,
@@ -92,8 +92,8 @@ class Executor(Branching):
     ) -> None:
         super().__init__(commits=commits, proofs=proofs, on_started=on_started)
         self.releases = releases
-        self._tenant = tenant
-        self._lineage = lineage
+        self._whose = whose
+        lineage = whose.lineage
         self._floor = floor
         self._forced_replay = forced_replay
         self._rowid = last_rowid
@@ -433,12 +433,13 @@ class Executor(Branching):
     def _run(
         self, key: str, definition: Workflow[..., Any], beginning: Beginning, origin: Origin
     ) -> Run:
+        tenant, lineage = self._whose.at(beginning.since)
         return Run(
             key=key,
             workflow=definition,
             beginning=beginning,
-            tenant=self._tenant,
-            lineage=self._lineage,
+            tenant=tenant,
+            lineage=lineage,
             secret=self.secret_of(key),
             schedule=origin.schedule,
             labels=origin.labels,

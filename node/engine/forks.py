@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from random import Random
 from typing import Any
@@ -33,6 +33,7 @@ from node.engine.fork_preview import Preview, preview_exact, preview_reuse
 from node.engine.fork_source import Source
 from node.engine.forked import ForkMode, Identity
 from node.engine.forking import Fork, exact, record, reuse
+from node.engine.identities import Identities
 from node.engine.run import Run
 from node.engine.steps import Command
 from node.engine.store import Store, Stored
@@ -63,8 +64,7 @@ class Forks:
         executor: Executor,
         store: Store,
         commits: Commits,
-        tenant: str,
-        lineage: str,
+        whose: Identities,
         random: Random,
         now: Callable[[], int],
         view: Callable[[str], ExecutionView],
@@ -73,8 +73,7 @@ class Forks:
         self._executor = executor
         self._store = store
         self._commits = commits
-        self._tenant = tenant
-        self._lineage = lineage
+        self._whose = whose
         self._random = random
         self._now = now
         self._view = view
@@ -143,7 +142,7 @@ class Forks:
         asked = compact([archive.digest, mode, at, input])
         digits = blake2b(asked.encode(), digest_size=_DIGITS // 2).hexdigest()
         other = f"{archive.execution}-{digits}"
-        same_keys = mode is not ForkMode.RECORD and archive.lineage == self._lineage
+        same_keys = mode is not ForkMode.RECORD and archive.lineage == self._whose.lineage
         if same_keys and id == archive.execution:
             raise ForkRefused(
                 f"execution {id!r} is of this very log, and would have its idempotency keys again",
@@ -214,7 +213,7 @@ class Forks:
     def _rehearse(self, key: str, fork: Fork) -> Sequence[Command]:
         history = standing(fork.history(key))
         definition = self._definition(fork.workflow)
-        run = self._run(key, definition, Beginning.of(history[0]))
+        run = self._run(key, definition, replace(Beginning.of(history[0]), since=0))
         level = self._executor.durability(definition)
         try:
             return run.replay(history, strict=level is not Durability.EVERY_COMMIT)
@@ -231,8 +230,8 @@ class Forks:
             key=key,
             workflow=definition,
             beginning=beginning,
-            tenant=self._tenant,
-            lineage=self._lineage,
+            tenant=self._whose.tenant,
+            lineage=self._whose.lineage,
             secret=self._executor.secret_of(key),
         )
 
@@ -273,7 +272,8 @@ class Forks:
         history = standing(self._store.history_of(stored))
         run = Beginning.of(history[0]).run
         secret = self._executor.secret_of(id)
-        return Source(Identity(id, self._tenant, self._lineage, run, secret), history)
+        tenant, lineage = self._whose.at(history[0].sequence)
+        return Source(Identity(id, tenant, lineage, run, secret), history)
 
     def _definition(self, workflow: str) -> Workflow[..., Any]:
         definition = self._application.workflows.get(workflow)

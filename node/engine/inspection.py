@@ -15,6 +15,7 @@ from node.engine.blobs import Kept
 from node.engine.chain import Link
 from node.engine.errors import LogDamaged, LogRefused
 from node.engine.events import STATUS_CODES, Event, Kind, Payload
+from node.engine.identities import Identities
 from node.engine.seals import End, Row
 from node.engine.store import read_events
 from node.engine.verified import Verified
@@ -43,11 +44,13 @@ def inspect_log(path: Path | str) -> LogSummary:
 
 
 class Owner(NamedTuple):
-    """Whose a log is; `secret` is what its tokens are made with."""
+    """Whose a log is; `secret` is what its tokens are made with, `identities` also tells whose it
+    was before."""
 
     tenant: str
     lineage: str
     secret: bytes
+    identities: Identities
 
 
 def owner_of(path: Path | str) -> Owner:
@@ -56,7 +59,7 @@ def owner_of(path: Path | str) -> Owner:
         meta = dict(cast(Any, db.execute("SELECT key, value FROM litefleet_meta").fetchall()))
         # Before schema version 2 there was none, and no token either.
         secret = bytes.fromhex(meta.get("secret", "00" * 32))
-        return Owner(meta["tenant"], meta["lineage"], secret)
+        return Owner(meta["tenant"], meta["lineage"], secret, Identities.of(meta))
 
 
 def events_of(path: Path | str) -> Iterator[Event]:
@@ -158,6 +161,10 @@ class _Verifier:
         for key, kind in wanted.items():
             if not isinstance(meta.get(key), kind):
                 raise self._damaged(f"its own description lacks {key}")
+        try:
+            Identities.of(meta)
+        except (ValueError, TypeError) as error:
+            raise self._damaged(f"it does not say whose it was: {error}") from error
         return meta
 
     def _commits(self, meta: dict[str, Any]) -> list[End]:
@@ -165,7 +172,7 @@ class _Verifier:
         rows: list[Any] = self.db.execute(
             "SELECT sequence, at, chain FROM litefleet_commit ORDER BY sequence"
         ).fetchall()
-        start = chain.genesis(meta["tenant"], meta["lineage"], meta["genesis_at"])
+        start = chain.genesis(*Identities.of(meta).first, meta["genesis_at"])
         if not rows or rows[0] != (0, meta["genesis_at"], start):
             raise self._damaged("its beginning does not match its description")
         return [End(*row) for row in rows]

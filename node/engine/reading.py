@@ -11,6 +11,7 @@ import apsw
 from node.engine import finding
 from node.engine.archive import Archive
 from node.engine.aside import Aside
+from node.engine.beginning import standing
 from node.engine.commits import Commits
 from node.engine.config import EngineConfig
 from node.engine.durability import Proofs
@@ -342,11 +343,12 @@ class Reading:
             if child is not None and child not in seen and self._reading().find(child) is not None:
                 seen.add(child)
                 children.append(self._export(child, with_children, seen))
+        tenant, lineage = self._reading().identities.at(standing(events)[0].sequence)
         return Archive.of(
             events,
             children=children,
-            tenant=config.tenant,
-            lineage=config.lineage,
+            tenant=tenant,
+            lineage=lineage,
             durability=config.durability,
             secret=self._executor.secret_of(id).hex(),
         )

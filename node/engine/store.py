@@ -18,6 +18,7 @@ from node.engine import chain, schema, seals
 from node.engine.blobs import body_of
 from node.engine.errors import LogDamaged, LogInUse, LogMissing, LogRefused
 from node.engine.events import BEGINNINGS, STATUS_CODES, Event, Kind, Payload, Status
+from node.engine.identities import Identities
 from node.engine.labels import labels_of
 from node.engine.seals import End
 from node.engine.selection import SYSTEM
@@ -159,6 +160,10 @@ class Store:
             if found != [("ok",)]:
                 raise LogDamaged(f"{self.path} is damaged: {found[0][0]}")
         meta = dict(self._rows("SELECT key, value FROM litefleet_meta"))
+        try:
+            self.identities = Identities.of(meta)
+        except (ValueError, KeyError, TypeError) as error:
+            raise LogDamaged(f"{self.path} does not say whose it is: {error}") from error
         if (meta.get("tenant"), meta.get("lineage")) != (tenant, lineage):
             raise LogRefused(
                 f"{self.path} is the log of tenant {meta.get('tenant')!r} in lineage"
@@ -177,7 +182,7 @@ class Store:
             )
             expected = chain.value(len(last[0].chain), last[1].chain, last[0].at, links)
         else:
-            expected = chain.genesis(tenant, lineage, meta["genesis_at"])
+            expected = chain.genesis(*self.identities.first, meta["genesis_at"])
         if expected != last[0].chain:
             raise LogDamaged(f"{self.path}: the newest commit does not match its hash")
         return last[0]

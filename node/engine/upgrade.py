@@ -198,10 +198,11 @@ class UpgradeCheck:
                 more = False
                 with collection.paused():
                     for history in found.histories:
+                        tenant, lineage = owner.identities.at(history[0].sequence)
                         self.add(
                             history,
-                            tenant=owner.tenant,
-                            lineage=owner.lineage,
+                            tenant=tenant,
+                            lineage=lineage,
                             secret=execution_secret(owner.secret, history[0].execution),
                             floor=floor,
                         )

@@ -58,3 +58,9 @@ def test_imports_point_one_way(package: str, path: Path) -> None:
 )
 def test_a_wrong_import_is_caught(package: str, line: str) -> None:
     assert not all(allowed(package, module) for module in imported(line))
+
+
+def test_every_folder_of_a_package_is_one() -> None:
+    """A folder without `__init__.py` works in this tree, and is missing from the wheel."""
+    folders = {path.parent for name in ORDER for path in (ROOT / name).rglob("*.py")}
+    assert [str(folder) for folder in folders if not (folder / "__init__.py").exists()] == []

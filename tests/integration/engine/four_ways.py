@@ -27,7 +27,7 @@ from backup.ownership import OwnerRecord
 from backup.settings import StoreSettings
 from backup.store import S3Store
 from node.engine.inspection import LogSummary, chain_at, inspect_log
-from node.log import adopt_tail, check_restored, create_log
+from node.log import adopt_tail, check_restored, create_log, part_log
 from node.order import NodeOrder
 from node.takeover import Takeover
 from tests.integration.engine.harness import killed_after_each_commit, outcomes
@@ -153,7 +153,7 @@ class Host:
             store=self._settings,
             sidecar=self._settings.credentials,
         )
-        steps = Takeover(order, self._store, check_restored, adopt_tail, print)
+        steps = Takeover(order, self._store, check_restored, adopt_tail, part_log, print)
         claim = await steps.claim()
         await steps.bring(claim, self.log)
         if claim.record.parent is None:

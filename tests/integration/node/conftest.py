@@ -19,7 +19,7 @@ import pytest
 from backup import keys, records
 from backup.guards import GuardSettings
 from backup.lease import boottime
-from backup.ownership import OwnerRecord
+from backup.ownership import Origin, OwnerRecord
 from backup.records import Versioned
 from backup.settings import StoreSettings
 from backup.store import S3Store
@@ -139,6 +139,7 @@ class TestHost:
         app: str = "counting",
         expected: str | None = None,
         env: Mapping[str, str] | None = None,
+        origin: Origin | None = None,
     ) -> TestNode:
         """Order a node on the record as it stands now."""
         name = secrets.token_hex(4)
@@ -162,6 +163,7 @@ class TestHost:
                 "sidecar": self.settings.credentials,
                 "tail": tail,
                 "guards": self.guards,
+                "origin": origin,
             }
         )
         pid = await self.nursery.spawn(sockets, folder / "supervisor.log")

@@ -8,11 +8,12 @@ import pytest
 
 from backup import ownership
 from backup.lease import TTL, WATCH, LeaseRecord, fenced
-from backup.ownership import Owner, OwnerRecord, OwnerState, TenantRecord
+from backup.ownership import Origin, Owner, OwnerRecord, OwnerState, TenantRecord
 from backup.records import Versioned
 from fleet.coordinator.decide import (
     STARTS_PER_HOST,
     Brake,
+    Drain,
     Fence,
     Picture,
     SeenHost,
@@ -271,3 +272,49 @@ def test_another_claims_node_is_not_told() -> None:
     assert decide(seen) == [Upgrade("t", "a")]
     seen = picture([host("a", nodes=(other,))], {"t": released(tenant(owned("a")), 1)})
     assert not any(isinstance(act, Upgrade) for act in decide(seen))
+
+
+def going_back(number: int = 1) -> Origin:
+    return Origin(tenant="t", lineage="l", epoch=1, txid=7, number=number)
+
+
+def told_to_go_back(record: OwnerRecord | None, **more: object) -> SeenTenant:
+    seen = tenant(record, **more)  # type: ignore[arg-type]
+    return replace(seen, wanted=seen.wanted.model_copy(update={"restore": going_back()}))
+
+
+def test_a_tenant_that_is_to_go_back_is_stopped_first() -> None:
+    running = {"t": told_to_go_back(owned("a"))}
+    (action,) = decide(picture([host("a", nodes=(node("a"),)), host("b")], running))
+    assert action == Drain("t", "a", "restore")
+
+
+def test_it_is_told_once_in_a_while_and_while_its_host_answers() -> None:
+    hosts = [host("a", nodes=(node("a"),)), host("b")]
+    told = {"t": told_to_go_back(owned("a"), drain_after=5.0)}
+    assert decide(picture(hosts, told, now=4.0)) == []
+    silent = [host("a", nodes=None), host("b")]
+    assert decide(picture(silent, {"t": told_to_go_back(owned("a"))})) == []
+
+
+@pytest.mark.parametrize("state", [OwnerState.RELEASED, OwnerState.DAMAGED])
+def test_then_it_is_started_from_the_past_state(state: OwnerState) -> None:
+    stopped = {"t": told_to_go_back(owned("a", state))}
+    (start,) = starts(decide(picture([host("a"), host("b")], stopped)))
+    assert (start.origin, start.cause) == (going_back(), "restored")
+
+
+def test_a_restore_that_was_taken_up_is_not_ordered_again() -> None:
+    hosts = [host("a"), host("b")]
+    record = owned("a", OwnerState.RELEASED).model_copy(update={"restored": 1})
+    (start,) = starts(decide(picture(hosts, {"t": told_to_go_back(record)})))
+    assert (start.origin, start.cause) == (None, "released")
+    damaged = record.model_copy(update={"state": OwnerState.DAMAGED})
+    assert decide(picture(hosts, {"t": told_to_go_back(damaged)})) == []
+
+
+def test_a_host_lost_before_it_has_stopped_is_recovered_from_first() -> None:
+    """So that an asynchronous tail on a live host is not lost for the undo."""
+    lost = {"t": told_to_go_back(owned("a"))}
+    (start,) = starts(decide(picture([host("a", ended=True), host("b")], lost)))
+    assert (start.origin, start.cause) == (None, "host_lost")

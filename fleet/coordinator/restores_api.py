@@ -1,0 +1,84 @@
+"""The part of the fleet's HTTP API that brings tenants' past back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import httpx
+from fastapi import FastAPI, Request
+from fastapi.params import Depends
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from backup.keys import BadTenantName
+from fleet.coordinator.account import TenantExists
+from fleet.coordinator.coordinator import Coordinator
+from fleet.coordinator.restores import RestoreRunning
+from fleet.proxy import forward
+from fleet.views import ForkWanted, RestoreView, RestoreWanted
+from node.order import ENDED
+
+EXPORT_TIMEOUT = 900.0
+"""Seconds for an export to be made, and for a pause while it is sent."""
+Refuse = Callable[[int, str, str, str | None], JSONResponse]
+"""Makes the answer to a request that is not granted: status, kind, message, hint."""
+
+
+def add_restores(
+    app: FastAPI, coordinator: Coordinator, guarded: Sequence[Depends], refuse: Refuse, token: str
+) -> None:
+    """Add its routes to the coordinator's application."""
+    http = httpx.AsyncClient(timeout=EXPORT_TIMEOUT)
+
+    def known(name: str) -> None:
+        if name not in coordinator.tenants:
+            raise HTTPException(404, f"there is no tenant {name!r}")
+
+    @app.post("/api/tenants/{name}/restore", status_code=202, dependencies=guarded)
+    async def restore(name: str, wanted: RestoreWanted) -> Response:
+        known(name)
+        try:
+            view = coordinator.restores.begin(name, wanted)
+        except RestoreRunning as error:
+            return refuse(409, "restore_running", str(error), "wait until it is done")
+        return JSONResponse(view.model_dump(mode="json"), status_code=202)
+
+    @app.get("/api/tenants/{name}/restore", dependencies=guarded)
+    async def look_at_restore(name: str) -> RestoreView:
+        known(name)
+        found = coordinator.restores.look(name)
+        if found is None:
+            raise HTTPException(404, f"{name!r} was never restored in place")
+        return found
+
+    @app.post("/api/tenants/{name}/forks", status_code=202, dependencies=guarded)
+    async def fork(name: str, wanted: ForkWanted) -> Response:
+        known(name)
+        try:
+            view = coordinator.restores.fork(name, wanted)
+        except BadTenantName as error:
+            return refuse(422, "bad_tenant_name", str(error), "choose another name")
+        except TenantExists as error:
+            return refuse(409, "tenant_exists", str(error), "choose another name")
+        except RestoreRunning as error:
+            return refuse(409, "restore_running", str(error), "wait until it is done")
+        return JSONResponse(view.model_dump(mode="json"), status_code=202)
+
+    @app.get("/api/tenants/{name}/forks/{fork}", dependencies=guarded)
+    async def look_at_fork(name: str, fork: str) -> RestoreView:
+        found = coordinator.restores.look(fork)
+        if found is None or found.source != name:
+            raise HTTPException(404, f"{fork!r} was not forked from {name!r}")
+        return found
+
+    @app.get("/api/tenants/{name}/export", dependencies=guarded)
+    async def export(name: str, request: Request) -> Response:
+        known(name)
+        node = coordinator.tenants[name].node
+        host = coordinator.observer.hosts.get(node.host) if node is not None else None
+        if node is None or host is None or node.state in ENDED:
+            return refuse(
+                503, "not_running", f"{name} is on no host now", f"try `litefleet restore {name}`"
+            )
+        url = f"{host.address}/api/nodes/{name}/export"
+        return await forward(request, http, url, headers={"authorization": f"Bearer {token}"})

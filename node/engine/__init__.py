@@ -1,0 +1,1 @@
+"""Durable execution on one SQLite file: workflows, their log, and its replay."""
