@@ -255,9 +255,10 @@ class Nodes:
         for label in list(remains.labels(self._data)):
             if not authority or not label.incarnation.startswith(f"{authority}."):
                 continue
-            with contextlib.suppress(WireError):
+            with contextlib.suppress(WireError, TimeoutError):
                 remote = await RemoteNode.connect(label.place.sockets, ADOPT_TIMEOUT)
-                status = await remote.status()
+                # One that hangs is connected to by the kernel, and never answers.
+                status = await asyncio.wait_for(remote.status(), ADOPT_TIMEOUT)
                 node = Node(label.place, status, remote, label.handle)
                 self._nodes[label.place.tenant] = node
                 node.watcher = asyncio.create_task(self._watch(node, remote))
