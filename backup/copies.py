@@ -12,6 +12,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import shutil
+import zlib
 from collections.abc import Iterable
 from contextlib import closing
 from datetime import UTC, datetime
@@ -117,7 +118,7 @@ def unpack(packed: Path, into: Path, copy: Copy) -> None:
                 digest.update(piece)
                 size += len(piece)
                 target.write(piece)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         into.unlink(missing_ok=True)
         raise BadCopy(f"copy {copy.name} of {copy.tenant} cannot be unpacked: {error}") from error
     if (digest.hexdigest(), size) != (copy.sha256, copy.size):

@@ -13,12 +13,15 @@ from backup.litestream.release import Trust
 from fleet.agent.agent import Agent
 from fleet.agent.api import create_app
 from fleet.agent.authority import ClockSkewed
+from fleet.agent.memory import AnotherAgent
+from fleet.runtimes.protocol import RuntimeFailed
 from fleet.serving import HttpServer, announce
 from fleet.settings import AgentSettings, BadSettings
 
 
 async def run(settings: AgentSettings) -> None:
-    """Serve the agent's API and hold the lease until SIGTERM or SIGINT."""
+    """Serve the agent's API and hold the lease until SIGTERM or SIGINT; until SIGHUP, which leaves
+    the nodes to the agent that comes next."""
     agent = Agent(settings)
     server = HttpServer(
         create_app(agent, settings.token.get_secret_value()),
@@ -29,6 +32,7 @@ async def run(settings: AgentSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, agent.stop)
+    loop.add_signal_handler(signal.SIGHUP, agent.step_aside)
     await server.start()
     announce(settings.address_file, server.url)
     try:
@@ -43,7 +47,14 @@ def main(path: str) -> int:
         if judged.trust is Trust.WARN:
             print(f"warning: Litestream: {judged.text}", file=sys.stderr)
         asyncio.run(run(AgentSettings.read(Path(path))))
-    except (BadSettings, ClockSkewed, MissingBinary, StoreError) as error:
+    except (
+        AnotherAgent,
+        BadSettings,
+        ClockSkewed,
+        MissingBinary,
+        RuntimeFailed,
+        StoreError,
+    ) as error:
         print(f"the host agent cannot run: {error}", file=sys.stderr)
         return 1
     return 0

@@ -12,8 +12,10 @@ from backup.settings import StoreSettings
 from backup.store import ObjectStore, S3Store
 from fleet.agent.authority import LeaseKeeper, LeaseLost, next_renewal
 from fleet.agent.drilling import Drilling
-from fleet.agent.nodes import NoAuthority, Nodes, StartRequest, clean_environment
+from fleet.agent.memory import Memory
+from fleet.agent.nodes import NoAuthority, Nodes, StartRequest
 from fleet.agent.resources import Meter
+from fleet.runtimes.process import ProcessRuntime, clean_environment
 from fleet.settings import AgentSettings
 from node.order import NodeState, NodeStatus
 
@@ -43,7 +45,7 @@ class Agent:
             settings.data,
             settings.host,
             settings.store,
-            clean_environment(),
+            ProcessRuntime(settings.data, clean_environment()),
             (settings.inline_limit, settings.blob_limit),
             settings.guards,
         )
@@ -56,7 +58,9 @@ class Agent:
             self.nodes.proven,
             say=self._say,
         )
+        self._memory = Memory(settings.data, settings.host)
         self._joined = False
+        self._aside = False
         self._stopping = asyncio.Event()
         self._starting = asyncio.Lock()
 
@@ -78,6 +82,12 @@ class Agent:
         """Begin a planned stop of the host: all nodes are drained and the lease is given back."""
         self._stopping.set()
 
+    def step_aside(self) -> None:
+        """Begin to make room for another agent on this host: the nodes run on, and whoever is
+        started within the deadline goes on with them."""
+        self._aside = True
+        self._stopping.set()
+
     async def start(self, tenant: str, request: StartRequest) -> NodeStatus:
         """Start a node, as `Nodes.start`.
 
@@ -97,29 +107,69 @@ class Agent:
         """Hold the lease until `stop`; each loss ends all nodes and begins a new incarnation.
 
         Raises:
+            AnotherAgent: one runs on this host's folder already.
             ClockSkewed: this host must not own anything.
+            RuntimeFailed: what an earlier agent has left here does not end.
             StoreError: the store could not be reached at the very start.
         """
+        self._memory.hold()
         await self.nodes.warm_up()
-        await self._keeper.join()
+        if not await self._resume():
+            await self.nodes.adopt("")
+            await self._keeper.join()
+            self._note()
+            self._say(f"{self.host} has joined as {self._keeper.incarnation}")
         self.nodes.put_away_leftovers()
         while True:
             self._joined = True
-            self._say(f"{self.host} has joined as {self._keeper.incarnation}")
             try:
                 await self._renew_until_stopped()
             except LeaseLost as error:
                 self._joined = False
+                self._memory.forget()
                 self._say(f"{self.host} stops all its nodes: {error}")
                 await self.nodes.fence_all()
                 await self._rejoin()
                 if self._stopping.is_set():
                     break
+                self._note()
+                self._say(f"{self.host} has joined as {self._keeper.incarnation}")
                 continue
             break
-        if self._joined:
+        if self._joined and self._aside:
+            await self._renew_last()
+        elif self._joined:
             await self._leave()
         await self.nodes.close()
+        self._memory.close()
+
+    async def _resume(self) -> bool:
+        """Go on where an earlier agent of this host has stopped; whether that can be."""
+        before = self._memory.recall()
+        if before is None or not await self._keeper.resume(before.incarnation, before.deadline):
+            return False
+        await self.nodes.adopt(before.incarnation)
+        try:
+            await self._renew()
+        except LeaseLost as error:
+            self._say(f"{self.host} cannot go on as {before.incarnation}: {error}")
+            await self.nodes.fence_all()
+            return False
+        tenants = ", ".join(sorted(node.status.tenant for node in self.nodes.running()))
+        self._say(f"{self.host} goes on as {before.incarnation} with {tenants or 'no tenants'}")
+        return True
+
+    def _note(self) -> None:
+        assert self._keeper.authority is not None
+        self._memory.note(self._keeper.incarnation, self._keeper.authority.deadline)
+
+    async def _renew_last(self) -> None:
+        """Leave whoever comes next as much time as there can be."""
+        try:
+            await self._renew()
+        except LeaseLost as error:
+            self._say(f"{self.host} stops all its nodes: {error}")
+            await self.nodes.fence_all()
 
     async def _renew_until_stopped(self) -> None:
         failed = False
@@ -147,6 +197,7 @@ class Agent:
         except StoreError as error:
             self._say(f"the lease was not renewed: {error}")
             return False
+        self._note()
         await self.nodes.extend(deadline)
         # Somebody else's write was only adopted if the deadline stands: try again soon.
         return deadline > before
@@ -162,6 +213,7 @@ class Agent:
             renewing.cancel()
             await asyncio.gather(renewing, return_exceptions=True)
         self._joined = False
+        self._memory.forget()
         await self._keeper.resign()
 
     async def _renew_while_draining(self) -> None:

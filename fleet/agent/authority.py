@@ -135,6 +135,33 @@ class LeaseKeeper:
                 continue
             return
 
+    async def resume(self, incarnation: str, deadline: float) -> bool:
+        """Go on with a lease that an earlier agent of this host has held; whether it can be.
+
+        Nothing is written: the next renewal does that. The store is asked until the deadline.
+
+        Args:
+            incarnation: that lease's.
+            deadline: that of its last renewal, on this boot's clock.
+        """
+        authority = Authority(deadline)
+        while authority.alive(self._clock()):
+            try:
+                found = await self._read()
+            except StoreError as error:
+                self._say(f"the lease cannot be read yet: {error}")
+                await self._sleep(JOIN_PAUSE)
+                continue
+            if found is None or found.record.state is LeaseState.FENCED:
+                return False
+            if found.record.incarnation != incarnation or not authority.alive(self._clock()):
+                return False
+            self._lease = found
+            self._mine.add(incarnation)
+            self.authority = authority
+            return True
+        return False
+
     def _open(self, lease: LeaseRecord) -> bool:
         return lease.state is LeaseState.FENCED or lease.incarnation in self._mine
 

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import re
 import secrets
 import shutil
-import signal
-import sys
-import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,12 +17,17 @@ from backup.copies import Copy
 from backup.guards import GuardSettings
 from backup.ownership import Durability, Origin
 from backup.settings import Credentials, StoreSettings
+from fleet.agent import remains
+from fleet.runtimes.protocol import Handle, Label, Place, Runtime, RuntimeFailed
 from node.checks import CheckStatus
-from node.nursery import Nursery, NurseryLost
-from node.order import ENDED, NodeOrder, NodeState, NodeStatus, Tail
+from node.order import ENDED, NodeOrder, NodeState, NodeStatus
 from node.remote import RemoteNode
 from node.wire import WireError
 
+ADOPT_TIMEOUT = 2.0
+"""Seconds for a supervisor of an earlier agent to answer its new one."""
+KILL_AGAIN = 1.0
+"""Seconds between two tries to end a node that does not end."""
 STATUS_EVERY = 0.5
 """Seconds between two looks at a node's lag; changes of its state are told of at once."""
 
@@ -83,12 +83,10 @@ class NoAuthority(Exception):
 class Node:
     """One node of this host: how to reach it, and what it said last."""
 
-    name: str
-    folder: Path
-    sockets: Path
+    place: Place
     status: NodeStatus
     remote: RemoteNode | None = None
-    pid: int = 0
+    handle: Handle | None = None
     watcher: asyncio.Task[None] | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -101,14 +99,14 @@ class Nodes:
         data: Path,
         host: str,
         store: StoreSettings,
-        environment: dict[str, str],
+        runtime: Runtime,
         limits: tuple[int, int],
         guards: GuardSettings,
     ):
         """
         Args:
             data: the host's folder.
-            environment: what every node inherits; it must hold no secret.
+            runtime: brings up the supervisors, and ends them.
             limits: ``inline_limit`` and ``blob_limit`` of every engine; see ``AgentSettings``.
             guards: those of every node.
         """
@@ -117,9 +115,7 @@ class Nodes:
         self._data = data
         self._host = host
         self._store = store
-        self._environment = environment
-        self._nursery: Nursery | None = None
-        self._nursery_lock = asyncio.Lock()
+        self._runtime = runtime
         self._nodes: dict[str, Node] = {}
         self._change = asyncio.Event()
         self.version = 0
@@ -178,7 +174,7 @@ class Nodes:
         node = self.live(tenant)
         if node is None or node.remote is None:
             return None
-        into = node.folder / f"export-{secrets.token_hex(4)}.db"
+        into = node.place.folder / f"export-{secrets.token_hex(4)}.db"
         return await node.remote.export(into), into
 
     async def changed(self, version: int, wait: float) -> None:
@@ -190,10 +186,9 @@ class Nodes:
                 await asyncio.wait_for(self._change.wait(), left)
 
     async def warm_up(self) -> None:
-        """Start the nursery, so that the first order does not wait for it."""
-        async with self._nursery_lock:
-            if self._nursery is None or not self._nursery.alive:
-                self._nursery = await Nursery.start(self._data / "nursery.log", self._environment)
+        """Make ready, so that the first order does not wait for it."""
+        with contextlib.suppress(RuntimeFailed):  # the first order says so
+            await self._runtime.warm_up()
 
     async def start(
         self, tenant: str, request: StartRequest, incarnation: str, deadline: float
@@ -216,45 +211,65 @@ class Nodes:
             incarnation=f"{incarnation}.{name}",
             deadline=deadline,
             store=self._store,
-            tail=find_tail(self._data, tenant),
+            tail=remains.find_tail(self._data, tenant),
             inline_limit=self._limits[0],
             blob_limit=self._limits[1],
             guards=self._guards,
             **{field: getattr(request, field) for field in StartRequest.model_fields},
         )
-        node = Node(
+        place = Place(
+            tenant=tenant,
             name=name,
             folder=self._data / "nodes" / tenant / name,
             sockets=self._data / "s" / name,
-            status=NodeStatus(tenant=tenant, host=self._host, incarnation=order.incarnation),
         )
-        self._nodes[tenant] = node
-        node.folder.mkdir(mode=0o700, parents=True)
-        node.sockets.mkdir(mode=0o700)
+        status = NodeStatus(tenant=tenant, host=self._host, incarnation=order.incarnation)
+        node = self._nodes[tenant] = Node(place, status)
+        place.folder.mkdir(mode=0o700, parents=True)
+        place.sockets.mkdir(mode=0o700)
+        reads = [order.tail.database.parent.parent] if order.tail is not None else []
         try:
-            node.pid = await self._spawn(node)
-            node.remote = await RemoteNode.connect(node.sockets)
-            node.status = await node.remote.start(order, node.folder)
-        except (WireError, NurseryLost, OSError) as error:
-            if node.pid:
-                self._kill_supervisor(node)
+            node.handle = await self._runtime.start(place, reads)
+            # Before it is told anything: an agent that comes after this one must find it.
+            Label(place=place, incarnation=order.incarnation, handle=node.handle).write()
+            node.remote = await RemoteNode.connect(place.sockets)
+            node.status = await node.remote.start(order, place.folder)
+        except (WireError, RuntimeFailed, OSError) as error:
+            await self._kill(node)
             self._end(node, f"the supervisor did not start: {error}")
             return node.status
         node.watcher = asyncio.create_task(self._watch(node, node.remote))
         self._bump()
         return node.status
 
-    async def _spawn(self, node: Node) -> int:
-        log = node.folder / "supervisor.log"
-        for attempt in range(2):
-            await self.warm_up()
-            assert self._nursery is not None
-            try:
-                return await self._nursery.spawn(node.sockets, log)
-            except NurseryLost:
-                if attempt:
-                    raise
-        raise AssertionError("unreachable")
+    async def adopt(self, authority: str) -> None:
+        """Go on with the nodes that an earlier agent has left, if they live under this lease; end
+        all others, and wait until they are gone.
+
+        Args:
+            authority: the incarnation of the host's lease; none lives under an empty one.
+
+        Raises:
+            RuntimeFailed: it cannot be told that the others are gone.
+        """
+        for label in list(remains.labels(self._data)):
+            if not authority or not label.incarnation.startswith(f"{authority}."):
+                continue
+            with contextlib.suppress(WireError, TimeoutError):
+                remote = await RemoteNode.connect(label.place.sockets, ADOPT_TIMEOUT)
+                # One that hangs is connected to by the kernel, and never answers.
+                status = await asyncio.wait_for(remote.status(), ADOPT_TIMEOUT)
+                node = Node(label.place, status, remote, label.handle)
+                self._nodes[label.place.tenant] = node
+                node.watcher = asyncio.create_task(self._watch(node, remote))
+        adopted = {node.place.name for node in self.running()}
+        for label in list(remains.labels(self._data)):
+            if label.place.name not in adopted:
+                await self._runtime.kill(label.handle)
+                with contextlib.suppress(OSError):
+                    shutil.rmtree(label.place.sockets)
+        await self._runtime.end_strays([node.handle for node in self.running() if node.handle])
+        self._bump()
 
     async def _watch(self, node: Node, remote: RemoteNode) -> None:
         try:
@@ -266,17 +281,20 @@ class Nodes:
             await remote.dismiss()
             self._end(node, node.status.detail)
         except WireError as error:
-            # Whatever became of it, it ends now; engine and sidecar die with their supervisor, by
-            # the kernel's hand. Only then may anybody be told that the node is over.
-            self._kill_supervisor(node)
+            # Whatever became of it, it ends now. Only when all of it is gone may anybody be told
+            # that the node is over.
+            await self._kill(node)
             self._end(node, f"the supervisor process ended without a word: {error}")
 
-    @staticmethod
-    def _kill_supervisor(node: Node) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            # A supervisor leads a session of its own: a pid that was given out again does not.
-            if os.getsid(node.pid) == node.pid:
-                os.kill(node.pid, signal.SIGKILL)
+    async def _kill(self, node: Node) -> None:
+        while node.handle is not None:
+            try:
+                await self._runtime.kill(node.handle)
+                return
+            except RuntimeFailed as error:
+                node.status = node.status.model_copy(update={"detail": str(error)})
+                self._bump()
+                await asyncio.sleep(KILL_AGAIN)
 
     def _end(self, node: Node, detail: str) -> None:
         state = node.status.state if node.status.state in ENDED else NodeState.FAILED
@@ -294,31 +312,22 @@ class Nodes:
         be the only copy of an asynchronous tail.
         """
         with contextlib.suppress(OSError):
-            shutil.rmtree(node.sockets)
+            shutil.rmtree(node.place.sockets)
         if node.status.state is NodeState.RELEASED:
-            shutil.rmtree(node.folder, ignore_errors=True)
-            return
-        epoch = node.status.epoch
-        kept = f"{node.status.tenant}-{epoch:08d}-{node.name}-{int(time.time())}"
-        with contextlib.suppress(OSError):
-            node.folder.rename(self._data / "quarantine" / kept)
+            shutil.rmtree(node.place.folder, ignore_errors=True)
+        else:
+            remains.keep(self._data, node.place.folder, node.status.epoch)
 
     def put_away_leftovers(self) -> None:
         """Move what nodes of an earlier agent have left to the quarantine, for their tails.
 
-        Called once, after joining: by then their processes have ended by their own deadlines, and
-        whoever uses a tail makes sure of that by its locks.
+        Called once, after joining: by then none of their processes is left, and whoever uses a tail
+        makes sure of that by its locks.
         """
-        for folder in (self._data / "nodes").glob("*/*"):
-            if self.live(folder.parent.name) is not None:
-                continue
-            try:
-                epoch = int((folder / "epoch").read_text())
-            except (OSError, ValueError):
-                epoch = 0
-            kept = f"{folder.parent.name}-{epoch:08d}-{folder.name}-{int(time.time())}"
-            with contextlib.suppress(OSError):
-                folder.rename(self._data / "quarantine" / kept)
+        used = {node.place.folder for node in self.running()}
+        for folder in remains.folders(self._data):
+            if folder not in used:
+                remains.keep(self._data, folder)
 
     async def extend(self, deadline: float) -> None:
         """Let all nodes live until ``deadline``. One that does not answer fences itself."""
@@ -371,12 +380,11 @@ class Nodes:
         return await self._all_ended(timeout)
 
     async def close(self) -> None:
-        """End the nursery. Nodes that still run go on until their deadline."""
+        """Let go. Nodes that still run go on until their deadline."""
         for node in self._nodes.values():
             if node.watcher is not None:
                 node.watcher.cancel()
-        if self._nursery is not None:
-            await self._nursery.stop()
+        await self._runtime.close()
 
     async def _each(self, call: Callable[[RemoteNode], Coroutine[Any, Any, None]]) -> None:
         async def one(node: Node) -> None:
@@ -400,24 +408,3 @@ class Nodes:
         self.version += 1
         self._change.set()
         self._change = asyncio.Event()
-
-
-def clean_environment() -> dict[str, str]:
-    """What nodes inherit of this process's environment: what a program needs to run, no more."""
-    kept = {name: os.environ[name] for name in ("PATH", "LANG", "TZ", "HOME") if name in os.environ}
-    # Sets of strings must iterate alike in every life of an engine, or a replay could diverge.
-    kept["PYTHONHASHSEED"] = "0"
-    # A tenant's application may lie in a folder that this process found by its own search path.
-    kept["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-    return kept
-
-
-def find_tail(data: Path, tenant: str) -> Tail | None:
-    """The newest database of the tenant that an earlier node has left on this host."""
-    pattern = re.compile(rf"{re.escape(tenant)}-(\d{{8}})-[0-9a-f]{{8}}-\d+")
-    found = [
-        Tail(epoch=int(match[1]), database=folder / "data" / "log.db")
-        for folder in (data / "quarantine").iterdir()
-        if (match := pattern.fullmatch(folder.name)) and (folder / "data" / "log.db").exists()
-    ]
-    return max(found, key=lambda tail: tail.epoch, default=None)

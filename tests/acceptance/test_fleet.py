@@ -18,6 +18,7 @@ from backup.lease import SELF_FENCE_AFTER, WATCH
 from fleet.client import AsyncClient, FleetError
 from fleet.local import LocalFleet, LocalSettings, launch, until
 from fleet.machine import Machine
+from fleet.runtimes.process import started_at
 from fleet.views import TenantView
 from node.order import NodeStatus
 
@@ -200,5 +201,91 @@ def test_the_fleet_works_on_without_its_coordinator_and_a_new_one_finds_it(
             assert (await seen.node()).pids == node.pids
             kinds = {entry.kind for entry in await client.timeline()}
             assert not kinds & {"lease_fenced", "takeover_ordered"}
+
+    play(scenario, monkeypatch)
+
+
+async def another_agent(fleet: LocalFleet, name: str) -> Machine:
+    """Start an agent on a host whose agent has ended; the machine on which its nodes run on."""
+    host = fleet.hosts[name]
+    before, host.machine = host.machine, Machine(name)
+    folder = fleet.settings.folder / name
+    command = [sys.executable, "-m", "fleet.agent", str(folder / "settings.json")]
+    host.address = await launch(host.machine, command, folder / "address", folder, name)
+    return before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
+def test_an_agent_that_is_started_again_in_time_goes_on_with_its_nodes(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a crash, and after an upgrade, for which it steps aside."""
+
+    async def scenario(seen: Observed) -> None:
+        before = await seen.serving()
+        node = await seen.node()
+        assert before.host is not None
+        incarnation = (await seen.fleet.host_views())[before.host].incarnation
+        assert await seen.begin("job", steps=400, pause=0.05)
+        agent = seen.fleet.hosts[before.host].machine.pid
+        os.kill(agent, number)
+        assert await gone([agent], 10.0)
+        earlier = await another_agent(seen.fleet, before.host)
+        try:
+            # A full deadline after the old agent's last word, and it was never needed.
+            await asyncio.sleep(SELF_FENCE_AFTER + 1.0)
+            assert (await seen.node()).pids == node.pids
+            assert (await seen.node()).engine_restarts == 0
+            assert (await seen.fleet.host_views())[before.host].incarnation == incarnation
+            after = await seen.serving()
+            assert (after.host, after.epoch) == (before.host, 1)
+            assert await seen.finished("job") == 400
+            assert seen.effects() == 400
+        finally:
+            earlier.kill()
+
+    play(scenario, monkeypatch)
+
+
+@pytest.mark.slow
+def test_a_node_that_does_not_answer_the_new_agent_is_ended_and_started_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario(seen: Observed) -> None:
+        before = await seen.serving()
+        node = await seen.node()
+        assert before.host is not None
+        assert await seen.begin("job", steps=200, pause=0.02)
+        os.kill(node.pids["supervisor"], signal.SIGSTOP)
+        agent = seen.fleet.hosts[before.host].machine.pid
+        os.kill(agent, signal.SIGKILL)
+        assert await gone([agent], 10.0)
+        earlier = await another_agent(seen.fleet, before.host)
+        try:
+            after = await seen.serving(epoch=2)
+            assert not any(started_at(pid) for pid in node.pids.values())
+            assert after.host == before.host
+            assert await seen.finished("job") == 200
+        finally:
+            earlier.kill()
+
+    play(scenario, monkeypatch)
+
+
+@pytest.mark.slow
+def test_a_second_agent_on_one_folder_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(seen: Observed) -> None:
+        before = await seen.serving()
+        assert before.host is not None
+        settings = seen.fleet.settings.folder / before.host / "settings.json"
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "fleet.agent", str(settings)),
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, errors = await process.communicate()
+        assert process.returncode == 1
+        assert b"another agent runs on" in errors
+        assert (await seen.serving()).epoch == 1
 
     play(scenario, monkeypatch)

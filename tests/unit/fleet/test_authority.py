@@ -210,3 +210,47 @@ def test_skew_allows_for_whole_seconds_and_for_the_time_of_asking() -> None:
     assert clock_skew(at(0.0), at(3.0), at(5.0)) == 0.0
     assert clock_skew(at(10.0), at(0.0), at(10.1)) == 9.0
     assert clock_skew(at(0.0), at(10.0), at(0.5)) == 9.5
+
+
+def resumed(world: World, deadline: float) -> tuple[LeaseKeeper, bool]:
+    keeper = world.keeper()
+    return keeper, asyncio.run(keeper.resume("mine", deadline))
+
+
+def test_an_agent_goes_on_with_the_lease_of_the_one_before_it() -> None:
+    world = World()
+    world.write(LeaseRecord(host="h", incarnation="mine"))
+    keeper, goes_on = resumed(world, world.now + 5.0)
+    assert goes_on
+    assert asyncio.run(keeper.renew()) == world.now + SELF_FENCE_AFTER
+    assert world.lease().incarnation == "mine"
+    assert world.slept == 0.0
+
+
+@pytest.mark.parametrize(
+    "lease",
+    [
+        fenced(LeaseRecord(host="h", incarnation="mine")),
+        LeaseRecord(host="h", incarnation="another"),
+    ],
+)
+def test_a_lease_that_is_over_or_anothers_is_not_gone_on_with(lease: LeaseRecord) -> None:
+    world = World()
+    world.write(lease)
+    assert not resumed(world, world.now + 5.0)[1]
+
+
+def test_after_its_deadline_nobody_goes_on_with_a_lease() -> None:
+    world = World()
+    world.write(LeaseRecord(host="h", incarnation="mine"))
+    assert not resumed(world, world.now)[1]
+
+
+def test_a_store_that_is_away_is_asked_until_the_deadline_and_not_beyond() -> None:
+    world = World()
+    world.write(LeaseRecord(host="h", incarnation="mine"))
+    world.store.fault = lambda operation, key: Unreachable("away")
+    keeper, goes_on = resumed(world, world.now + 5.0)
+    assert not goes_on
+    assert 5.0 <= world.slept <= 6.0
+    assert keeper.authority is None
