@@ -111,7 +111,9 @@ class Chores(BaseModel):
     """What the coordinator does for every tenant of its own accord. Times are in seconds, 0 for
     never: ``drill_every``, within which each tenant's backup is verified by a restore, and
     ``copy_every``, within which it gets an independent copy. Copies are kept for ``copy_days``, the
-    newest ``copies_least`` of them for as long as there is no newer one."""
+    newest ``copies_least`` of them for as long as there is no newer one. Every ``purge_every`` it
+    looks for epochs that may go: ``epoch_days`` after their successor began, if that or a later one
+    was restored in a drill."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -119,6 +121,8 @@ class Chores(BaseModel):
     copy_every: float = Field(default=86_400.0, ge=0)
     copy_days: int = Field(default=7, ge=0)
     copies_least: int = Field(default=2, ge=1)
+    purge_every: float = Field(default=3_600.0, ge=0)
+    epoch_days: float = Field(default=30.0, ge=0)
 
 
 class CoordinatorSettings(ProcessSettings):

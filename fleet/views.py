@@ -132,6 +132,32 @@ class CopyList(View):
     items: list[CopyView]
 
 
+class EpochView(View):
+    """An epoch of a tenant's that is in the bucket, and whether its data goes, with the reason."""
+
+    tenant: str
+    epoch: int
+    goes: bool
+    reason: str
+    objects: int
+    bytes: int
+
+
+class EpochList(View):
+    """The epochs of a tenant, oldest first. With `hold` none of them is removed."""
+
+    items: list[EpochView]
+    hold: bool
+
+
+class HoldView(View):
+    """Whether a tenant is on hold, and whether this request has changed that."""
+
+    tenant: str
+    hold: bool
+    changed: bool
+
+
 class DrillView(View):
     """One drill: a tenant's backup restored somewhere harmless and compared with its source."""
 
