@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from backup.guards import GuardSettings
+from backup.sealing import KeySource
 from backup.settings import REVEAL, StoreSettings, reveal
 from node.engine.config import BLOB_LIMIT, INLINE_LIMIT, LEAST_INLINE, MOST
 
@@ -70,7 +71,8 @@ class AgentSettings(ProcessSettings):
     differs from where it listens. ``data`` holds all of the host's nodes. ``inline_limit`` and
     ``blob_limit`` are those of the host's engines, in bytes of JSON; the same on every host, or
     a tenant that moves is refused what it was allowed before. ``guards`` say from what on each
-    node alerts."""
+    node alerts. With ``copy_keys``, the tenants' independent copies are encrypted before they leave
+    the host."""
 
     host: str
     data: Path
@@ -78,6 +80,7 @@ class AgentSettings(ProcessSettings):
     inline_limit: int = Field(default=INLINE_LIMIT, ge=LEAST_INLINE, le=MOST)
     blob_limit: int = Field(default=BLOB_LIMIT, ge=LEAST_INLINE, le=MOST)
     guards: GuardSettings = GuardSettings()
+    copy_keys: KeySource | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
