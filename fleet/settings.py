@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from backup.guards import GuardSettings
+from backup.sealing import KeySource
 from backup.settings import REVEAL, StoreSettings, reveal
 from node.engine.config import BLOB_LIMIT, INLINE_LIMIT, LEAST_INLINE, MOST
 
@@ -75,7 +76,8 @@ class AgentSettings(ProcessSettings):
     a tenant that moves is refused what it was allowed before. ``keep_closed`` and
     ``keep_history`` are seconds: how long closed executions, and histories that others have
     followed, stay in a log whose application has no rule for them; None: for ever. ``guards``
-    say from what on each node alerts."""
+    say from what on each node alerts. With ``copy_keys``, the tenants' independent copies are
+    encrypted before they leave the host."""
 
     host: str
     data: Path
@@ -85,6 +87,7 @@ class AgentSettings(ProcessSettings):
     inline_limit: int = Field(default=INLINE_LIMIT, ge=LEAST_INLINE, le=MOST)
     blob_limit: int = Field(default=BLOB_LIMIT, ge=LEAST_INLINE, le=MOST)
     guards: GuardSettings = GuardSettings()
+    copy_keys: KeySource | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

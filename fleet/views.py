@@ -111,7 +111,8 @@ class TenantView(View):
 
 
 class CopyView(View):
-    """An independent copy of a tenant's database in the bucket. `size` and `packed` in bytes."""
+    """An independent copy of a tenant's database in the bucket. `size` and `packed` in bytes. `key`
+    is the id of the key that it is sealed under, null for one that is not."""
 
     tenant: str
     name: str
@@ -124,6 +125,7 @@ class CopyView(View):
     sha256: str
     size: int
     packed: int
+    key: str | None = None
 
 
 class CopyList(View):

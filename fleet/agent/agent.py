@@ -48,6 +48,7 @@ class Agent:
             ProcessRuntime(settings.data, clean_environment()),
             settings.model_dump(include=LIMITS),
             settings.guards,
+            settings.copy_keys,
         )
         self.drills = Drilling(settings.store, settings.data / "drills", settings.host)
         self._meter = Meter(settings.data)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from backup.copies import Copy
 from backup.guards import GuardSettings
 from backup.ownership import Durability, Origin
+from backup.sealing import KeySource
 from backup.settings import Credentials, StoreSettings
 from fleet.agent import remains
 from fleet.runtimes.protocol import Handle, Label, Place, Runtime, RuntimeFailed
@@ -102,6 +103,7 @@ class Nodes:
         runtime: Runtime,
         limits: Mapping[str, Any],
         guards: GuardSettings,
+        copy_keys: KeySource | None = None,
     ):
         """
         Args:
@@ -110,7 +112,9 @@ class Nodes:
             limits: ``inline_limit``, ``blob_limit``, ``keep_closed`` and ``keep_history`` of every
                 engine; see ``AgentSettings``.
             guards: those of every node.
+            copy_keys: what the tenants' independent copies are sealed with; None for not at all.
         """
+        self._copy_keys = copy_keys
         self._limits = limits
         self._guards = guards
         self._data = data
@@ -158,12 +162,16 @@ class Nodes:
         """An independent copy of a tenant's live log here; None where there is none to copy.
 
         Raises:
+            BadKeys: it is to be sealed, and there are no keys.
             WireError: it could not be made; the message says why.
         """
         node = self.live(tenant)
         if node is None or node.remote is None:
             return None
-        return await node.remote.copy()
+        key = None
+        if self._copy_keys is not None:
+            key = (await asyncio.to_thread(self._copy_keys.read)).for_tenant(tenant)
+        return await node.remote.copy(key)
 
     async def export(self, tenant: str) -> tuple[Copy, Path] | None:
         """A tenant's live log here as a file of its own, which the caller removes; None where
