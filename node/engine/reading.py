@@ -137,14 +137,17 @@ class Reading:
             workflows=frozenset(() if workflow is None else (workflow,)),
             system=system,
         )
-        found = finding.page(
-            self._reading().reader,
-            selection,
-            self._known(selection),
-            order="oldest",
-            after=Place("oldest", after),
-            limit=limit,
-            whole=True,
+        store = self._reading()
+        found = store.cut_off(
+            lambda: finding.page(
+                store.reader,
+                selection,
+                self._known(selection),
+                order="oldest",
+                after=Place("oldest", after),
+                limit=limit,
+                whole=True,
+            )
         )
         return [self._view(stored) for stored in found.items]
 

@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final, ParamSpec, TypeVar
@@ -121,7 +122,7 @@ class Store:
         """The ids of executions that are just being removed: nobody finds them any more."""
         self.patience: float | None = None
         """Seconds after which a statement is cut off; None: never."""
-        self._until = 0.0
+        self._until = inf
         self._lock = lock(path)
         try:
             if create:
@@ -233,19 +234,25 @@ class Store:
 
     def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         # Always to the end: a statement left open holds a read transaction, and the WAL grows.
+        return self.cut_off(lambda: self.reader.execute(sql, values).fetchall())
+
+    def cut_off(self, read: Callable[[], T]) -> T:
+        """What this reads with the reader, if that does not take too long. Raises ReadTooLong."""
         if self.patience is None:
-            return self.reader.execute(sql, values).fetchall()
+            return read()
         self._until = monotonic() + self.patience
         try:
-            return self.reader.execute(sql, values).fetchall()
+            return read()
         except apsw.InterruptError:
             raise ReadTooLong(
                 f"reading the log took longer than {self.patience:g} s and was cut off, so that"
                 " its replica does not wait for it"
             ) from None
+        finally:
+            self._until = inf
 
     def _is_late(self) -> bool:
-        return self.patience is not None and monotonic() > self._until
+        return monotonic() > self._until
 
     def patiently(self, read: Callable[P, T]) -> Callable[P, T]:
         """The same reading for the engine itself, which cannot go on without an answer."""
@@ -389,7 +396,9 @@ class Store:
         last began, or the `whole` of them; only those `after` a sequence."""
         if head <= after:
             return []
-        return read_history(self.reader, self._name_of, key, head, whole=whole, after=after)
+        return self.cut_off(
+            lambda: read_history(self.reader, self._name_of, key, head, whole=whole, after=after)
+        )
 
 
 def read_history(
@@ -408,9 +417,10 @@ def read_history(
     if not all(row[2] in names for row in rows):
         found: list[Any] = db.execute("SELECT id, name FROM litefleet_name").fetchall()
         names.update(found)
-    kinds = _KINDS
+    kinds, make = _KINDS, tuple.__new__
+    # As Event(...) does, in two thirds of its time.
     return [
-        Event(sequence, key, kinds[kind], names[name], occurrence, payload, at, commit)
+        make(Event, (sequence, key, kinds[kind], names[name], occurrence, payload, at, commit))
         for sequence, kind, name, occurrence, payload, at, commit in rows
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -42,6 +43,26 @@ def test_a_statement_has_seconds_and_then_an_error(tmp_path: Path) -> None:
             assert store.patiently(store.rows)(limited) == [(400000,)]
             with pytest.raises(ReadTooLong):
                 store.rows(limited)
+
+    go(test())
+
+
+def test_patience_begins_anew_with_each_reading(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with engine(tmp_path, application(work)) as it:
+            for number in range(2000):
+                await it.start("work", {"number": number}, id=f"w{number}")
+            store = it._store
+            store.patience = 0.5
+            assert store.rows("SELECT 1") == [(1,)]
+            await asyncio.sleep(0.6)
+            # None of these is cut off for what was read before.
+            assert len(it.executions(limit=2000)) == 2000
+            assert list(store.reader.execute(LONG.replace("FROM c)", "FROM c WHERE n < 9000)")))
+            assert it.events("w7")
+            store.patience = 0.0
+            with pytest.raises(ReadTooLong):
+                it.executions(limit=2000)
 
     go(test())
 
