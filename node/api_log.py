@@ -5,30 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field
 from starlette.exceptions import HTTPException
 
-from node.api_models import Asked, Shown
+from node.api_models_log import LogPage, LogQuery
 from node.api_route import Refusal, Routes, operation
 from node.log_reading import Cursor, newest_lines
-
-
-class LogQuery(Asked):
-    """What GET /log takes. `level` is the least one; `after` the `next` of an answer before."""
-
-    execution: str | None = None
-    level: Literal["debug", "info", "warning", "error", "critical"] | None = None
-    limit: Annotated[int, Field(ge=1, le=5000)] = 200
-    after: Annotated[str | None, Field(pattern=r"^\d+:\d+$")] = None
-
-
-class LogPage(Shown):
-    """Some lines. `next` is the `after` of the next question."""
-
-    items: list[dict[str, Any]]
-    next: str | None
 
 
 class LogApi(Routes):

@@ -1,6 +1,7 @@
 """Speaking to an engine from Python: `from node.client import Client, AsyncClient`."""
 
 from node.client.asyncio_client import AsyncClient, AsyncHandle
+from node.client.asyncio_parts import AsyncQueues, AsyncSchedules
 from node.client.errors import (
     Conflict,
     Denied,
@@ -20,10 +21,13 @@ from node.client.errors import (
     UpdateRefused,
 )
 from node.client.plain_client import Client, Handle
+from node.client.plain_parts import Queues, Schedules
 
 __all__ = [
     "AsyncClient",
     "AsyncHandle",
+    "AsyncQueues",
+    "AsyncSchedules",
     "Client",
     "Conflict",
     "Denied",
@@ -37,6 +41,8 @@ __all__ = [
     "NotFound",
     "NotOver",
     "QueryFailed",
+    "Queues",
+    "Schedules",
     "Unavailable",
     "UnexpectedAnswer",
     "Unreachable",

@@ -22,6 +22,7 @@ from node.api_models import (
     EventsQuery,
     ExecutionDetail,
     Outcome,
+    PinRequest,
     Queried,
     QueryRequest,
     ResultQuery,
@@ -35,9 +36,19 @@ from node.api_models import (
     StreamQuery,
     Updated,
     UpdateRequest,
+    WaitingPage,
+    WaitingQuery,
     Waits,
 )
-from node.api_models_application import WorkflowList
+from node.api_models_application import (
+    QueueChanged,
+    QueueList,
+    QueueShown,
+    VersionList,
+    WebhookList,
+    WorkflowList,
+    WorkflowShown,
+)
 from node.api_models_finding import (
     BulkDone,
     BulkRequest,
@@ -46,6 +57,8 @@ from node.api_models_finding import (
     ExecutionPage,
     ListQuery,
 )
+from node.api_models_forks import ArchiveQuery, ForkRequest, ForkShown, ImportRequest
+from node.api_models_log import LogPage, LogQuery
 from node.api_models_retention import (
     Deleted,
     DeleteRequest,
@@ -54,6 +67,19 @@ from node.api_models_retention import (
     Pruned,
     PruneRequest,
     RetentionShown,
+)
+from node.api_models_schedules import (
+    BackfillRequest,
+    CreateScheduleRequest,
+    ScheduleBackfilled,
+    ScheduleDeleted,
+    ScheduleList,
+    ScheduleRequest,
+    ScheduleShown,
+    ScheduleSteered,
+    ScheduleTriggered,
+    SteerRequest,
+    TriggerRequest,
 )
 from node.api_models_sql import SqlGuide, SqlRequest, SqlRows
 from node.client.errors import LitefleetError, Unavailable, UnexpectedAnswer, Unreachable, error_for
@@ -97,14 +123,11 @@ def get(path: str, answer: type[T], query: BaseModel | None = None, hold: float 
     return Call("GET", path, answer, query=given, hold=hold)
 
 
-def delete(path: str, answer: type[T], body: BaseModel) -> Call[T]:
+def post(
+    path: str, answer: type[T], body: BaseModel, *, method: str = "POST", repeatable: bool = True
+) -> Call[T]:
     text = body.model_dump_json(exclude_unset=True).encode()
-    return Call("DELETE", path, answer, text, repeatable=False)
-
-
-def post(path: str, answer: type[T], body: BaseModel, *, repeatable: bool = True) -> Call[T]:
-    text = body.model_dump_json(exclude_unset=True).encode()
-    return Call("POST", path, answer, text, repeatable=repeatable)
+    return Call(method, path, answer, text, repeatable=repeatable)
 
 
 # What can be asked ------------------------------------------------------------------------------
@@ -188,7 +211,8 @@ def control(id: str, action: str, ack: Ack) -> Call[Controlled]:
 
 def remove(id: str, ack: Ack) -> Call[Deleted]:
     """Sent a second time, it would find nothing there."""
-    return delete(one(id), Deleted, DeleteRequest(ack=ack))
+    request = DeleteRequest(ack=ack)
+    return post(one(id), Deleted, request, method="DELETE", repeatable=False)
 
 
 def hold(id: str, reason: str, ack: Ack) -> Call[Held]:
@@ -207,12 +231,36 @@ def prune(request: PruneRequest) -> Call[Pruned]:
     return post("/retention/prune", Pruned, request)
 
 
+def pin(id: str, version: str | None, ack: Ack) -> Call[Controlled]:
+    given = {} if version is None else {"version": version}
+    return post(one(id, "pin"), Controlled, PinRequest(**given, ack=ack))
+
+
+def unpin(id: str, ack: Ack) -> Call[Controlled]:
+    return post(one(id, "unpin"), Controlled, ControlRequest(ack=ack))
+
+
 def waiting(id: str) -> Call[Waits]:
     return get(one(id, "waiting"), Waits)
 
 
-def archive(id: str) -> Call[Archive]:
-    return get(one(id, "archive"), Archive)
+def all_waiting(query: WaitingQuery) -> Call[WaitingPage]:
+    return get("/waiting", WaitingPage, query)
+
+
+def archive(id: str, children: bool = False) -> Call[Archive]:
+    return get(one(id, "archive"), Archive, ArchiveQuery(children=children))
+
+
+def fork(id: str, request: ForkRequest) -> Call[ForkShown]:
+    """It has an id for the new one, or could not be repeated."""
+    safe = request.dry_run or request.id is not None
+    return post(one(id, "fork"), ForkShown, request, repeatable=safe)
+
+
+def bring(request: ImportRequest) -> Call[ForkShown]:
+    """Import an archive, whose digest makes a second time harmless."""
+    return post("/executions/import", ForkShown, request)
 
 
 def streams(id: str) -> Call[StreamList]:
@@ -226,6 +274,80 @@ def stream(id: str, name: str, query: StreamQuery) -> Call[StreamPage]:
 def complete(token: str, value: Any, ack: Ack) -> Call[Completed]:
     request = CompleteRequest(value=value, ack=ack)
     return post(f"/external/{quote(token, safe='')}", Completed, request)
+
+
+def queues() -> Call[QueueList]:
+    return get("/queues", QueueList)
+
+
+def queue(name: str) -> Call[QueueShown]:
+    return get(f"/queues/{quote(name, safe='')}", QueueShown)
+
+
+def steer_queue(name: str, action: str, ack: Ack) -> Call[QueueChanged]:
+    """`pause` or `resume` it."""
+    path = f"/queues/{quote(name, safe='')}/{action}"
+    return post(path, QueueChanged, ControlRequest(ack=ack))
+
+
+def schedules() -> Call[ScheduleList]:
+    return get("/schedules", ScheduleList)
+
+
+def schedule(id: str) -> Call[ScheduleShown]:
+    return get(_schedule(id), ScheduleShown)
+
+
+def create_schedule(request: CreateScheduleRequest) -> Call[ScheduleShown]:
+    """The same one a second time is the one that is there."""
+    return post("/schedules", ScheduleShown, request)
+
+
+def replace_schedule(id: str, request: ScheduleRequest) -> Call[ScheduleShown]:
+    return post(_schedule(id), ScheduleShown, request, method="PUT")
+
+
+def delete_schedule(id: str, ack: Ack) -> Call[ScheduleDeleted]:
+    """Sent a second time, it would find nothing there."""
+    request = SteerRequest(ack=ack)
+    return post(_schedule(id), ScheduleDeleted, request, method="DELETE", repeatable=False)
+
+
+def steer_schedule(id: str, action: str, note: str, ack: Ack) -> Call[ScheduleSteered]:
+    """`pause` or `resume` it."""
+    request = SteerRequest(ack=ack, **({"note": note} if note else {}))
+    return post(f"{_schedule(id)}/{action}", ScheduleSteered, request)
+
+
+def trigger_schedule(id: str, request: TriggerRequest) -> Call[ScheduleTriggered]:
+    return post(
+        f"{_schedule(id)}/trigger", ScheduleTriggered, request, repeatable=request.key is not None
+    )
+
+
+def backfill_schedule(id: str, request: BackfillRequest) -> Call[ScheduleBackfilled]:
+    """A tick happens once, however often it is asked for."""
+    return post(f"{_schedule(id)}/backfill", ScheduleBackfilled, request)
+
+
+def _schedule(id: str) -> str:
+    return f"/schedules/{quote(id, safe='')}"
+
+
+def log(query: LogQuery) -> Call[LogPage]:
+    return get("/log", LogPage, query)
+
+
+def versions() -> Call[VersionList]:
+    return get("/versions", VersionList)
+
+
+def webhooks() -> Call[WebhookList]:
+    return get("/webhooks", WebhookList)
+
+
+def workflow(name: str) -> Call[WorkflowShown]:
+    return get(f"/workflows/{quote(name, safe='')}", WorkflowShown)
 
 
 def workflows() -> Call[WorkflowList]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, overload
+from typing import Any, Generic, Literal, ParamSpec, Self, TypeVar, Unpack, overload
+from uuid import uuid4
 
 import httpx
 import tenacity
@@ -26,14 +27,19 @@ from node.api_models import (
     Started,
     StreamItem,
     StreamShown,
+    WaitingQuery,
+    WaitingShown,
     Waits,
 )
-from node.api_models_application import WorkflowShown
+from node.api_models_application import VersionShown, WebhookShown, WorkflowShown
 from node.api_models_finding import BulkItem, BulkRequest, CountQuery, Counts, ListQuery
+from node.api_models_forks import ForkRequest, ForkShown, ImportRequest
+from node.api_models_log import LogPage, LogQuery
 from node.api_models_retention import Deleted, Held, Pruned, RetentionShown
 from node.api_models_sql import SqlRows
 from node.client import calls, scripts
 from node.client.calls import Call
+from node.client.plain_parts import Queues, Schedules
 from node.client.requests import (
     Filters,
     Options,
@@ -50,6 +56,7 @@ from node.client.sending import PATIENCE, Address, headers, policy
 from node.engine.archive import Archive
 from node.engine.definition import Workflow
 from node.engine.events import Status
+from node.engine.forked import ForkMode
 from node.engine.signals import Signal
 
 P = ParamSpec("P")
@@ -118,6 +125,16 @@ class Client:
         return calls.read(call, response)
 
     # Executions -------------------------------------------------------------------------------
+
+    @property
+    def schedules(self) -> Schedules:
+        """The engine's schedules."""
+        return Schedules(self)
+
+    @property
+    def queues(self) -> Queues:
+        """The engine's queues."""
+        return Queues(self)
 
     def using(self, *, ack: Ack | None = None, **options: Unpack[Options]) -> Self:
         """The same client, whose `start` has these options."""
@@ -222,6 +239,76 @@ class Client:
         """Remove what is due now, piece by piece as the answers are read; with `dry_run`, only
         say what that is."""
         return scripts.iterate(scripts.prune(dry_run, self.ack), self.send)
+
+    def waiting(
+        self,
+        *,
+        kind: str | None = None,
+        workflow: str | None = None,
+        longer_than: float = 0.0,
+        limit: int | None = None,
+    ) -> Iterator[WaitingShown]:
+        """Open executions with what they wait for, in the order of their start."""
+        query = WaitingQuery(
+            kind=kind,
+            workflow=workflow,
+            longer_than=longer_than,
+            limit=min(limit or calls.PAGE, calls.PAGE),
+        )
+        return scripts.iterate(scripts.waiting(query, limit), self.send)
+
+    def import_(
+        self,
+        archive: Archive,
+        *,
+        mode: ForkMode = ForkMode.RECORD,
+        at: int | str | None = None,
+        id: str | None = None,
+        input: dict[str, Any] | None = None,
+        messages: bool = True,
+        paused: bool = True,
+        dry_run: bool = False,
+    ) -> ForkShown:
+        """Make an execution from an archive: a closed record of it, or with another mode one that
+        goes on here. With `dry_run`, only say what would become of each step. Raises Conflict,
+        Invalid."""
+        request = ImportRequest(
+            archive=archive.model_dump(mode="json"),
+            mode=mode,
+            at=at,
+            id=id,
+            input=input,
+            messages=messages,
+            paused=paused,
+            dry_run=dry_run,
+            ack=self.ack,
+        )
+        return self.send(calls.bring(request))
+
+    def log(
+        self,
+        *,
+        execution: str | None = None,
+        level: Literal["debug", "info", "warning", "error", "critical"] | None = None,
+        limit: int = 200,
+        after: str | None = None,
+    ) -> LogPage:
+        """What the engine's process and the tenant's code have logged of late, oldest first;
+        `after` is the `next` of an answer before."""
+        query = LogQuery(execution=execution, level=level, limit=limit, after=after)
+        return self.send(calls.log(query))
+
+    def versions(self) -> list[VersionShown]:
+        """The versions of the application, and how many open executions need each."""
+        return self.send(calls.versions()).items
+
+    def webhooks(self) -> list[WebhookShown]:
+        """What the application declares."""
+        return self.send(calls.webhooks()).items
+
+    def workflow(self, name: str) -> WorkflowShown:
+        """One workflow with its JSON Schemas. Raises NotFound."""
+        return self.send(calls.workflow(name))
 
     def workflows(self) -> list[WorkflowShown]:
         """The application's workflows with their JSON Schemas."""
@@ -362,9 +449,53 @@ class Handle(Generic[R]):
         """What it waits for, since when, and what will wake it."""
         return self._client.send(calls.waiting(self.id))
 
-    def archive(self) -> Archive:
-        """The execution as a file that `litefleet replay` takes."""
-        return self._client.send(calls.archive(self.id))
+    def archive(self, *, children: bool = False) -> Archive:
+        """The execution as a file that `litefleet replay` and an import take, with the executions
+        that it started if they are asked for."""
+        return self._client.send(calls.archive(self.id, children))
+
+    def fork(
+        self,
+        *,
+        mode: ForkMode = ForkMode.EXACT,
+        at: int | str | None = None,
+        new_id: str | None = None,
+        input: dict[str, Any] | None = None,
+        messages: bool = True,
+        paused: bool = False,
+    ) -> Handle[R]:
+        """Make a new execution from it: from the step (`charge#2`) or sequence `at` on, or with
+        the results of what is the same. Raises Conflict, Invalid."""
+        request = ForkRequest(
+            mode=mode,
+            at=at,
+            id=new_id or uuid4().hex[:16],
+            input=input,
+            messages=messages,
+            paused=paused,
+            ack=self._client.ack,
+        )
+        made = self._client.send(calls.fork(self.id, request))
+        return Handle(self._client, str(made.id), self._decode)
+
+    def preview_fork(
+        self,
+        *,
+        mode: ForkMode = ForkMode.EXACT,
+        at: int | str | None = None,
+        input: dict[str, Any] | None = None,
+    ) -> ForkShown:
+        """What a fork would do with each step. Nothing is changed."""
+        request = ForkRequest(mode=mode, at=at, input=input, dry_run=True, ack=self._client.ack)
+        return self._client.send(calls.fork(self.id, request))
+
+    def pin(self, version: str | None = None) -> Controlled:
+        """Keep it to the version that it runs with, or one that is stopped to this version."""
+        return self._client.send(calls.pin(self.id, version, self._client.ack))
+
+    def unpin(self) -> Controlled:
+        """Let it move to the current version."""
+        return self._client.send(calls.unpin(self.id, self._client.ack))
 
     def streams(self) -> list[StreamShown]:
         """What it has published to."""

@@ -20,6 +20,8 @@ from node.api_models import (
     Outcome,
     StreamItem,
     StreamQuery,
+    WaitingQuery,
+    WaitingShown,
 )
 from node.api_models_finding import BulkItem, BulkRequest, ListQuery
 from node.api_models_retention import Pruned, PruneRequest
@@ -105,6 +107,21 @@ def bulk(request: BulkRequest) -> Series[BulkItem]:
         if batch.next is None:
             return
         request = request.model_copy(update={"after": batch.next})
+
+
+def waiting(query: WaitingQuery, limit: int | None) -> Series[WaitingShown]:
+    """Every open execution that is found with what it waits for, or the first `limit`."""
+    given = 0
+    while True:
+        page = yield calls.all_waiting(query)
+        for item in page.items:
+            if given == limit:
+                return
+            given += 1
+            yield Found(item)
+        if page.next is None:
+            return
+        query = query.model_copy(update={"after": int(page.next)})
 
 
 def prune(dry_run: bool, ack: Ack) -> Series[Pruned]:

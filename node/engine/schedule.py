@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -62,6 +62,8 @@ def _several(value: Any) -> Any:
 Seconds = Annotated[int, BeforeValidator(_seconds)]
 #: Unix seconds, a datetime or its ISO 8601 form.
 Moment = Annotated[int, BeforeValidator(_moment)]
+#: How what was asked for goes with what runs: after it, or beside it.
+Manner = Literal["buffer_all", "allow_all"]
 
 
 class ScheduleSpec(BaseModel):

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from node.engine.application import Application
 from node.engine.commits import Commits
@@ -22,7 +22,7 @@ from node.engine.executor import Executor
 from node.engine.families import check_id
 from node.engine.live import Origin
 from node.engine.namespace import workflow
-from node.engine.schedule import Overlap, ScheduleSpec, fitting
+from node.engine.schedule import Manner, Overlap, ScheduleSpec, fitting
 from node.engine.schedule_state import (
     CHANGED,
     RECENT,
@@ -43,8 +43,6 @@ PER_HISTORY: Final = 50
 MOST: Final = 10_000
 #: The ticks to come that a view has.
 COMING: Final = 5
-#: How what was asked for goes with what runs: after it, or beside it.
-Manner = Literal["buffer_all", "allow_all"]
 
 
 # Made once: a signal's type is examined when it is.

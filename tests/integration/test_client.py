@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 from pydantic import BaseModel
 
@@ -35,6 +36,7 @@ from node.client import (
 )
 from node.engine.engine import Engine
 from node.engine.events import Reuse, Status
+from node.engine.forked import ForkMode
 from tests.integration.engine.harness import Proves, application, engine
 from tests.integration.test_webhooks import TOKEN, listen, served
 
@@ -322,3 +324,44 @@ def test_a_client_waits_for_an_engine_that_comes_back(tmp_path: Path) -> None:
 
 async def _values(items: Any) -> list[Any]:
     return [item.value async for item in items]
+
+
+def test_forks_schedules_queues_and_removal(tmp_path: Path) -> None:
+    async def test() -> None:
+        app = application(greet, LINE)
+        async with engine(tmp_path, app, barrier=Proves()) as it:
+            transport = httpx.ASGITransport(app=create_api(it))
+            async with AsyncClient("http://engine", transport=transport) as client:
+                first = await client.using(id="a").start(greet, "Grace", times=2)
+                result = await first.result(wait=20)
+                preview = await first.preview_fork(mode=ForkMode.REUSE)
+                assert preview.mode is ForkMode.REUSE
+                fork = await first.fork(mode=ForkMode.REUSE, new_id="b")
+                assert (fork.id, await fork.result(wait=20)) == ("b", result)
+                taken = await first.archive(children=True)
+                kept = await client.import_(taken, id="c")
+                assert (kept.id, kept.status) == ("c", Status.COMPLETED)
+                made = await client.schedules.create(
+                    "s", {"workflow": "greet", "input": {"name": "x"}, "every": 3600}, paused=True
+                )
+                assert made.status == "paused"
+                assert [one.id for one in await client.schedules.list()] == ["s"]
+                assert (await client.schedules.trigger("s", key="k")).id == "s"
+                assert (await client.schedules.delete("s")).deleted
+                with pytest.raises(NotFound):
+                    await client.schedules.show("s")
+                assert (await client.queues.pause("line")).changed
+                assert (await client.queues.show("line")).paused
+                assert (await first.hold("evidence")).held
+                with pytest.raises(Conflict):
+                    await first.delete()
+                await first.release()
+                assert (await first.delete()).deleted
+                with pytest.raises(NotFound):
+                    await first.show()
+                assert [done.dry_run async for done in client.prune(dry_run=True)] == [True]
+                assert (await client.retention()).executions == 1
+                assert [one.id async for one in client.waiting()] == []
+                assert len(await client.versions()) == 1
+
+    asyncio.run(test())

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from node.api_forks import PlannedShown
 from node.api_models import ForkedFromShown, PlaceShown, StackShown, WaitingShown, WaitShown
 from node.api_models_application import QueueShown, VersionShown, WorkflowShown
-from node.api_schedules import ScheduleFields
+from node.api_models_forks import PlannedShown
+from node.api_models_schedules import ScheduleFields
 from node.engine.describing import WorkflowDescription
 from node.engine.fork_preview import PlannedStep
 from node.engine.forked import ForkedFrom

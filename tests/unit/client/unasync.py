@@ -11,9 +11,8 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).parents[3] / "node" / "client"
-SOURCE = FOLDER / "asyncio_client.py"
-MADE = FOLDER / "plain_client.py"
-NOTE = "# Made from asyncio_client.py by tests/unit/client/unasync.py: change that, and run this.\n"
+MODULES = ("client", "parts")
+NOTE = "# Made from {source} by tests/unit/client/unasync.py: change that, and run this.\n"
 #: In this order.
 WORDS = [
     (r"for asyncio\b", "for plain code"),
@@ -26,21 +25,28 @@ WORDS = [
     (r"\bAsyncIterator\b", "Iterator"),
     (r"\bhttpx\.Async", "httpx."),
     (r"\btenacity\.Async", "tenacity."),
-    (r"\bAsync(Client|Handle)\b", r"\1"),
+    (r"\bAsync(Client|Handle|Schedules|Queues)\b", r"\1"),
+    (r"\bnode\.client\.asyncio_", "node.client.plain_"),
     (r"\b(iterate|carry_out)_async\b", r"\1"),
 ]
 
 
-def made() -> str:
+def path(module: str, kind: str) -> Path:
+    """Where a module is, for "asyncio" or "plain" code."""
+    return FOLDER / f"{kind}_{module}.py"
+
+
+def made(module: str) -> str:
     """The module as it has to be."""
-    text = SOURCE.read_text(encoding="utf-8")
+    source, target = path(module, "asyncio"), path(module, "plain")
+    text = source.read_text(encoding="utf-8")
     for before, after in WORDS:
         text = re.sub(before, after, text)
     head, _, rest = text.partition('"""\n\nfrom')
-    text = f'{head}"""\n\n{NOTE}\nfrom{rest}'
+    text = f'{head}"""\n\n{NOTE.format(source=source.name)}\nfrom{rest}'
     for command in (["check", "--select", "I", "--fix", "--quiet"], ["format"]):
         text = subprocess.run(
-            [sys.executable, "-m", "ruff", *command, "--stdin-filename", str(MADE), "-"],
+            [sys.executable, "-m", "ruff", *command, "--stdin-filename", str(target), "-"],
             input=text,
             capture_output=True,
             text=True,
@@ -50,4 +56,5 @@ def made() -> str:
 
 
 if __name__ == "__main__":
-    MADE.write_text(made(), encoding="utf-8")
+    for each in MODULES:
+        path(each, "plain").write_text(made(each), encoding="utf-8")
