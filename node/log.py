@@ -119,7 +119,7 @@ def adopt_tail(local: Path, restored: Path, record: OwnerRecord) -> str:
                     "the local files are still in use by an earlier node; the bucket's log stands"
                 )
         try:
-            here = inspect_log(local)
+            here = inspect_log(local, closed=True)
             follows = chain_at(local, bucket.sequence) == bucket.chain
         except LogRefused as error:
             return f"the local log is not whole, so the bucket's stands: {error}"

@@ -30,6 +30,8 @@ class EngineOrder(BaseModel):
     supervisor_socket: Path
     authority: Path
     log: Path
+    keep_closed: float | None = None
+    keep_history: float | None = None
     inline_limit: int = INLINE_LIMIT
     blob_limit: int = BLOB_LIMIT
     kept: tuple[str, ...] = Field(default=(), description="older versions of it, beside it")
@@ -84,6 +86,8 @@ class NodeOrder(BaseModel):
     store: StoreSettings
     sidecar: Credentials
     tail: Tail | None = None
+    keep_closed: float | None = None
+    keep_history: float | None = None
     inline_limit: int = INLINE_LIMIT
     blob_limit: int = BLOB_LIMIT
     kept: tuple[str, ...] = ()

@@ -398,6 +398,8 @@ class Supervisor:
             supervisor_socket=self._sockets / "supervisor.sock",
             authority=self._authority.path,
             log=self._folder / "engine.log",
+            keep_closed=self._order.keep_closed,
+            keep_history=self._order.keep_history,
             inline_limit=self._order.inline_limit,
             blob_limit=self._order.blob_limit,
         )

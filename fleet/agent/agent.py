@@ -16,7 +16,7 @@ from fleet.agent.memory import Memory
 from fleet.agent.nodes import NoAuthority, Nodes, StartRequest
 from fleet.agent.resources import Meter
 from fleet.runtimes.process import ProcessRuntime, clean_environment
-from fleet.settings import AgentSettings
+from fleet.settings import LIMITS, AgentSettings
 from node.order import NodeState, NodeStatus
 
 BROUGHT_UP = frozenset({NodeState.STARTING, NodeState.RESTORING})
@@ -46,7 +46,7 @@ class Agent:
             settings.host,
             settings.store,
             ProcessRuntime(settings.data, clean_environment()),
-            (settings.inline_limit, settings.blob_limit),
+            settings.model_dump(include=LIMITS),
             settings.guards,
             settings.copy_keys,
         )

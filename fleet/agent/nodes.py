@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import shutil
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ class Nodes:
         host: str,
         store: StoreSettings,
         runtime: Runtime,
-        limits: tuple[int, int],
+        limits: Mapping[str, Any],
         guards: GuardSettings,
         copy_keys: KeySource | None = None,
     ):
@@ -109,7 +109,8 @@ class Nodes:
         Args:
             data: the host's folder.
             runtime: brings up the supervisors, and ends them.
-            limits: ``inline_limit`` and ``blob_limit`` of every engine; see ``AgentSettings``.
+            limits: ``inline_limit``, ``blob_limit``, ``keep_closed`` and ``keep_history`` of every
+                engine; see ``AgentSettings``.
             guards: those of every node.
             copy_keys: what the tenants' independent copies are sealed with; None for not at all.
         """
@@ -220,8 +221,7 @@ class Nodes:
             deadline=deadline,
             store=self._store,
             tail=remains.find_tail(self._data, tenant),
-            inline_limit=self._limits[0],
-            blob_limit=self._limits[1],
+            **self._limits,
             guards=self._guards,
             **{field: getattr(request, field) for field in StartRequest.model_fields},
         )
