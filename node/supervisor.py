@@ -40,7 +40,6 @@ from node.restarts import Restarts
 from node.takeover import FAILURES, Claim, Superseded, Takeover, transition
 from node.watchdog import Watchdog
 from node.wire import Message, Server
-from restore.errors import Damaged
 from restore.plan import list_epoch
 
 MAX_INCIDENTS = 20
@@ -245,9 +244,8 @@ class Supervisor:
             await self._bring_up(takeover, claim)
         except FAILURES as error:
             await self._kill_sidecar()
-            await takeover.give_up(claim, error)
-            if isinstance(error, Damaged):
-                self._set(NodeState.DAMAGED, f"Damaged: {error}")
+            if await takeover.give_up(claim, error):
+                self._set(NodeState.DAMAGED, f"{type(error).__name__}: {error}")
                 return
             raise
         self._set(NodeState.ACTIVE, phases=takeover.phases)

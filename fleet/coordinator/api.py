@@ -247,6 +247,10 @@ def _tenant(coordinator: Coordinator, name: str, tenant: Tenant) -> TenantView:
         "epoch": owner.epoch if owner else 0,
         "lineage": owner.lineage if owner else None,
         "recoveries": tenant.recoveries,
+        "hold": owner.hold if owner else False,
+        "origin": f"{owner.origin.tenant} {owner.origin.bookmark}"
+        if owner and owner.origin
+        else None,
     }
     if node is not None and owner is not None and node.epoch == owner.epoch:
         lag = node.lag
