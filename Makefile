@@ -11,12 +11,12 @@ STAMP := $(VENV)/installed
 RUNTIME_STAMP := $(VENV)/installed-runtime
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test unit integration acceptance simulation lint format types demo clean
+.PHONY: help venv test unit integration acceptance simulation model lint format types demo clean
 .PHONY: bench bench-short four-ways properties faults faults-short bench-idle image docker-tests
 
 help:
 	@echo "make demo    lose a host, lose nothing (arguments: ARGS=\"--lose 2\")"
-	@echo "make test    all tests; also: unit, integration, acceptance, simulation"
+	@echo "make test    all tests; also: unit, integration, acceptance, model, simulation"
 	@echo "make four-ways  every scenario of the engine lost at every commit: some minutes"
 	@echo "make properties  thousands of random programs in all ways: an hour (PROGRAMS=, SEED=)"
 	@echo "make lint    ruff check and format check; make types: mypy; make format: rewrite"
@@ -49,9 +49,9 @@ $(STAMP): $(RUNTIME_STAMP)
 venv: $(STAMP)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(AT_ONCE) tests/unit tests/integration tests/properties tests/acceptance tests/simulation $(ARGS)
+	$(BIN)/python -m pytest $(AT_ONCE) tests/unit tests/integration tests/properties tests/acceptance tests/model tests/simulation $(ARGS)
 
-unit integration acceptance simulation: $(STAMP)
+unit integration acceptance model simulation: $(STAMP)
 	$(BIN)/python -m pytest $(AT_ONCE) tests/$@ $(ARGS)
 
 # All of what the tests take samples of.

@@ -2,9 +2,9 @@
 
 Now and then a whole copy of a tenant's database goes to the bucket by another route: SQLite's own
 backup interface, gzip, one object. None of Litestream's code, format or bookkeeping has a part in
-it, and nothing of ours is needed to read it: `gunzip` and any SQLite tool do. Beside each copy lies
-what it must be: its hash, its size, and the log's end in it. A copy counts only once it was read
-back from the bucket and had that hash.
+it, and nothing of ours is needed to read it: `gunzip` and any SQLite tool do, unless it is sealed
+(see `backup.sealing`). Beside each copy lies what it must be: its hash, its size, and the log's end
+in it. A copy counts only once it was read back from the bucket and had that hash.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import shutil
+import zlib
 from collections.abc import Iterable
 from contextlib import closing
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from backup import keys
 from backup.errors import StoreError
+from backup.sealing import Key, NotOpened, seal, unseal
 from backup.store import ObjectStore
 
 _PIECE = 1 << 20
@@ -37,7 +39,8 @@ class BadCopy(Exception):
 class Copy(BaseModel):
     """One copy. ``sha256`` is that of the database file, ``size`` its bytes, ``packed`` those of
     the object. ``made_at`` is in unix seconds. ``epoch``, ``sequence`` and ``chain`` (hex) say
-    where the log ends in it.
+    where the log ends in it. ``key`` is the id of the master key that it is sealed under, None for
+    one that is not sealed.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -51,6 +54,13 @@ class Copy(BaseModel):
     sha256: str
     size: int
     packed: int
+    key: str | None = None
+
+    @property
+    def object(self) -> str:
+        """The key of its object in the bucket."""
+        plain = keys.copy(self.tenant, self.name)
+        return plain if self.key is None else f"{plain}{keys.SEALED}"
 
     @property
     def name(self) -> str:
@@ -117,7 +127,7 @@ def unpack(packed: Path, into: Path, copy: Copy) -> None:
                 digest.update(piece)
                 size += len(piece)
                 target.write(piece)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         into.unlink(missing_ok=True)
         raise BadCopy(f"copy {copy.name} of {copy.tenant} cannot be unpacked: {error}") from error
     if (digest.hexdigest(), size) != (copy.sha256, copy.size):
@@ -125,10 +135,12 @@ def unpack(packed: Path, into: Path, copy: Copy) -> None:
         raise BadCopy(f"copy {copy.name} of {copy.tenant} does not have the hash it was made with")
 
 
-def put(store: ObjectStore, database: Path, about: Copy, scratch: Path) -> Copy:
+def put(
+    store: ObjectStore, database: Path, about: Copy, scratch: Path, key: Key | None = None
+) -> Copy:
     """Bring a file that nobody writes into the bucket, read it back, and record it.
 
-    ``about`` tells of everything but hash and sizes.
+    ``about`` tells of everything but hash and sizes. With ``key``, it is sealed before it leaves.
 
     Raises:
         BadCopy: what was read back is something else; nothing is recorded then.
@@ -137,30 +149,55 @@ def put(store: ObjectStore, database: Path, about: Copy, scratch: Path) -> Copy:
     with TemporaryDirectory(prefix="copy-", dir=scratch) as folder:
         packed = Path(folder) / "packed"
         sha256, size = pack(database, packed)
+        if key is not None:
+            plain, packed = packed, Path(folder) / "sealed"
+            with plain.open("rb") as source, packed.open("wb") as target:
+                seal(source, target, key)
+            plain.unlink()
         copy = about.model_copy(
-            update={"sha256": sha256, "size": size, "packed": packed.stat().st_size}
+            update={
+                "sha256": sha256,
+                "size": size,
+                "packed": packed.stat().st_size,
+                "key": key.id if key is not None else None,
+            }
         )
-        key = keys.copy(copy.tenant, copy.name)
-        store.upload(key, packed)
+        store.upload(copy.object, packed)
         packed.unlink()
-        fetch(store, copy, Path(folder) / "back")
+        fetch(store, copy, Path(folder) / "back", key)
     store.put(keys.copy_record(copy.tenant, copy.name), copy.model_dump_json().encode())
     return copy
 
 
-def fetch(store: ObjectStore, copy: Copy, into: Path) -> None:
+def fetch(store: ObjectStore, copy: Copy, into: Path, key: Key | None = None) -> None:
     """Bring a copy's database from the bucket to a new file, with its hash checked.
 
+    Args:
+        key: the tenant's, of the id that the copy has, for one that is sealed.
+
     Raises:
-        BadCopy: it is not what was put there.
+        BadCopy: it is not what was put there, or the key is missing or another one.
         StoreError: it could not be read.
     """
+    if copy.key is not None and key is None:
+        raise BadCopy(
+            f"copy {copy.name} of {copy.tenant} is sealed under key {copy.key!r}: it cannot be "
+            "read without a keyring that has it"
+        )
     packed = into.with_name(into.name + ".packed")
+    opened = into.with_name(into.name + ".opened")
     try:
-        store.download(keys.copy(copy.tenant, copy.name), packed)
+        store.download(copy.object, packed)
+        if copy.key is not None and key is not None:
+            with packed.open("rb") as source, opened.open("wb") as target:
+                unseal(source, target, key)
+            opened.replace(packed)
         unpack(packed, into, copy)
+    except NotOpened as error:
+        raise BadCopy(f"copy {copy.name} of {copy.tenant} cannot be opened: {error}") from error
     finally:
         packed.unlink(missing_ok=True)
+        opened.unlink(missing_ok=True)
 
 
 def read(store: ObjectStore, tenant: str) -> list[Copy]:
@@ -185,7 +222,7 @@ def expired(copies: Iterable[Copy], now: float, keep_days: int, keep_least: int)
 def remove(store: ObjectStore, copy: Copy) -> None:
     """Remove one copy, its record first: what has no record does not count. Raises `StoreError`."""
     store.delete(keys.copy_record(copy.tenant, copy.name))
-    store.delete(keys.copy(copy.tenant, copy.name))
+    store.delete(copy.object)
 
 
 def has_room(folder: Path, needed: int) -> bool:

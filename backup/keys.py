@@ -79,6 +79,10 @@ COPY_RECORD = ".json"
 """What the key of a copy's record ends with."""
 
 
+SEALED = ".sealed"
+"""What the key of a copy that is encrypted ends with, after that of a plain one."""
+
+
 def copies(tenant: str) -> str:
     """The prefix of the tenant's independent copies."""
     return f"tenants/{tenant}/copies/"

@@ -23,7 +23,8 @@ class EpochRecord(Record):
     ``parent`` is the epoch that it was restored from, up to ``parent_txid`` (of the parent's
     prefix); None and 0 for the first one. ``began_at`` is in unix seconds, by the host's clock.
     An epoch whose claim failed after this was written is nobody's parent. ``origin`` is the past
-    state that it was made of, None where it goes on from its parent's end.
+    state that it was made of, None where it goes on from its parent's end. ``purged_at`` is when
+    its data was removed, in unix seconds; its record stays.
     """
 
     tenant: str
@@ -34,6 +35,7 @@ class EpochRecord(Record):
     host: str
     began_at: float
     origin: Origin | None = None
+    purged_at: float | None = None
 
 
 def newest_epoch(owner: OwnerRecord) -> int | None:
@@ -68,3 +70,17 @@ def read(store: ObjectStore, owner: OwnerRecord) -> list[EpochRecord]:
         found.append(record.record)
         epoch = record.record.parent
     return found
+
+
+def note_purged(store: ObjectStore, tenant: str, epoch: int, at: float) -> None:
+    """Note that an epoch's data is gone. One that never became active has no record to note it in.
+
+    Raises:
+        StoreError: the write was not settled; it can be repeated.
+    """
+    key = keys.lineage(tenant, epoch)
+    found = records.read(store, key, EpochRecord)
+    if found is None or found.record.purged_at is not None:
+        return
+    noted = found.record.model_copy(update=found.record.succeeded_by(purged_at=at))
+    records.swap(store, key, noted, found.etag)

@@ -8,6 +8,7 @@ that drops it and must fail.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Literal
 
@@ -93,6 +94,9 @@ class OwnerRecord(Record):
     ``origin`` is the past state that this epoch is made of, None where it goes on from its parent.
     ``restored`` is the number of the last restore that a claim has taken up, and
     ``restore_failure`` why that one could not be carried out, empty if it was or still may be.
+
+    ``purging`` are epochs whose data is being removed: nobody restores from them any more. With
+    ``hold`` none is marked.
     """
 
     tenant: str
@@ -111,6 +115,7 @@ class OwnerRecord(Record):
     origin: Origin | None = None
     restored: int = 0
     restore_failure: str = ""
+    purging: tuple[int, ...] = ()
 
     @property
     def owner(self) -> Owner:
@@ -311,3 +316,41 @@ def damage(now: OwnerRecord, owner: Owner, epoch: int, reason: str) -> OwnerReco
             **gone,
         )
     )
+
+
+def needed(now: OwnerRecord) -> frozenset[int]:
+    """The epochs without which the tenant cannot be started or go on as this record has it."""
+    found = {now.epoch}
+    if now.state in (OwnerState.RESTORING, OwnerState.DAMAGED):
+        found |= {now.parent.epoch} if now.parent is not None else set()
+        found |= {now.origin.epoch} if now.origin and now.origin.tenant == now.tenant else set()
+    return frozenset(found)
+
+
+def mark_purging(now: OwnerRecord, epochs: Iterable[int]) -> OwnerRecord:
+    """Mark epochs whose data shall be removed: before the first of it is.
+
+    Raises:
+        NotAllowed: the tenant is on hold or damaged, or needs one of them.
+    """
+    wanted = frozenset(epochs)
+    if now.hold:
+        raise NotAllowed(f"{now.tenant} is on hold; nothing of it is removed")
+    if now.state is OwnerState.DAMAGED:
+        raise NotAllowed(f"{now.tenant} is damaged; what is there may be needed to mend it")
+    kept = needed(now) & wanted | {epoch for epoch in wanted if epoch > now.epoch}
+    if kept:
+        raise NotAllowed(f"{now.tenant} needs epoch {max(kept)}")
+    marked = tuple(sorted({*now.purging, *wanted}))
+    return now.model_copy(update=now.succeeded_by(purging=marked))
+
+
+def unmark_purged(now: OwnerRecord, epoch: int) -> OwnerRecord:
+    """An epoch's data is gone: nothing was left in a list that was taken after the last removal."""
+    left = tuple(one for one in now.purging if one != epoch)
+    return now.model_copy(update=now.succeeded_by(purging=left))
+
+
+def set_hold(now: OwnerRecord, hold: bool) -> OwnerRecord:
+    """Put a tenant on hold, or take it off. What was marked before is removed all the same."""
+    return now.model_copy(update=now.succeeded_by(hold=hold))

@@ -41,11 +41,21 @@ def reveal(value: SecretStr, info: SerializationInfo) -> str:
     return str(value)
 
 
+class Encryption(BaseModel):
+    """Encryption by the store itself, asked for with every object that is written: under the KMS
+    key ``kms_key_id``. (For the store's own keys, SSE-S3, set the bucket's default encryption: it
+    then holds for what Litestream writes too, which has no setting for it.)"""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kms_key_id: str = Field(min_length=1)
+
+
 class StoreSettings(BaseModel):
     """One fleet's place in an S3-compatible store.
 
     ``prefix`` is the fleet's name: every key of the fleet begins with it, so that several fleets
-    can share a bucket.
+    can share a bucket. ``encryption`` is what the store is asked to encrypt objects with.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,6 +67,7 @@ class StoreSettings(BaseModel):
     credentials: Credentials
     connect_timeout: float = Field(default=1.5, gt=0, description="seconds")
     read_timeout: float = Field(default=3.0, gt=0, description="seconds without an answer")
+    encryption: Encryption | None = None
 
     @field_validator("endpoint")
     @classmethod

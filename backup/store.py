@@ -134,6 +134,12 @@ class S3Store:
         self._read_attempts = read_attempts
         self._bucket = settings.bucket
         self._root = settings.prefix + "/"
+        self._encrypted: dict[str, Any] = {}
+        if settings.encryption is not None:
+            self._encrypted = {
+                "ServerSideEncryption": "aws:kms",
+                "SSEKMSKeyId": settings.encryption.kms_key_id,
+            }
         credentials = settings.credentials
         self._client: S3Client = _session().client(
             "s3",
@@ -177,7 +183,7 @@ class S3Store:
     def put(
         self, key: str, body: bytes, *, if_match: str | None = None, if_none_match: bool = False
     ) -> str:
-        condition: dict[str, Any] = {}
+        condition: dict[str, Any] = dict(self._encrypted)
         if if_match is not None:
             condition["IfMatch"] = if_match
         if if_none_match:
@@ -192,7 +198,13 @@ class S3Store:
 
     def upload(self, key: str, file: Path) -> None:
         try:
-            self._client.upload_file(str(file), self._bucket, self._root + key, Config=_TRANSFERS)
+            self._client.upload_file(
+                str(file),
+                self._bucket,
+                self._root + key,
+                Config=_TRANSFERS,
+                ExtraArgs=self._encrypted,
+            )
         except Exception as error:
             raise typed(error, f"upload {self._root}{key}") from error
 

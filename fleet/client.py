@@ -25,10 +25,12 @@ from fleet.views import (
     DrillsView,
     DrillView,
     Durability,
+    EpochList,
     ErrorView,
     ExecutionList,
     ExecutionView,
     ForkWanted,
+    HoldView,
     HostList,
     HostView,
     LagList,
@@ -152,6 +154,16 @@ def fork_tenant(name: str, wanted: ForkWanted) -> Call[RestoreView]:
 def show_fork(name: str, fork: str) -> Call[RestoreView]:
     path = f"/api/tenants/{quote(name, safe='')}/forks/{quote(fork, safe='')}"
     return Call("GET", path, RestoreView)
+
+
+def list_epochs(name: str) -> Call[EpochList]:
+    path = f"/api/tenants/{quote(name, safe='')}/epochs"
+    return Call("GET", path, EpochList, timeout=STREAM_TIMEOUT)
+
+
+def hold_tenant(name: str, hold: bool) -> Call[HoldView]:
+    path = f"/api/tenants/{quote(name, safe='')}/hold"
+    return Call("PUT" if hold else "DELETE", path, HoldView)
 
 
 def show_tenant(name: str) -> Call[TenantView]:
@@ -420,6 +432,14 @@ class Client:
 
     def copies(self, name: str) -> list[CopyView]:
         return self.send(list_copies(name)).items
+
+    def epochs(self, name: str) -> EpochList:
+        """The epochs of a tenant that are in the bucket, and what becomes of them."""
+        return self.send(list_epochs(name))
+
+    def hold(self, name: str, hold: bool) -> HoldView:
+        """Put a tenant on hold, so that no epoch of it is removed, or take it off."""
+        return self.send(hold_tenant(name, hold))
 
     def resume(self) -> None:
         self.send(resume_fleet())

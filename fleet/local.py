@@ -30,7 +30,13 @@ from fleet.link import Link
 from fleet.machine import Machine
 from fleet.problem import Problem
 from fleet.seaweed import EmbeddedStore
-from fleet.settings import AccountSettings, AgentSettings, CoordinatorSettings, ProcessSettings
+from fleet.settings import (
+    AccountSettings,
+    AgentSettings,
+    Chores,
+    CoordinatorSettings,
+    ProcessSettings,
+)
 from fleet.views import HostView
 
 START_TIMEOUT = 30.0
@@ -59,6 +65,7 @@ class LocalSettings:
     hosts: int = 3
     store: StoreSettings | None = None
     links: bool = False
+    chores: Chores = field(default_factory=Chores)
 
 
 @dataclass
@@ -187,6 +194,7 @@ class LocalFleet:
             address_file=folder / "address",
             # A user's store is not ours to make users in.
             issuer="iam" if self.embedded is not None else "shared",
+            chores=self.settings.chores,
         )
         self.coordinator = Machine("coordinator")
         self.address = await _launch(

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from backup import copies
 from backup.copies import BadCopy
+from backup.sealing import BadKeys, KeySource
 from backup.settings import StoreSettings
 from backup.store import S3Store
 from fleet.problem import Problem
@@ -103,8 +104,11 @@ def bring_past(
     )
 
 
-def fetch_copy(settings: StoreSettings, tenant: str, name: str, to: Path) -> CopyView:
-    """Bring an independent copy (by its name, or the `newest`) to the file `to`, verified.
+def fetch_copy(
+    settings: StoreSettings, tenant: str, name: str, to: Path, source: KeySource | None = None
+) -> CopyView:
+    """Bring an independent copy (by its name, or the `newest`) to the file `to`, verified. `source`
+    gives the keyring for one that is sealed.
 
     Raises Problem where there is no such copy or something is at `to`, Damaged where it is not what
     it was when it was made.
@@ -120,8 +124,17 @@ def fetch_copy(settings: StoreSettings, tenant: str, name: str, to: Path) -> Cop
     with TemporaryDirectory(prefix=f".{to.name}-", dir=to.parent) as aside:
         fresh = Path(aside) / "log.db"
         try:
-            copies.fetch(store, copy, fresh)
+            key = None
+            if copy.key is not None and source is not None:
+                key = source.read().for_tenant(tenant, copy.key)
+            copies.fetch(store, copy, fresh, key)
+        except BadKeys as error:
+            hint = "Give the keyring that it was sealed with, by --keys or LITEFLEET_COPY_KEYS."
+            raise Problem("no_key", f"Copy {copy.name} is sealed, and {error}.", hint) from error
         except BadCopy as error:
+            if copy.key is not None and key is None:
+                hint = "Give it by --keys FILE, or in LITEFLEET_COPY_KEYS."
+                raise Problem("no_key", f"{error}.", hint) from error
             raise Damaged(str(error)) from error
         _inspect(fresh)
         fresh.rename(to)

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from backup.guards import GuardSettings
+from backup.sealing import KeySource
 from backup.settings import REVEAL, StoreSettings, reveal
 from node.engine.config import BLOB_LIMIT, INLINE_LIMIT, LEAST_INLINE, MOST
 
@@ -114,8 +115,9 @@ class AgentSettings(ProcessSettings):
     differs from where it listens. ``data`` holds all of the host's nodes. ``inline_limit`` and
     ``blob_limit`` are those of the host's engines, in bytes of JSON; the same on every host, or
     a tenant that moves is refused what it was allowed before. ``guards`` say from what on each
-    node alerts. ``runtime`` is how nodes are run, ``limits`` what each may use, ``accounts`` as
-    whom they run."""
+    node alerts. With ``copy_keys``, the tenants' independent copies are encrypted before they leave
+    the host. ``runtime`` is how nodes are run, ``limits`` what each may use, ``accounts`` as whom
+    they run."""
 
     host: str
     data: Path
@@ -123,6 +125,7 @@ class AgentSettings(ProcessSettings):
     inline_limit: int = Field(default=INLINE_LIMIT, ge=LEAST_INLINE, le=MOST)
     blob_limit: int = Field(default=BLOB_LIMIT, ge=LEAST_INLINE, le=MOST)
     guards: GuardSettings = GuardSettings()
+    copy_keys: KeySource | None = None
     runtime: Literal["process", "docker"] = "process"
     docker: DockerSettings = DockerSettings()
     limits: NodeLimits = NodeLimits()
@@ -157,7 +160,9 @@ class Chores(BaseModel):
     """What the coordinator does for every tenant of its own accord. Times are in seconds, 0 for
     never: ``drill_every``, within which each tenant's backup is verified by a restore, and
     ``copy_every``, within which it gets an independent copy. Copies are kept for ``copy_days``, the
-    newest ``copies_least`` of them for as long as there is no newer one."""
+    newest ``copies_least`` of them for as long as there is no newer one. Every ``purge_every`` it
+    looks for epochs that may go: ``epoch_days`` after their successor began, if that or a later one
+    was restored in a drill."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -165,6 +170,8 @@ class Chores(BaseModel):
     copy_every: float = Field(default=86_400.0, ge=0)
     copy_days: int = Field(default=7, ge=0)
     copies_least: int = Field(default=2, ge=1)
+    purge_every: float = Field(default=3_600.0, ge=0)
+    epoch_days: float = Field(default=30.0, ge=0)
 
 
 class CoordinatorSettings(ProcessSettings):

@@ -111,7 +111,8 @@ class TenantView(View):
 
 
 class CopyView(View):
-    """An independent copy of a tenant's database in the bucket. `size` and `packed` in bytes."""
+    """An independent copy of a tenant's database in the bucket. `size` and `packed` in bytes. `key`
+    is the id of the key that it is sealed under, null for one that is not."""
 
     tenant: str
     name: str
@@ -124,12 +125,39 @@ class CopyView(View):
     sha256: str
     size: int
     packed: int
+    key: str | None = None
 
 
 class CopyList(View):
     """A tenant's copies, oldest first."""
 
     items: list[CopyView]
+
+
+class EpochView(View):
+    """An epoch of a tenant's that is in the bucket, and whether its data goes, with the reason."""
+
+    tenant: str
+    epoch: int
+    goes: bool
+    reason: str
+    objects: int
+    bytes: int
+
+
+class EpochList(View):
+    """The epochs of a tenant, oldest first. With `hold` none of them is removed."""
+
+    items: list[EpochView]
+    hold: bool
+
+
+class HoldView(View):
+    """Whether a tenant is on hold, and whether this request has changed that."""
+
+    tenant: str
+    hold: bool
+    changed: bool
 
 
 class DrillView(View):

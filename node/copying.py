@@ -22,6 +22,7 @@ from backup.copies import BadCopy, Copy
 from backup.errors import StoreError
 from backup.ownership import OwnerRecord
 from backup.parent import die_with_parent
+from backup.sealing import Key
 from backup.settings import REVEAL, StoreSettings
 from backup.store import ObjectStore, S3Store
 from node.log import check_restored
@@ -34,13 +35,15 @@ NICE = 10
 class CopyOrder(BaseModel):
     """What the process is told, on its standard input: the secrets in it are for nobody else.
 
-    With ``into``, the copy becomes that file, and nothing goes to the bucket.
+    With ``into``, the copy becomes that file, and nothing goes to the bucket. With ``key``, a copy
+    is sealed with it.
     """
 
     store: StoreSettings
     database: Path
     record: OwnerRecord
     into: Path | None = None
+    key: Key | None = None
 
 
 class Copying:
@@ -99,7 +102,7 @@ def main() -> int:
             return 0
         known = copies.read(store, order.record.tenant)
         newest = known[-1] if known else None
-        made = make_copy(store, order.database, order.record, newest, time.time)
+        made = make_copy(store, order.database, order.record, newest, time.time, order.key)
     except (BadCopy, StoreError, OSError) as error:
         print(f"no copy was made: {error}", file=sys.stderr)
         return 1
@@ -146,9 +149,10 @@ def make_copy(
     record: OwnerRecord,
     newest: Copy | None,
     clock: Callable[[], float],
+    key: Key | None = None,
 ) -> Copy:
     """Copy a live log to the bucket, by SQLite's own backup; the newest copy itself where nothing
-    has been committed since. Takes what reading the whole file takes.
+    has been committed since. Takes what reading the whole file takes. With ``key``, it is sealed.
 
     Raises:
         BadCopy: there is no room, the copy does not hold together, or was not what was sent.
@@ -166,7 +170,13 @@ def make_copy(
             log = check_restored(taken, record)
         except Damaged as error:
             raise BadCopy(f"the copy does not hold together: {error}") from error
-        if newest is not None and (newest.lineage, newest.chain) == (log.lineage, log.chain):
+        same_key = newest is not None and newest.key == (key.id if key is not None else None)
+        if (
+            newest is not None
+            and same_key
+            and newest.chain == log.chain
+            and (newest.lineage == log.lineage)
+        ):
             return newest
         about = Copy(
             tenant=record.tenant,
@@ -179,7 +189,7 @@ def make_copy(
             size=0,
             packed=0,
         )
-        return copies.put(store, taken, about, Path(scratch))
+        return copies.put(store, taken, about, Path(scratch), key)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import contextlib
 import signal
 from pathlib import Path
 
+from backup.sealing import Key
 from node.cradle import Cradle, fork_cradle
 from node.order import ENDED, NodeOrder
 from node.serve import serve
@@ -82,7 +83,8 @@ class _Life:
         if op == "chain":
             return {"chain": await supervisor.chain_at(int(message["sequence"]))}
         if op == "copy":
-            return (await supervisor.copy()).model_dump()
+            key = message.get("key")
+            return (await supervisor.copy(Key.model_validate(key) if key else None)).model_dump()
         if op == "export":
             return (await supervisor.export(Path(message["into"]))).model_dump()
         if op == "extend":

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from backup.copies import Copy
+from backup.sealing import Key
 from backup.settings import REVEAL
 from node.checks import CheckStatus
 from node.order import NodeOrder, NodeStatus
@@ -60,13 +61,14 @@ class RemoteNode:
         answer = await self._client.call("chain", sequence=sequence)
         return str(answer["chain"])
 
-    async def copy(self) -> Copy:
-        """Have an independent copy of the live log brought to the bucket.
+    async def copy(self, key: Key | None = None) -> Copy:
+        """Have an independent copy of the live log brought to the bucket, sealed with ``key``.
 
         Raises:
             WireError: the node is gone, or could not do it.
         """
-        return Copy.model_validate(await self._client.call("copy"))
+        body = key.model_dump(context=REVEAL) if key is not None else None
+        return Copy.model_validate(await self._client.call("copy", key=body))
 
     async def export(self, into: Path) -> Copy:
         """Have the live log written to a new file, whole and checked.

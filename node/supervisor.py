@@ -25,6 +25,7 @@ from backup.lease import boottime
 from backup.litestream.pace import Pacing
 from backup.litestream.sidecar import Sidecar, SidecarFailed, SidecarUser
 from backup.ownership import OwnerRecord
+from backup.sealing import Key
 from backup.store import ObjectStore, S3Store
 from node import users
 from node.authority import AuthorityFile
@@ -159,9 +160,9 @@ class Supervisor:
         """
         return await asyncio.to_thread(live_chain_at, self._database, sequence)
 
-    async def copy(self) -> Copy:
+    async def copy(self, key: Key | None = None) -> Copy:
         """Bring an independent copy of the live log to the bucket, or name the newest one where
-        nothing has been committed since.
+        nothing has been committed since. With ``key``, it is sealed with that.
 
         Raises:
             BadCopy: it could not be made; the message says why.
@@ -169,7 +170,12 @@ class Supervisor:
         if self._claim is None or self.status.state is not NodeState.ACTIVE:
             raise BadCopy(f"{self._order.tenant} is {self.status.state} here; nothing was copied")
         return await self._copying.copy(
-            CopyOrder(store=self._order.store, database=self._database, record=self._claim.record)
+            CopyOrder(
+                store=self._order.store,
+                database=self._database,
+                record=self._claim.record,
+                key=key,
+            )
         )
 
     async def export(self, into: Path) -> Copy:

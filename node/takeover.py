@@ -155,6 +155,7 @@ class Takeover:
     async def _bring_past(self, record: OwnerRecord, origin: Origin, database: Path) -> None:
         """Restore exactly the state that was asked for; no tail of a later one belongs to it."""
         began = self._clock()
+        await asyncio.to_thread(self._refuse_removed, record, origin)
         if record.parent is not None:
             # Where the tenant's history leaves the parent: what is beyond it is no part of it.
             left = await asyncio.to_thread(
@@ -173,6 +174,19 @@ class Takeover:
         self.phases = self.phases.model_copy(
             update={"fetch": fetched - began, "verify": self._clock() - fetched}
         )
+
+    def _refuse_removed(self, record: OwnerRecord, origin: Origin) -> None:
+        """What is marked may be half gone."""
+        if origin.tenant == record.tenant:
+            source: OwnerRecord | None = record
+        else:
+            found = records.read(self._store, keys.owner(origin.tenant), OwnerRecord)
+            source = found.record if found else None
+        if source is None or origin.epoch in source.purging:
+            raise Damaged(
+                f"the data of epoch {origin.epoch} of {origin.tenant} is being removed: its "
+                "retention period is over"
+            )
 
     async def _make_sure_there_is_nothing(self, record: OwnerRecord) -> None:
         if not record.genesis and record.origin is None:
@@ -270,23 +284,29 @@ class Takeover:
 async def transition(
     store: ObjectStore, claim: Claim, change: Callable[[OwnerRecord], OwnerRecord]
 ) -> Claim:
-    """Swap a claim's record for what ``change`` makes of it.
+    """Swap a claim's record for what ``change`` makes of it, which must refuse another's.
+
+    Others may change what is not the claim's (a hold, a mark of what may be removed) meanwhile:
+    then it is read and decided again.
 
     Raises:
         Superseded: the record is no longer this claim's.
         StoreError: the store did not settle the write.
     """
-    try:
-        written = await asyncio.to_thread(
-            records.swap,
-            store,
-            keys.owner(claim.record.tenant),
-            change(claim.record),
-            claim.current.etag,
-        )
-    except (NotAllowed, Precondition) as error:
-        raise Superseded(f"{claim.record.tenant}: {error}") from error
-    return Claim(written, claim.owner)
+    key, current = keys.owner(claim.record.tenant), claim.current
+    while True:
+        try:
+            wanted = change(current.record)
+            written = await asyncio.to_thread(records.swap, store, key, wanted, current.etag)
+        except NotAllowed as error:
+            raise Superseded(f"{claim.record.tenant}: {error}") from error
+        except Precondition as error:
+            now = await asyncio.to_thread(records.read, store, key, OwnerRecord)
+            if now is None or now.etag == current.etag:
+                raise Superseded(f"{claim.record.tenant}: {error}") from error
+            current = now
+        else:
+            return Claim(written, claim.owner)
 
 
 FAILURES = (Damaged, RestoreFailed, SidecarFailed, StoreError, TimeoutError, OSError)

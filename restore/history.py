@@ -33,17 +33,23 @@ class Span:
 @dataclass(frozen=True, slots=True)
 class History:
     """A tenant's history, newest epoch first. ``complete`` is false where its beginning is not
-    recorded."""
+    recorded. ``removed`` are epochs of it whose data was removed, or is being removed."""
 
     owner: OwnerRecord
     spans: tuple[Span, ...]
     complete: bool
+    removed: tuple[int, ...] = ()
 
     def span(self, epoch: int) -> Span:
         """Raises `RestoreFailed` where that epoch is not part of the history."""
         for span in self.spans:
             if span.epoch == epoch:
                 return span
+        if epoch in self.removed:
+            raise RestoreFailed(
+                f"the data of epoch {epoch} of {self.owner.tenant} was removed after its retention "
+                f"period; the oldest that is left is epoch {self.spans[-1].epoch}"
+            )
         raise RestoreFailed(
             f"epoch {epoch} is not part of {self.owner.tenant}'s history: that has "
             f"{', '.join(str(span.epoch) for span in self.spans)}"
@@ -58,9 +64,10 @@ class History:
         for span in self.spans:
             if span.began_at <= at:
                 return span
+        why = "; what was before it was removed after its retention period" if self.removed else ""
         raise RestoreFailed(
             f"{self.owner.tenant}'s history does not reach back so far: its oldest epoch here is "
-            f"{self.spans[-1].epoch}"
+            f"{self.spans[-1].epoch}{why}"
         )
 
 
@@ -89,7 +96,13 @@ def history(owner: OwnerRecord, newest: int, epochs: Sequence[EpochRecord]) -> H
     spans = [Span(epochs[0].epoch, epochs[0].began_at, None, floor)]
     for child, parent in pairwise(epochs):
         spans.append(Span(parent.epoch, parent.began_at, child.parent_txid, child.parent_txid))
-    return History(owner, tuple(spans), complete=epochs[-1].parent is None)
+    gone = {one.epoch for one in epochs if one.purged_at is not None} | set(owner.purging)
+    return History(
+        owner,
+        tuple(span for span in spans if span.epoch not in gone),
+        complete=epochs[-1].parent is None,
+        removed=tuple(span.epoch for span in spans if span.epoch in gone),
+    )
 
 
 class Reach:

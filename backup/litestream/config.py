@@ -57,7 +57,8 @@ class Replica(_Section):
     """Where the replica goes: one epoch's prefix, never shared and never reused.
 
     There is no ``auto-recover``: after it resets, uploads stop while ``/sync`` still answers 200.
-    Credentials are in the environment, not in this file.
+    Credentials are in the environment, not in this file. 0.5.17 has a key for SSE-KMS and none for
+    SSE-S3.
     """
 
     type: str = "s3"
@@ -67,6 +68,7 @@ class Replica(_Section):
     region: str
     force_path_style: bool = True
     sync_interval: str = "1s"
+    sse_kms_key_id: str | None = None
 
 
 class Database(_Section):
@@ -95,7 +97,7 @@ class LitestreamConfig(_Section):
     def write(self, path: Path) -> None:
         """Write the file, 0600. JSON is YAML, so no YAML library is needed to write it."""
         path.touch(mode=0o600)
-        path.write_text(self.model_dump_json(by_alias=True, indent=1))
+        path.write_text(self.model_dump_json(by_alias=True, indent=1, exclude_none=True))
 
 
 def for_epoch(
@@ -120,6 +122,7 @@ def for_epoch(
                     path=f"{store.prefix}/{replica_prefix.rstrip('/')}",
                     endpoint=store.endpoint,
                     region=store.region,
+                    sse_kms_key_id=store.encryption.kms_key_id if store.encryption else None,
                 ),
             )
         ],

@@ -49,6 +49,7 @@ class Agent:
             runtime_of(settings),
             (settings.inline_limit, settings.blob_limit),
             settings.guards,
+            settings.copy_keys,
             accounts_of(settings),
             Rlimits(
                 files=settings.limits.files,

@@ -14,6 +14,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from backup.copies import Copy
 from backup.errors import StoreError
+from backup.sealing import BadKeys
 from fleet.agent.agent import Agent
 from fleet.agent.drilling import DrillDone, DrillRequest, Rehearsal, RehearsalRequest
 from fleet.agent.metrics import of_engines, of_host
@@ -125,7 +126,7 @@ def create_app(agent: Agent, token: str) -> FastAPI:
     async def copy(tenant: str) -> Copy:
         try:
             made = await agent.nodes.copy(tenant)
-        except WireError as error:
+        except (WireError, BadKeys) as error:
             raise HTTPException(503, {"type": "not_copied", "message": str(error)}) from error
         if made is None:
             raise HTTPException(

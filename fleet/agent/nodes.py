@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from backup.copies import Copy
 from backup.guards import GuardSettings
 from backup.ownership import Durability, Origin
+from backup.sealing import KeySource
 from backup.settings import Credentials, StoreSettings
 from fleet.agent import remains
 from fleet.runtimes.accounts import Accounts
@@ -105,6 +106,7 @@ class Nodes:
         runtime: Runtime,
         limits: tuple[int, int],
         guards: GuardSettings,
+        copy_keys: KeySource | None = None,
         accounts: Accounts | None = None,
         rlimits: Rlimits = NO_RLIMITS,
     ):
@@ -114,9 +116,11 @@ class Nodes:
             runtime: brings up the supervisors, and ends them.
             limits: ``inline_limit`` and ``blob_limit`` of every engine; see ``AgentSettings``.
             guards: those of every node.
+            copy_keys: what the tenants' independent copies are sealed with; None for not at all.
             accounts: whom each tenant's processes run as; None: all as this one.
             rlimits: those of every engine.
         """
+        self._copy_keys = copy_keys
         self._accounts = accounts
         self._rlimits = rlimits
         self._limits = limits
@@ -170,12 +174,16 @@ class Nodes:
         """An independent copy of a tenant's live log here; None where there is none to copy.
 
         Raises:
+            BadKeys: it is to be sealed, and there are no keys.
             WireError: it could not be made; the message says why.
         """
         node = self.live(tenant)
         if node is None or node.remote is None:
             return None
-        return await node.remote.copy()
+        key = None
+        if self._copy_keys is not None:
+            key = (await asyncio.to_thread(self._copy_keys.read)).for_tenant(tenant)
+        return await node.remote.copy(key)
 
     async def export(self, tenant: str) -> tuple[Copy, Path] | None:
         """A tenant's live log here as a file of its own, which the caller removes; None where

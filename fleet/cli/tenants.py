@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fleet import DEFAULT_NAME, console
-from fleet.cli import connection, restoring, upgrading
+from fleet.cli import connection, epochs, restoring, upgrading
 from fleet.cli.options import Address, DurabilityChoice, Json, Name
 from fleet.cli.tables import details, position, table
 from fleet.problem import Problem
@@ -77,6 +77,9 @@ app.command("upgrade")(upgrading.tenant_upgrade)
 app.command("restore")(restoring.tenant_restore)
 app.command("fork")(restoring.tenant_fork)
 app.command("export")(restoring.tenant_export)
+app.command("epochs")(epochs.tenant_epochs)
+app.command("hold")(epochs.tenant_hold)
+app.command("unhold")(epochs.tenant_unhold)
 
 
 @app.command("list")

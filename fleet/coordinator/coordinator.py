@@ -32,6 +32,7 @@ from fleet.coordinator.decide import (
 from fleet.coordinator.drills import Drills
 from fleet.coordinator.observe import Observer
 from fleet.coordinator.restores import Restores
+from fleet.coordinator.retention import Epochs
 from fleet.coordinator.rounds import Rounds
 from fleet.coordinator.timeline import TimelineLog
 from fleet.coordinator.upgrades import Upgrades
@@ -83,7 +84,11 @@ class Coordinator:
         self.copies = Copies(
             store, *shared, keep_days=chores.copy_days, keep_least=chores.copies_least
         )
+        self.epochs = Epochs(
+            store, self.tenants, self.restores.running, self.timeline, days=chores.epoch_days
+        )
         self._rounds = (
+            Rounds(self._active, self.epochs.looked_at, self.epochs.tidy, every=chores.purge_every),
             Rounds(
                 self._active, self.drills.verified_at, self.drills.drill, every=chores.drill_every
             ),

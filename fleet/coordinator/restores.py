@@ -96,6 +96,10 @@ class Restores:
         self._tasks[name] = asyncio.create_task(self._run_fork(view, source, asked))
         return view
 
+    def running(self) -> list[RestoreView]:
+        """Those that this coordinator has begun and that are not over, forks as well."""
+        return [view for view in self._views.values() if not view.over]
+
     def begin(self, name: str, asked: RestoreWanted) -> RestoreView:
         """Begin one. Raises `RestoreRunning`."""
         running = self.look(name)

@@ -14,8 +14,9 @@ from backup.keys import BadTenantName
 from fleet.coordinator.account import TenantExists
 from fleet.coordinator.coordinator import Coordinator
 from fleet.coordinator.restores import RestoreRunning
+from fleet.coordinator.retention import NotHeld
 from fleet.proxy import forward
-from fleet.views import ForkWanted, RestoreView, RestoreWanted
+from fleet.views import EpochList, ForkWanted, HoldView, RestoreView, RestoreWanted
 from node.order import ENDED
 
 EXPORT_TIMEOUT = 900.0
@@ -82,3 +83,27 @@ def add_restores(
             )
         url = f"{host.address}/api/nodes/{name}/export"
         return await forward(request, http, url, headers={"authorization": f"Bearer {token}"})
+
+    @app.get("/api/tenants/{name}/epochs", dependencies=guarded)
+    async def epochs(name: str) -> EpochList:
+        known(name)
+        owner = coordinator.tenants[name].owner
+        hold = owner is not None and owner.record.hold
+        return EpochList(items=await coordinator.epochs.of(name), hold=hold)
+
+    async def held(name: str, hold: bool) -> Response:
+        known(name)
+        try:
+            changed = await coordinator.epochs.hold(name, hold)
+        except NotHeld as error:
+            return refuse(409, "never_started", str(error), "wait until it serves")
+        view = HoldView(tenant=name, hold=hold, changed=changed)
+        return JSONResponse(view.model_dump(mode="json"))
+
+    @app.put("/api/tenants/{name}/hold", dependencies=guarded)
+    async def hold(name: str) -> Response:
+        return await held(name, True)
+
+    @app.delete("/api/tenants/{name}/hold", dependencies=guarded)
+    async def unhold(name: str) -> Response:
+        return await held(name, False)

@@ -13,6 +13,7 @@ from backup.lease import WATCH
 from fleet.client import AsyncClient, Client, FleetError
 from fleet.exporting import export_tenant
 from fleet.local import LocalFleet, LocalSettings, until
+from fleet.settings import Chores
 from fleet.views import ForkWanted, RestoreView, RestoreWanted, TenantView
 from node.engine.inspection import inspect_log
 
@@ -200,3 +201,65 @@ async def fleet_get(fleet: LocalFleet, path: str) -> dict[str, object]:
         answer = await http.get(f"{fleet.address}{path}", timeout=30.0)
     body: dict[str, object] = answer.json()
     return body
+
+
+@pytest.mark.slow
+def test_an_epoch_goes_once_a_later_one_was_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(APPS))
+
+    async def whole(folder: Path) -> None:
+        chores = Chores(drill_every=0, copy_every=0, purge_every=1.0, epoch_days=0)
+        settings = LocalSettings(name="test", folder=folder, hosts=2, chores=chores)
+        async with LocalFleet(settings) as fleet, fleet.client() as client:
+            env = {"MARKS": str(folder / "marks")}
+            await client.create_tenant("acme", "counting", "before_effects", env)
+            await serving(client, "acme")
+            mark = await work(client, "acme", "one")
+            await work(client, "acme", "two")
+            await client.restore_tenant("acme", RestoreWanted(bookmark=mark))
+            assert (await over(client, "acme")).state == "done"
+
+            with fleet_client(fleet) as plain:
+
+                async def epochs() -> dict[int, tuple[bool, str]]:
+                    found = await asyncio.to_thread(plain.epochs, "acme")
+                    return {one.epoch: (one.goes, one.reason) for one in found.items}
+
+                await asyncio.sleep(8)  # a round, or two
+                assert await epochs() == {
+                    1: (False, "none after it was restored in a drill"),
+                    2: (False, "it is the newest"),
+                }
+
+                assert (await asyncio.to_thread(plain.hold, "acme", True)).changed
+                assert not (await asyncio.to_thread(plain.hold, "acme", True)).changed
+                assert (await asyncio.to_thread(plain.drill, "acme")).ok
+                await asyncio.sleep(8)
+                assert (await epochs())[1] == (False, "the tenant is on hold")
+                assert await ids(client, "acme") == {"one"}
+
+                assert (await asyncio.to_thread(plain.hold, "acme", False)).changed
+
+                async def gone() -> bool:
+                    return set(await epochs()) == {2}
+
+                assert await until(gone, 30.0), await epochs()
+                await asyncio.sleep(3)
+            kinds = [entry.kind for entry in await client.timeline()]
+            assert kinds.count("epoch_purged") == 1
+
+            # What it left cannot be had any more, and that is said; all else goes on.
+            await client.restore_tenant("acme", RestoreWanted(undo=True))
+            refused = await over(client, "acme")
+            assert refused.state == "refused"
+            assert refused.problem is not None
+            assert "removed after its retention" in refused.problem.message
+            later = await work(client, "acme", "three")
+            await work(client, "acme", "four")
+            await client.restore_tenant("acme", RestoreWanted(bookmark=later))
+            done = await over(client, "acme")
+            assert (done.state, done.new_epoch) == ("done", 3), done
+            assert await ids(client, "acme") == {"one", "three"}
+
+    with tempfile.TemporaryDirectory(prefix="litefleet-test-") as folder:
+        asyncio.run(whole(Path(folder)))

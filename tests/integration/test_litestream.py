@@ -14,8 +14,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import apsw
+import boto3
 import pytest
-from pydantic import ValidationError
+from moto.server import ThreadedMotoServer
+from pydantic import SecretStr, ValidationError
 
 from backup import keys
 from backup.lag import LagTracker
@@ -24,7 +26,7 @@ from backup.litestream.control import ControlError
 from backup.litestream.pace import Pace
 from backup.litestream.progress import Cure
 from backup.litestream.sidecar import Sidecar, SidecarFailed
-from backup.settings import StoreSettings
+from backup.settings import Credentials, Encryption, StoreSettings
 from backup.store import S3Store
 from node.proofs import Replication
 from restore.errors import Damaged, RestoreFailed
@@ -344,3 +346,55 @@ def test_another_pace_uploads_nothing_anew(tmp_path: Path, store_settings: Store
         database.close()
 
     asyncio.run(scenario())
+
+
+def test_a_kms_key_takes_effect(tmp_path: Path) -> None:
+    """What Litestream writes, and what we do, is asked to be encrypted under that key."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        settings = StoreSettings(
+            endpoint=f"http://{host}:{port}",
+            bucket="bucket",
+            credentials=Credentials(access_key_id="any", secret_access_key=SecretStr("any")),
+            encryption=Encryption(kms_key_id="alias/tenants"),
+        )
+        client = boto3.client(
+            "s3",
+            endpoint_url=settings.endpoint,
+            region_name=settings.region,
+            aws_access_key_id="any",
+            aws_secret_access_key="any",
+        )
+        client.create_bucket(Bucket="bucket")
+
+        async def streamed(database: apsw.Connection, sidecar: Sidecar) -> None:
+            database.execute("INSERT INTO t VALUES (1)")
+            await sidecar.sync(10.0)
+
+        run(tmp_path, settings, streamed)
+        store = S3Store(settings)
+        store.put("record", b"one", if_none_match=True)
+        large = tmp_path / "large"
+        large.write_bytes(b"x" * (20 << 20))
+        store.upload("large", large)
+        found = {}
+        for item in client.list_objects_v2(Bucket="bucket")["Contents"]:
+            head = client.head_object(Bucket="bucket", Key=item["Key"])
+            found[item["Key"]] = (head.get("ServerSideEncryption"), head.get("SSEKMSKeyId"))
+        assert {key.rpartition(".")[2] for key in found} >= {"ltx", "fleet/record", "fleet/large"}
+        assert set(found.values()) == {("aws:kms", "alias/tenants")}, found
+        # It reads what it wrote, and conditional writes hold.
+        store.put("record", b"two", if_match=store.get("record").etag)
+        restored = asyncio.run(fetch(store, settings, "t", 1, 0, tmp_path / "back" / "log.db"))
+        rows = apsw.Connection(str(restored.database)).execute("SELECT count(*) FROM t").fetchall()
+        assert rows == [(2,)]
+
+        # The twin without the setting writes without it.
+        plain = settings.model_copy(update={"encryption": None, "prefix": "plain"})
+        S3Store(plain).put("record", b"one")
+        head = client.head_object(Bucket="bucket", Key="plain/record")
+        assert head.get("SSEKMSKeyId") is None
+    finally:
+        server.stop()

@@ -13,6 +13,9 @@ import pytest
 
 from backup import copies, keys
 from backup.copies import BadCopy
+from backup.sealing import Keyring, KeySource, new_keyring, parse_keyring
+from fleet.past import fetch_copy
+from fleet.problem import Problem
 from node.engine.inspection import inspect_log
 from node.wire import WireError
 
@@ -54,6 +57,43 @@ def test_a_live_tenant_is_copied_by_another_route(on_host: OnHost, tmp_path: Pat
         store.put(keys.copy("t", second.name), b"something else")
         with pytest.raises(BadCopy):
             copies.fetch(store, second, tmp_path / "bad.db")
+
+    on_host(scenario)
+
+
+def test_copies_are_sealed_through_a_rotation(on_host: OnHost, tmp_path: Path) -> None:
+    async def scenario(host: TestHost) -> None:
+        node = await host.start()
+        await node.serving()
+        await node.begin("job", steps=3, ack="async")
+        assert await node.result("job") == 3
+        old = parse_keyring(new_keyring("old"), "it")
+        keyring = Keyring(
+            current="new", keys={**old.keys, **parse_keyring(new_keyring("new"), "it").keys}
+        )
+        plain = await node.remote.copy()
+        first = await node.remote.copy(old.for_tenant("t"))
+        assert await node.remote.copy(old.for_tenant("t")) == first
+        second = await node.remote.copy(keyring.for_tenant("t"))
+        assert [copy.key for copy in copies.read(host.store, "t")] == [None, "old", "new"]
+        assert (plain.chain, first.chain) == (first.chain, second.chain)
+        for number, copy in enumerate((first, second)):
+            assert copy.key is not None
+            assert b"SQLite" not in host.store.get(copy.object).body
+            into = tmp_path / f"{number}.db"
+            copies.fetch(host.store, copy, into, keyring.for_tenant("t", copy.key))
+            assert inspect_log(into).chain == copy.chain
+        # What a person is told.
+        ring = tmp_path / "ring.json"
+        ring.write_text(new_keyring("other"))
+        for source, said in (
+            (None, "sealed under key 'new'"),
+            (KeySource(file=ring), "the keyring has only other"),
+            (KeySource(file=tmp_path / "none"), "cannot be read"),
+        ):
+            with pytest.raises(Problem, match=said) as raised:
+                fetch_copy(host.settings, "t", "newest", tmp_path / "x.db", source)
+            assert raised.value.type == "no_key"
 
     on_host(scenario)
 

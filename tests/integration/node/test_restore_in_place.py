@@ -6,10 +6,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from backup import keys, lineage
+from backup import keys, lineage, ownership
 from backup.ownership import Origin, OwnerState
 from node.engine.inspection import LogSummary, committed_at, inspect_log
 from node.order import NodeState
+from restore import purge
 from restore.history import read_history
 from restore.moment import AtBookmark, EndOf, Moment, restore
 
@@ -211,5 +212,36 @@ def test_a_fork_whose_source_is_gone_is_damaged_and_never_empty(on_host: OnHost)
         owner = host.owner("copy")
         assert owner is not None
         assert owner.record.state is OwnerState.DAMAGED
+
+    on_host(scenario)
+
+
+def test_a_hold_and_a_mark_do_not_cost_a_node_its_claim(on_host: OnHost) -> None:
+    """Others write beside its claim: it reads again, and its planned stop loses nothing."""
+
+    async def scenario(host: TestHost) -> None:
+        node, _ = await with_two(host)
+        await released(node)
+        node = await host.start(durability="before_effects")
+        await node.serving()
+        purge.change(host.store, "t", lambda now: ownership.set_hold(now, True))
+        purge.change(host.store, "t", lambda now: ownership.set_hold(now, False))
+        assert purge.mark(host.store, "t", [1]) is not None
+        answer = (await node.begin("three", steps=1)).json()
+        assert answer["durable"]
+        await released(node)
+        owner = host.owner()
+        assert owner is not None
+        assert (owner.record.state, owner.record.purging) == (OwnerState.RELEASED, (1,))
+        # Nobody restores from what is marked.
+        marked = Origin(tenant="t", lineage=owner.record.lineage, epoch=1, txid=1)
+        for tenant in ("t", "copy"):
+            node = await host.start(tenant, origin=marked)
+            status = await node.ended()
+            assert "being removed" in status.detail
+        assert purge.purge(host.store, "t", 1, 0.0) is not None
+        node = await host.start(durability="before_effects")
+        await node.serving()
+        assert await ids(node) == {"one", "two", "open", "three"}
 
     on_host(scenario)

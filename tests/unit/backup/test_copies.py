@@ -91,7 +91,7 @@ def test_a_snapshot_of_a_busy_database_is_of_one_moment(tmp_path: Path, database
         connection.close()
 
 
-@pytest.mark.parametrize("spoiled", ["another", "truncated", "garbled"])
+@pytest.mark.parametrize("spoiled", ["another", "truncated", "garbled", "broken"])
 def test_a_copy_that_is_not_what_it_was_is_refused(
     tmp_path: Path, database: Path, spoiled: str
 ) -> None:
@@ -102,6 +102,7 @@ def test_a_copy_that_is_not_what_it_was_is_refused(
     bad = {
         "another": gzip.compress(b"another file"),
         "truncated": body[: len(body) // 2],
+        "broken": body[:20] + b"\xff" * 100 + body[120:],
         "garbled": body[:5000] + b"\x00" * 100 + body[5100:],
     }[spoiled]
     store.put(key, bad)
