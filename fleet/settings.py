@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -24,6 +24,8 @@ from backup.settings import REVEAL, StoreSettings, reveal
 from node.engine.config import BLOB_LIMIT, INLINE_LIMIT, LEAST_INLINE, MOST
 
 MB = 1 << 20
+#: A thousand years.
+MOST_SECONDS: Final = 1000 * 366 * 24 * 3600
 
 
 class BadSettings(Exception):
@@ -114,14 +116,18 @@ class AgentSettings(ProcessSettings):
     """A host agent. ``advertise`` is the URL under which the coordinator reaches it, where that
     differs from where it listens. ``data`` holds all of the host's nodes. ``inline_limit`` and
     ``blob_limit`` are those of the host's engines, in bytes of JSON; the same on every host, or
-    a tenant that moves is refused what it was allowed before. ``guards`` say from what on each
-    node alerts. With ``copy_keys``, the tenants' independent copies are encrypted before they leave
-    the host. ``runtime`` is how nodes are run, ``limits`` what each may use, ``accounts`` as whom
-    they run."""
+    a tenant that moves is refused what it was allowed before. ``keep_closed`` and
+    ``keep_history`` are seconds: how long closed executions, and histories that others have
+    followed, stay in a log whose application has no rule for them; None: for ever. ``guards``
+    say from what on each node alerts. With ``copy_keys``, the tenants' independent copies are
+    encrypted before they leave the host. ``runtime`` is how nodes are run, ``limits`` what each
+    may use, ``accounts`` as whom they run."""
 
     host: str
     data: Path
     advertise: str | None = None
+    keep_closed: float | None = Field(default=None, ge=0, le=MOST_SECONDS)
+    keep_history: float | None = Field(default=None, ge=0, le=MOST_SECONDS)
     inline_limit: int = Field(default=INLINE_LIMIT, ge=LEAST_INLINE, le=MOST)
     blob_limit: int = Field(default=BLOB_LIMIT, ge=LEAST_INLINE, le=MOST)
     guards: GuardSettings = GuardSettings()
@@ -154,6 +160,10 @@ class AgentSettings(ProcessSettings):
                 f"the path {value} is too long for unix sockets; use one below 70 bytes"
             )
         return value.absolute()
+
+
+#: What of an agent's settings goes on to each engine.
+LIMITS: Final = {"inline_limit", "blob_limit", "keep_closed", "keep_history"}
 
 
 class Chores(BaseModel):

@@ -7,6 +7,7 @@ from node.engine.errors import ActivityFailed, ChildFailed, NonRetryable, RetryL
 from node.engine.external import External
 from node.engine.namespace import workflow
 from node.engine.queue import Queue, Rate
+from node.engine.retention import Retention
 from node.engine.schedule import Overlap, Schedule
 from node.engine.signals import Signal
 from node.engine.stream_publisher import ActivityStream, WorkflowStream
@@ -41,6 +42,7 @@ __all__ = [
     "Rate",
     "Reply",
     "Request",
+    "Retention",
     "RetryLater",
     "RetryPolicy",
     "Schedule",

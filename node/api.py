@@ -32,6 +32,7 @@ from node.api_log import LogApi
 from node.api_messages import MessagesApi
 from node.api_metrics import MetricsApi
 from node.api_queues import QueuesApi
+from node.api_retention import RetentionApi
 from node.api_route import DeclaredRoute
 from node.api_schedules import SchedulesApi
 from node.api_sql import SqlApi
@@ -72,6 +73,7 @@ def create_api(
         QueuesApi(engine, answers),
         SqlApi(engine, answers),
         StreamsApi(engine, answers),
+        RetentionApi(engine, answers),
         SchedulesApi(engine, answers),
         WebhooksApi(engine, answers, environment, clock),
         LogApi(log),

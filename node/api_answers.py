@@ -24,11 +24,15 @@ from node.engine.errors import (
     ExecutionClosed,
     ExecutionConflict,
     ExecutionDiverged,
+    ExecutionHeld,
+    ExecutionOpen,
     ForkRefused,
+    NotProvenYet,
     PayloadError,
     PayloadTooLarge,
     QueryFailed,
     ReadersBusy,
+    ReadTooLong,
     ScheduleConflict,
     StateChanged,
     StatementRefused,
@@ -65,6 +69,9 @@ _STATUS: Final[dict[type[EngineError], int]] = {
     ExecutionDiverged: 409,
     VersionMissing: 409,
     Divergence: 409,
+    ExecutionOpen: 409,
+    ExecutionHeld: 409,
+    ReadTooLong: 422,
     DuplicateRefused: 409,
     ForkRefused: 409,
     ScheduleConflict: 409,
@@ -84,6 +91,7 @@ _STATUS: Final[dict[type[EngineError], int]] = {
     StatementTooSlow: 422,
     StatementRefused: 422,
     ReadersBusy: 503,
+    NotProvenYet: 503,
 }
 
 Model = TypeVar("Model", bound=BaseModel)

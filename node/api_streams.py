@@ -15,6 +15,7 @@ from node.api_models import Ack, StreamItem, StreamList, StreamPage, StreamQuery
 from node.api_route import Content, Routes, operation
 from node.engine.engine import Engine
 from node.engine.errors import EngineError, UnknownExecution, UnknownStream
+from node.engine.events import Status
 from node.engine.stream import Item
 from node.engine.stream_readers import Page, StreamReader
 
@@ -86,7 +87,7 @@ class StreamsApi(Routes):
                     page, _ = await self._page(reader, PIECE, HEARTBEAT, ack)
                     text = "".join(_event(item) for item in page.items)
                     if page.ended:
-                        status = self.engine.execution(id).status
+                        status = self._status(id, reader)
                         yield f"{text}event: end\ndata: {json.dumps({'status': status})}\n\n"
                         return
                     yield text or ": still here\n\n"
@@ -94,6 +95,13 @@ class StreamsApi(Routes):
                 # What was sent stands; the reader comes again with the last offset it has.
                 about = {"type": type(error).__name__, "message": str(error)}
                 yield f"event: trouble\ndata: {json.dumps(about)}\n\n"
+
+    def _status(self, id: str, reader: StreamReader) -> Status:
+        try:
+            return self.engine.execution(id).status
+        except UnknownExecution:
+            # It was removed while the last of it was read.
+            return reader.status
 
 
 def _item(item: Item) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def adopt_tail(local: Path, restored: Path, record: OwnerRecord) -> str:
         if local.is_symlink():
             return "the local file is none, but a link; the bucket's log stands"
         try:
-            here = inspect_log(local)
+            here = inspect_log(local, closed=True)
             follows = chain_at(local, bucket.sequence) == bucket.chain
         except LogRefused as error:
             return f"the local log is not whole, so the bucket's stands: {error}"

@@ -31,6 +31,8 @@ class EngineOrder(BaseModel):
     supervisor_socket: Path
     authority: Path
     log: Path
+    keep_closed: float | None = None
+    keep_history: float | None = None
     inline_limit: int = INLINE_LIMIT
     blob_limit: int = BLOB_LIMIT
     kept: tuple[str, ...] = Field(default=(), description="older versions of it, beside it")
@@ -90,6 +92,8 @@ class NodeOrder(BaseModel):
     store: StoreSettings
     sidecar: Credentials
     tail: Tail | None = None
+    keep_closed: float | None = None
+    keep_history: float | None = None
     inline_limit: int = INLINE_LIMIT
     blob_limit: int = BLOB_LIMIT
     kept: tuple[str, ...] = ()

@@ -19,6 +19,7 @@ from node.engine.durability import Durability
 from node.engine.engine import Engine, EngineConfig
 from node.engine.errors import EngineError
 from node.engine.lines import install
+from node.engine.retention import Default
 from node.engine.unwritable import advice
 from node.link import SupervisorLink
 from node.logs import BadLogSetting, LogFile, log_to_file
@@ -67,6 +68,7 @@ async def _serve(order: EngineOrder) -> None:
             lineage=order.lineage,
             epoch=order.epoch,
             durability=Durability(order.durability),
+            retention=Default.of(order.keep_closed, order.keep_history),
             inline_limit=order.inline_limit,
             blob_limit=order.blob_limit,
         ),

@@ -416,6 +416,8 @@ class Supervisor:
             / "engine.log",
             users=self._order.users,
             rlimits=self._order.rlimits,
+            keep_closed=self._order.keep_closed,
+            keep_history=self._order.keep_history,
             inline_limit=self._order.inline_limit,
             blob_limit=self._order.blob_limit,
         )

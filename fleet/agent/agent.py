@@ -16,7 +16,7 @@ from fleet.agent.memory import Memory
 from fleet.agent.nodes import NoAuthority, Nodes, StartRequest
 from fleet.agent.resources import Meter
 from fleet.runtimes.choice import accounts_of, runtime_of, store_of_nodes
-from fleet.settings import AgentSettings
+from fleet.settings import LIMITS, AgentSettings
 from node.order import NodeState, NodeStatus
 from node.users import Rlimits
 
@@ -47,7 +47,7 @@ class Agent:
             settings.host,
             store_of_nodes(settings),
             runtime_of(settings),
-            (settings.inline_limit, settings.blob_limit),
+            settings.model_dump(include=LIMITS),
             settings.guards,
             settings.copy_keys,
             accounts_of(settings),

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import shutil
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,7 @@ class Nodes:
         host: str,
         store: StoreSettings,
         runtime: Runtime,
-        limits: tuple[int, int],
+        limits: Mapping[str, Any],
         guards: GuardSettings,
         copy_keys: KeySource | None = None,
         accounts: Accounts | None = None,
@@ -114,7 +114,8 @@ class Nodes:
         Args:
             data: the host's folder.
             runtime: brings up the supervisors, and ends them.
-            limits: ``inline_limit`` and ``blob_limit`` of every engine; see ``AgentSettings``.
+            limits: ``inline_limit``, ``blob_limit``, ``keep_closed`` and ``keep_history`` of every
+                engine; see ``AgentSettings``.
             guards: those of every node.
             copy_keys: what the tenants' independent copies are sealed with; None for not at all.
             accounts: whom each tenant's processes run as; None: all as this one.
@@ -234,8 +235,7 @@ class Nodes:
             deadline=deadline,
             store=self._store,
             tail=remains.find_tail(self._data, tenant),
-            inline_limit=self._limits[0],
-            blob_limit=self._limits[1],
+            **self._limits,
             guards=self._guards,
             users=self._accounts.of(tenant) if self._accounts is not None else None,
             rlimits=self._rlimits,

@@ -28,6 +28,7 @@ from node.api_models import (
 )
 from node.api_models_application import WorkflowShown
 from node.api_models_finding import BulkItem, BulkRequest, CountQuery, Counts, ListQuery
+from node.api_models_retention import Deleted, Held, Pruned, RetentionShown
 from node.api_models_sql import SqlRows
 from node.client import calls, scripts
 from node.client.calls import Call
@@ -213,6 +214,15 @@ class AsyncClient:
         """Read the log with a SELECT; `timeout` in seconds."""
         return await self.send(calls.sql(statement, parameters, timeout, rows))
 
+    async def retention(self) -> RetentionShown:
+        """The rules of retention, what they have removed, and when they look again."""
+        return await self.send(calls.retention())
+
+    def prune(self, *, dry_run: bool = False) -> AsyncIterator[Pruned]:
+        """Remove what is due now, piece by piece as the answers are read; with `dry_run`, only
+        say what that is."""
+        return scripts.iterate_async(scripts.prune(dry_run, self.ack), self.send)
+
     async def workflows(self) -> list[WorkflowShown]:
         """The application's workflows with their JSON Schemas."""
         return (await self.send(calls.workflows())).items
@@ -341,6 +351,18 @@ class AsyncHandle(Generic[R]):
     async def retry(self) -> Controlled:
         """Try one that failed again, from the step that failed."""
         return await self._client.send(calls.control(self.id, "retry", self._client.ack))
+
+    async def delete(self) -> Deleted:
+        """Remove it from the log, once it has ended. Raises ExecutionOpen, ExecutionHeld."""
+        return await self._client.send(calls.remove(self.id, self._client.ack))
+
+    async def hold(self, reason: str = "") -> Held:
+        """Let nothing remove it until it is released."""
+        return await self._client.send(calls.hold(self.id, reason, self._client.ack))
+
+    async def release(self) -> Held:
+        """Let it be removed again."""
+        return await self._client.send(calls.release(self.id, self._client.ack))
 
     async def waiting(self) -> Waits:
         """What it waits for, since when, and what will wake it."""

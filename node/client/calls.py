@@ -46,6 +46,15 @@ from node.api_models_finding import (
     ExecutionPage,
     ListQuery,
 )
+from node.api_models_retention import (
+    Deleted,
+    DeleteRequest,
+    Held,
+    HoldRequest,
+    Pruned,
+    PruneRequest,
+    RetentionShown,
+)
 from node.api_models_sql import SqlGuide, SqlRequest, SqlRows
 from node.client.errors import LitefleetError, Unavailable, UnexpectedAnswer, Unreachable, error_for
 from node.engine.archive import Archive
@@ -86,6 +95,11 @@ class Call(Generic[T]):
 def get(path: str, answer: type[T], query: BaseModel | None = None, hold: float = 0) -> Call[T]:
     given = {} if query is None else query.model_dump(mode="json", exclude_unset=True)
     return Call("GET", path, answer, query=given, hold=hold)
+
+
+def delete(path: str, answer: type[T], body: BaseModel) -> Call[T]:
+    text = body.model_dump_json(exclude_unset=True).encode()
+    return Call("DELETE", path, answer, text, repeatable=False)
 
 
 def post(path: str, answer: type[T], body: BaseModel, *, repeatable: bool = True) -> Call[T]:
@@ -170,6 +184,27 @@ def control(id: str, action: str, ack: Ack) -> Call[Controlled]:
     """`pause`, `resume` or `retry` it. A second retry could be one too many."""
     request = ControlRequest(ack=ack)
     return post(one(id, action), Controlled, request, repeatable=action != "retry")
+
+
+def remove(id: str, ack: Ack) -> Call[Deleted]:
+    """Sent a second time, it would find nothing there."""
+    return delete(one(id), Deleted, DeleteRequest(ack=ack))
+
+
+def hold(id: str, reason: str, ack: Ack) -> Call[Held]:
+    return post(one(id, "hold"), Held, HoldRequest(reason=reason, ack=ack))
+
+
+def release(id: str, ack: Ack) -> Call[Held]:
+    return post(one(id, "release"), Held, HoldRequest(ack=ack))
+
+
+def retention() -> Call[RetentionShown]:
+    return get("/retention", RetentionShown)
+
+
+def prune(request: PruneRequest) -> Call[Pruned]:
+    return post("/retention/prune", Pruned, request)
 
 
 def waiting(id: str) -> Call[Waits]:

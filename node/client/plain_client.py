@@ -30,6 +30,7 @@ from node.api_models import (
 )
 from node.api_models_application import WorkflowShown
 from node.api_models_finding import BulkItem, BulkRequest, CountQuery, Counts, ListQuery
+from node.api_models_retention import Deleted, Held, Pruned, RetentionShown
 from node.api_models_sql import SqlRows
 from node.client import calls, scripts
 from node.client.calls import Call
@@ -213,6 +214,15 @@ class Client:
         """Read the log with a SELECT; `timeout` in seconds."""
         return self.send(calls.sql(statement, parameters, timeout, rows))
 
+    def retention(self) -> RetentionShown:
+        """The rules of retention, what they have removed, and when they look again."""
+        return self.send(calls.retention())
+
+    def prune(self, *, dry_run: bool = False) -> Iterator[Pruned]:
+        """Remove what is due now, piece by piece as the answers are read; with `dry_run`, only
+        say what that is."""
+        return scripts.iterate(scripts.prune(dry_run, self.ack), self.send)
+
     def workflows(self) -> list[WorkflowShown]:
         """The application's workflows with their JSON Schemas."""
         return self.send(calls.workflows()).items
@@ -335,6 +345,18 @@ class Handle(Generic[R]):
     def retry(self) -> Controlled:
         """Try one that failed again, from the step that failed."""
         return self._client.send(calls.control(self.id, "retry", self._client.ack))
+
+    def delete(self) -> Deleted:
+        """Remove it from the log, once it has ended. Raises ExecutionOpen, ExecutionHeld."""
+        return self._client.send(calls.remove(self.id, self._client.ack))
+
+    def hold(self, reason: str = "") -> Held:
+        """Let nothing remove it until it is released."""
+        return self._client.send(calls.hold(self.id, reason, self._client.ack))
+
+    def release(self) -> Held:
+        """Let it be removed again."""
+        return self._client.send(calls.release(self.id, self._client.ack))
 
     def waiting(self) -> Waits:
         """What it waits for, since when, and what will wake it."""

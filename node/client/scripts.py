@@ -22,6 +22,7 @@ from node.api_models import (
     StreamQuery,
 )
 from node.api_models_finding import BulkItem, BulkRequest, ListQuery
+from node.api_models_retention import Pruned, PruneRequest
 from node.client import calls
 from node.client.calls import Call
 from node.client.errors import ENDED_AS, NotOver
@@ -32,6 +33,8 @@ Clock = Callable[[], float]
 #: Seconds for which the engine is asked to hold a request at once: well below what a proxy
 #: between them would cut off.
 HOLD: Final = 20.0
+#: Seconds for which one request to prune removes, or a little longer.
+PIECE: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,16 @@ def bulk(request: BulkRequest) -> Series[BulkItem]:
         if batch.next is None:
             return
         request = request.model_copy(update={"after": batch.next})
+
+
+def prune(dry_run: bool, ack: Ack) -> Series[Pruned]:
+    """Remove all that is due, a piece at a time."""
+    while True:
+        done = yield calls.prune(PruneRequest(dry_run=dry_run, seconds=PIECE, ack=ack))
+        yield Found(done)
+        due = done.left is not None and (done.left.executions or done.left.histories)
+        if done.trouble or not due or not done.batches:
+            return
 
 
 def events(id: str, after: int = 0) -> Series[EventShown]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +16,7 @@ from node.engine.events import RESERVED
 from node.engine.kept import import_beside
 from node.engine.purity import impurities
 from node.engine.queue import Queue
+from node.engine.retention import Retention, Rules
 from node.engine.schedule import Schedule
 from node.engine.signals import Signal
 from node.engine.webhooks import Webhook
@@ -38,16 +39,18 @@ class Application:
     webhooks: Mapping[str, Webhook] = field(default_factory=dict)
     """By method and path, as in `POST /github`."""
     schedules: Mapping[str, Schedule] = field(default_factory=dict)
+    retention: Sequence[Retention] = ()
 
 
 def collect(name: str, things: Iterable[object], *, version: str | None = None) -> Application:
-    """The workflows, activities, signals, queues, webhooks and schedules among `things`. Raises
-    DefinitionError."""
+    """The workflows, activities, signals, queues, webhooks, schedules and rules of retention among
+    `things`. Raises DefinitionError."""
     workflows: dict[str, Workflow[..., Any]] = {}
     activities: dict[str, Activity[..., Any]] = {}
     signals: dict[str, Signal[Any]] = {}
     queues: dict[str, Queue] = {}
     webhooks: dict[str, Webhook] = {}
+    retention: list[Retention] = []
     schedules: dict[str, Schedule] = {}
     several = list(things)
     started = [thing.workflow for thing in several if isinstance(thing, Schedule)]
@@ -77,6 +80,8 @@ def collect(name: str, things: Iterable[object], *, version: str | None = None) 
             raise DefinitionError(f"{name}: two queues are named {own.name!r}")
         if isinstance(thing, Signal) and signals.setdefault(thing.name, thing) is not thing:
             raise DefinitionError(f"{name}: two signals are named {thing.name!r}")
+        if isinstance(thing, Retention) and thing not in retention:
+            retention.append(thing)
         if isinstance(thing, Webhook):
             address = f"{thing.method} {thing.path}"
             if webhooks.setdefault(address, thing) is not thing:
@@ -89,7 +94,10 @@ def collect(name: str, things: Iterable[object], *, version: str | None = None) 
         raise DefinitionError(
             f"{name} declares no workflow", hint="Declare one with @workflow on an async def."
         )
-    return Application(name, workflows, activities, version, signals, queues, webhooks, schedules)
+    Rules.of(retention)  # Refuses two that are about the same.
+    return Application(
+        name, workflows, activities, version, signals, queues, webhooks, schedules, retention
+    )
 
 
 def _refuse_impure(workflow: Workflow[..., Any]) -> None:

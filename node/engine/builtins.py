@@ -16,6 +16,7 @@ from node.engine.control import Control
 from node.engine.definition import Activity, Workflow
 from node.engine.events import Reuse
 from node.engine.queue_control import keepers
+from node.engine.retention_control import records
 from node.engine.schedule_control import schedule_keepers
 from node.engine.views import ExecutionView, Started
 
@@ -43,7 +44,7 @@ class Operations(Protocol):
 
 Maker = Callable[[Operations], Iterable[Workflow[..., Any] | Activity[..., Any]]]
 
-MAKERS: Final[list[Maker]] = [keepers, schedule_keepers]
+MAKERS: Final[list[Maker]] = [keepers, schedule_keepers, records]
 
 
 def extended(application: Application, operations: Operations) -> Application:

@@ -52,6 +52,24 @@ def value(size: int, previous: bytes, at: int, events: Iterable[Link]) -> bytes:
     return seal(previous, at, [digest(*event) for event in events])
 
 
+def rest(chain: bytes, at: int) -> int:
+    """The sum over what is left of a commit, before anything is: add the `term` of each event.
+
+    `chain` is the commit's value, which cannot be computed any more.
+    """
+    return int.from_bytes(blake2b(b"rest %d" % at, digest_size=SIZE, key=chain).digest())
+
+
+def term(event: Link) -> int:
+    """What an event adds to such a sum."""
+    return int.from_bytes(digest(*event))
+
+
+def packed(total: int) -> bytes:
+    """Such a sum as the log has it."""
+    return (total % (1 << 8 * SIZE)).to_bytes(SIZE)
+
+
 def _text(
     sequence: int, execution: str, kind: int, name: str, occurrence: int, payload: Kept
 ) -> str:

@@ -16,7 +16,7 @@ from node.engine.events import Kind, Payload
 from node.engine.observer import Observer
 from node.engine.seals import End
 from node.engine.tally import Tally
-from node.engine.writer import Batch, Call, Entry, Writer
+from node.engine.writer import Batch, Call, Entry, Job, Writer
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +62,8 @@ class Commits:
         self._broken = False
         self._idle = asyncio.Event()
         self._settling: list[tuple[Batch, asyncio.Future[None]]] = []
+        self.removing: dict[str, list[Callable[[], None]]] = {}
+        """The ids of executions that are just being removed, and what is to be called then."""
         self._writer = Writer(
             db,
             tail,
@@ -94,6 +96,13 @@ class Commits:
         batch.entries.append(entry)
         return batch.at
 
+    def do(self, job: Job) -> None:
+        """Have a job done in the next commit, before its events; one at a time."""
+        batch = self._next()
+        if batch.job is not None:
+            raise AssertionError("a job is waiting already")
+        batch.job = job
+
     def call(self, call: Call) -> None:
         """Run a transactional activity in the next commit, after its events."""
         self._next().calls.append(call)
@@ -108,6 +117,10 @@ class Commits:
         """Whether the log has no execution with this id; False also when that is not known
         without waiting."""
         return self._writing is None and self._writer.lacks(key)
+
+    def head(self, execution: int) -> int:
+        """The newest committed event of an open execution; 0 when it is not known here."""
+        return self._writer.head(execution)
 
     def hold(self) -> None:
         """Commit nothing until `let_go`, which comes before this turn of the loop is over."""
@@ -214,9 +227,9 @@ class Commits:
         self.sequence = batch.last
         self.committed_at = batch.at / 1000
         self.tally.committed(batch)
-        if self._observer is not None:
+        if self._observer is not None and batch.last >= batch.first:
             self._observer.committed(batch.last - batch.first + 1, batch.took)
-        if self._on_commit is not None:
+        if self._on_commit is not None and batch.last >= batch.first:
             self._observed(self._on_commit, self.committed_at)
         if self._broken:
             self._idle.set()
@@ -254,7 +267,9 @@ class Commits:
                 future.set_exception(EngineStopped(reason))
 
     def _tell(self, batch: Batch) -> None:
-        sequence = batch.first
+        if batch.job is not None:
+            batch.job.finished()
+        sequence = batch.first + batch.ahead
         for entry in batch.entries:
             if entry.after is not None:
                 entry.after(sequence)

@@ -9,6 +9,7 @@ from typing import Final
 from node.engine.application import Application
 from node.engine.durability import Durability
 from node.engine.errors import DefinitionError
+from node.engine.retention import KEEP_ALL, Default
 
 #: Bytes of JSON; see EngineConfig.
 INLINE_LIMIT: Final = 1024 * 1024
@@ -28,6 +29,9 @@ class EngineConfig:
     versions of the application, for the executions that are pinned to them. `forced_replay` is
     a mode for tests: the coroutine is dropped at every await and replayed for the next event.
 
+    `retention` is how long closed executions and superseded histories are kept where the
+    application has no rule of its own.
+
     A payload of more than `inline_limit` bytes of JSON is kept beside its event, once for all
     events that have it; one of more than `blob_limit` bytes is refused. The latter holds for
     all engines of a process, and the newest one sets it.
@@ -45,6 +49,7 @@ class EngineConfig:
     threads: int = 16
     kept: tuple[Application, ...] = ()
     forced_replay: bool = False
+    retention: Default = KEEP_ALL
     inline_limit: int = INLINE_LIMIT
     blob_limit: int = BLOB_LIMIT
     schedules: bool = True

@@ -38,9 +38,11 @@ from node.engine.payload import limit_to
 from node.engine.queue_control import QueueControl
 from node.engine.queues import asked
 from node.engine.releases import Releases
+from node.engine.retention import Rules
+from node.engine.retention_control import RetentionControl
 from node.engine.schedule_control import ScheduleControl
 from node.engine.schema import connect
-from node.engine.store import Store
+from node.engine.store import PATIENCE, Store
 from node.engine.unwritable import advice
 from node.engine.views import ExecutionView, Started, stored_of
 
@@ -48,6 +50,8 @@ logger = logging.getLogger(__name__)
 
 #: Executions replayed in one go while an engine opens, before the loop may do other things.
 REPLAYS_AT_ONCE: Final = 50
+#: Seconds that a removal waits for the proof that the bucket has the log so far.
+PROOF_PATIENCE: Final = 10.0
 
 
 class Engine(Making):
@@ -149,11 +153,12 @@ class Engine(Making):
             authority=self.authority,
             random=self._random,
             now=self._now,
-            find=store.find,
-            history=store.history_of,
+            find=store.patiently(store.find),
+            history=store.patiently(store.history_of),
             crashes=store.crashes_since,
             secret=store.secret,
             last_rowid=store.last_rowid(),
+            gone=store.patiently(store.beginning_after),
             on_started=self._started,
             on_closed=self._closed,
             on_broken=self._failed,
@@ -175,6 +180,18 @@ class Engine(Making):
             view=self.execution,
         )
         self.queues = QueueControl(self, self._executor.queues)
+        self.retention = RetentionControl(
+            Rules.of(config.application.retention, config.retention),
+            executor=self._executor,
+            store=store,
+            commits=self._commits,
+            prove=self._is_proven,
+            now=self._now,
+            least=self._rates_look_back(),
+            genesis=store.genesis(),
+            on_removed=self._removed,
+            followed=self._readers.follows,
+        )
         self.schedules = ScheduleControl(config.application, self._executor, store, self._commits)
         for code, count in store.counts().items():
             self._counts[STATUS_CODES[code]] = count
@@ -185,11 +202,22 @@ class Engine(Making):
                 if number % REPLAYS_AT_ONCE == 0:
                     await asyncio.sleep(0)
             self._executor.recover(self._begun())
+        store.patience = PATIENCE
+        self.retention.begin()
+
+    async def _is_proven(self, sequence: int) -> bool:
+        if not self._proofs.available:
+            return True
+        return await self.prove(sequence, within=PROOF_PATIENCE) is Outcome.DURABLE
+
+    def _rates_look_back(self) -> int:
+        """Milliseconds for which the rate of any queue counts a turn."""
+        queues = self._application.queues.values()
+        return max((max(q.limits.per, q.partition_limits.per) for q in queues), default=0)
 
     def _begun(self) -> list[tuple[str, str | None, int]]:
         """The turns that executions got, as far back as any queue's rate counts."""
-        queues = self._executor.releases.queues.values()
-        per = max((max(q.limits.per, q.partition_limits.per) for q in queues), default=0)
+        per = self._rates_look_back()
         return self._store.dequeued(since=self._now() - per) if per else []
 
     def _refuse_unprovable(self) -> None:
@@ -249,10 +277,12 @@ class Engine(Making):
     def look_at_clock(self) -> None:
         """Fire the timers that are due. For a clock that jumps; any other is looked at in time."""
         self._executor.look_at_clock()
+        self.retention.look()
 
     def _stop(self, reason: EngineStopped) -> None:
         self._stopped = self._stopped or reason
         self._executor.stop()
+        self.retention.stop()
         self._proofs.stop()
         self._readers.stop()
 
@@ -280,6 +310,10 @@ class Engine(Making):
             return
         self._counts[Status.RUNNING] -= 1
         self._counts[CLOSED_STATUS[kind]] += 1
+
+    def _removed(self, status: Status) -> None:
+        """A closed execution is gone from the log."""
+        self._counts[status] -= 1
 
     def _started(self, workflow: str, before: Status | None) -> None:
         """An execution is open now, which was closed like this, or was not there."""
@@ -338,6 +372,8 @@ class Engine(Making):
         payload = definition.codec.start(input)
         key = new_id(self._now(), self._random) if id is None else id
         check_id(key, system=system)
+        if key in self._commits.removing:
+            await self.retention.passed(key)
         ticket = asked(definition.queue, queue, priority=priority, dedup=dedup, partition=partition)
         if ticket is not None:
             ticket = self._executor.queues.admit(ticket)

@@ -155,6 +155,30 @@ class ExecutionClosed(EngineError):
     hint = "Look at its result; start another execution to go on."
 
 
+class ExecutionOpen(EngineError):
+    """The execution has not ended, or another one still needs what its log says."""
+
+    hint = "Let it end, cancel it or terminate it; then delete it."
+
+
+class ExecutionHeld(EngineError):
+    """The execution is held: nothing removes it until it is released."""
+
+    hint = "Release it first: POST /executions/{id}/release, or `litefleet exec release`."
+
+
+class NotProvenYet(EngineError):
+    """It could not be proven that the bucket has the log so far, so nothing was removed."""
+
+    hint = "Try again once the bucket can be reached."
+
+
+class ReadTooLong(EngineError):
+    """Reading the log took longer than one reader may, and was cut off."""
+
+    hint = "Ask for less at once, or read a copy of the log."
+
+
 class ExecutionDiverged(EngineError):
     """The execution's code does not follow its log; it takes no messages until it does."""
 

@@ -193,6 +193,9 @@ STATUS_CODES: Final = {
     3: Status.CANCELLED,
     4: Status.TERMINATED,
 }
+#: The status of an execution of which a part is removed already. It is closed for everybody, and
+#: its `closed` is the newest event that is left.
+GOING: Final = 5
 CLOSED_AS: Final = {Kind.COMPLETED: 1, Kind.FAILED: 2, Kind.CANCELLED: 3, Kind.TERMINATED: 4}
 CLOSED_STATUS: Final = {kind: STATUS_CODES[code] for kind, code in CLOSED_AS.items()}
 

@@ -20,6 +20,7 @@ from node.engine.errors import (
     Divergence,
     EngineError,
     ExecutionClosed,
+    ExecutionConflict,
     describe,
 )
 from node.engine.events import (
@@ -82,6 +83,7 @@ class Executor(Branching):
         crashes: Callable[[int], int],
         secret: bytes,
         last_rowid: int,
+        gone: Callable[[str, str], Beginning | None],
         on_started: Callable[[str, Status | None], None],
         on_closed: Callable[[Live, Kind], None],
         on_broken: Callable[[BaseException], None],
@@ -97,6 +99,7 @@ class Executor(Branching):
         self._floor = floor
         self._forced_replay = forced_replay
         self._rowid = last_rowid
+        self._gone = gone
         self._crashes = crashes
         self._secret = secret
         self._families = Families(self, find, history)
@@ -207,13 +210,36 @@ class Executor(Branching):
         return None if chosen is None else self.queues.admit(chosen)
 
     def begin(self, key: str, workflow: str, payload: str, origin: Origin | None = None) -> Live:
-        """Start a new execution. Its `committed` is done once the log has it."""
-        self._rowid += 1
+        """Start a new execution. Its `committed` is done once the log has it. Raises
+        ExecutionConflict while the one that had its id is being removed."""
+        if key in self._commits.removing:
+            raise ExecutionConflict(
+                f"execution {key!r} is just being removed", hint="Try again in a moment."
+            )
         origin = self.releases.begun(workflow, origin)
-        live = self._admit(key, self._rowid, workflow, payload, Beginning(payload), origin)
+        # It must not have the keys of one that had its id and was removed.
+        after = self._gone(key, payload)
+        beginning = Beginning(payload) if after is None else after
+        live = self._admit(key, self.next_rowid(), workflow, payload, beginning, origin)
         self._on_started(workflow, None)
-        self._begin(live, Kind.STARTED, payload)
+        if after is None:
+            self._begin(live, Kind.STARTED, payload)
+        else:
+            self._begin(live, Kind.RESTARTED, after.payload())
         return live
+
+    def next_rowid(self) -> int:
+        """The number of a new execution."""
+        self._rowid += 1
+        return self._rowid
+
+    def waits_for_removal(self, key: str, act: Callable[[], None]) -> bool:
+        """Whether the execution that had this id is just being removed; then `act` is called
+        once it is."""
+        waiting = self._commits.removing.get(key)
+        if waiting is not None:
+            waiting.append(act)
+        return waiting is not None
 
     def begin_again(
         self, stored: Stored, beginning: Beginning, origin: Origin | None = None

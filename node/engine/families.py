@@ -50,6 +50,13 @@ class Families:
         """Start the child that a CHILD event asks for."""
         body = json.loads(str(payload))
         key, detached = body["id"], "detached" in body
+
+        def again() -> None:
+            if detached or (parent.run is not None and step in parent.run.pending):
+                self.start(parent, step, payload)
+
+        if self._executor.waits_for_removal(key, again):
+            return
         # What calls and what is called are of one version.
         pinned = parent.pin or parent.origin.pin
         pin = self._executor.releases.runs_on(parent) if pinned else None
@@ -109,7 +116,8 @@ class Families:
                     live.children.add(key)
             elif stored is not None and stored.status is not Status.COMPLETED:
                 failed.append(key)
-            elif stored is not None:
+            else:
+                # Of one that was removed nothing is known any more: it runs again.
                 self._recover_parent(live, pending)
         return failed
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
+from time import monotonic
 from typing import Any, NamedTuple, cast
 
 import apsw
@@ -14,10 +16,15 @@ from node.engine import blobs, chain, schema, seals
 from node.engine.blobs import Kept
 from node.engine.chain import Link
 from node.engine.errors import LogDamaged, LogRefused
-from node.engine.events import STATUS_CODES, Event, Kind, Payload
+from node.engine.events import BEGINNINGS, GOING, STATUS_CODES, Event, Kind, Payload
+from node.engine.gaps import Gaps
 from node.engine.identities import Identities
+from node.engine.lock import in_use as is_in_use
+from node.engine.record import Record
+from node.engine.retention import RECORD
+from node.engine.sealing import Sealing
 from node.engine.seals import End, Row
-from node.engine.store import read_events
+from node.engine.store import PATIENCE, STEPS, read_events
 from node.engine.verified import Verified
 
 
@@ -34,12 +41,13 @@ class LogSummary:
     last_commit_at: float | None
 
 
-def inspect_log(path: Path | str) -> LogSummary:
-    """Verify every rule of the log at `path`, a closed copy, which is left as it is.
+def inspect_log(path: Path | str, *, closed: bool = False) -> LogSummary:
+    """Verify every rule of the log at `path`, a closed copy, which is left as it is. `closed`
+    says that nobody uses it, though it may be locked: by the caller.
 
     Raises LogMissing, LogRefused (not a log of ours, or a newer one), LogDamaged.
     """
-    with opened(Path(path)) as db:
+    with opened(Path(path), closed=closed) as db:
         return _Verifier(db, Path(path)).verify()
 
 
@@ -86,17 +94,29 @@ def committed_at(path: Path | str, sequence: int) -> float | None:
 
 
 @contextmanager
-def opened(path: Path, *, in_use: bool = False) -> Iterator[apsw.Connection]:
+def opened(path: Path, *, in_use: bool = False, closed: bool = False) -> Iterator[apsw.Connection]:
     """A connection for reading to a log, whatever its version. What changes while it is read may
-    only be read from one that is opened as `in_use`. Raises like `inspect_log`."""
+    only be read from one that is opened as `in_use`; of one that is `closed` it is known that
+    nobody uses it, though it may be locked. Raises like `inspect_log`."""
     schema.check_header(path)
+    until = inf if closed or in_use or not is_in_use(path) else monotonic() + PATIENCE
     try:
         connect = schema.connect(path, read_only=True) if in_use else schema.connect_copy(path)
         with closing(connect) as db:
+            db.set_progress_handler(lambda: monotonic() > until, STEPS)
             schema.version_of(db, path)
+            if not in_use:
+                # One state of it, should somebody write after all.
+                db.execute("BEGIN")
             yield db
     except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError) as error:
         raise LogDamaged(f"{path} is damaged: {error}") from error
+    except apsw.InterruptError:
+        raise LogRefused(
+            f"{path} is in use, and reading it took longer than {PATIENCE:g} s: it was cut off, so"
+            " that the log's replica does not wait for it",
+            hint="Read a copy: docs/how-to/read-a-log.md says how to take one.",
+        ) from None
     except (apsw.CantOpenError, apsw.IOError) as error:
         raise LogRefused(f"{path} cannot be read: {error}") from error
 
@@ -109,36 +129,34 @@ class _Verifier:
         self.executions: dict[int, Verified] = {}
         self.blobs: set[bytes] = set()
         """The digests that events have."""
+        self.record: Record | None = None
+        """What is said to be removed."""
 
     def verify(self) -> LogSummary:
         found: list[Any] = self.db.execute("PRAGMA integrity_check(1)").fetchall()
         if found != [("ok",)]:
             raise self._damaged(f"SQLite says: {found[0][0]}")
         meta = self._meta()
-        end, *commits = self._commits(meta)
+        start, *commits = self._commits(meta)
         keys = self._keys()
-        links: list[Link] = []
-        sequence, at = 0, 0
-        for row in seals.rows(self.db, self.version):
-            links.append(self._event(row, sequence, keys))
-            sequence = row.sequence
-            if row.at is not None or row.chain is not None:
-                end = self._commit(self._sealed(row, links), end, links)
-                links = []
-            elif at < len(commits) and sequence == commits[at].sequence:
-                end = self._commit(commits[at], end, links)
-                links = []
-            if at < len(commits) and sequence == commits[at].sequence:
-                at += 1
-        if at < len(commits):
-            missing = commits[at].sequence
-            raise self._damaged(f"the events of the commit that ends at {missing} are not all here")
-        if links:
-            raise self._damaged(f"event {links[0][0]} is in no commit")
+        gaps = self.gaps = Gaps.read(self.db, self.version)
+        sealing = Sealing(start, commits, gaps.ranges, gaps.rests)
+        try:
+            for row in seals.rows(self.db, self.version):
+                sealing.reach(row.sequence)
+                sealing.add(row, self._event(row, keys))
+            sealing.finish()
+        except ValueError as error:
+            raise self._damaged(str(error)) from None
+        end, sequence = sealing.end, sealing.sequence
         counts = self._check_executions(keys)
         self._check_labels(keys)
         self._check_lives(sequence)
         self._check_blobs()
+        try:
+            gaps.check(start.chain, keys, self.record)
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._damaged(str(error)) from None
         return LogSummary(
             sequence=sequence,
             chain=end.chain.hex(),
@@ -177,15 +195,6 @@ class _Verifier:
             raise self._damaged("its beginning does not match its description")
         return [End(*row) for row in rows]
 
-    def _sealed(self, row: Row, links: list[Link]) -> End:
-        """The seal in an event."""
-        if row.at is None or row.chain is None:
-            raise self._damaged(f"event {row.sequence} has half a seal")
-        if len(links) > seals.MOST:
-            # Then it would be taken for the seal of fewer events than it is over.
-            raise self._damaged(f"event {links[0][0]} is in no commit")
-        return End(row.sequence, row.at, row.chain)
-
     def _keys(self) -> dict[int, tuple[str, str, int, int | None, int]]:
         rows: list[Any] = self.db.execute(
             "SELECT x.id, x.key, n.name, x.started, x.closed, x.status FROM litefleet_execution x"
@@ -198,10 +207,8 @@ class _Verifier:
             raise self._damaged("a name has two numbers")
         return {row[0]: row[1:] for row in rows}
 
-    def _event(self, row: Row, previous: int, keys: dict[int, Any]) -> Link:
+    def _event(self, row: Row, keys: dict[int, Any]) -> Link:
         sequence, execution, back, code, name_id, occurrence, payload, _, _ = row
-        if sequence != previous + 1:
-            raise self._damaged(f"event {previous + 1} is missing; {sequence} follows {previous}")
         if execution not in keys:
             raise self._damaged(f"event {sequence} is of execution {execution}, which is missing")
         if name_id not in self.names:
@@ -215,6 +222,8 @@ class _Verifier:
             said = self._said(payload)
             event = Event(sequence, keys[execution][0], kind, name, occurrence, said, 0, 0)
             self._follow(execution, event, back)
+            if event.execution == RECORD and kind is Kind.STARTED:
+                self.record = Record.read(said)
         except (ValueError, KeyError, TypeError) as error:
             words = f"event {sequence} ({kind.name.lower()} {name} #{occurrence})"
             raise self._damaged(f"{words}: {error}") from None
@@ -236,55 +245,47 @@ class _Verifier:
             return
         if execution is None:
             execution = self.executions[rowid] = Verified()
-        execution.add(event, back)
+        execution.add(event, back, self._cut(execution, event))
+
+    def _cut(self, execution: Verified, event: Event) -> bool:
+        """Whether it may be that what came before this event was removed."""
+        return event.kind in BEGINNINGS and self.gaps.between(execution.last, event.sequence)
 
     def _reopened(self, rowid: int, execution: Verified, event: Event, back: int) -> Verified:
         """What stands of an execution that is tried again."""
         cut = execution.reopen(event, back)
         # Built up again from what is not void; rare enough to be slow.
-        stack: list[tuple[Event, int]] = []
+        stack: list[Event] = []
         for row in self.db.execute(
-            "SELECT sequence, back, kind, name, occurrence, payload FROM litefleet_event"
+            "SELECT sequence, kind, name, occurrence, payload FROM litefleet_event"
             " WHERE execution = ? AND sequence < ? ORDER BY sequence",
             (rowid, event.sequence),
         ).fetchall():
-            sequence, step_back, code, name, occurrence, payload = cast("tuple[Any, ...]", row)
+            sequence, code, name, occurrence, payload = cast("tuple[Any, ...]", row)
             said = blobs.body(self.db, payload)
             past = Event(sequence, "", Kind(code), self.names[name], occurrence, said, 0, 0)
             if past.kind is Kind.REOPENED:
-                stack = [one for one in stack if one[0].sequence < int(str(past.payload))]
-            stack.append((past, step_back))
+                stack = [one for one in stack if one.sequence < int(str(past.payload))]
+            stack.append(past)
         fresh = Verified()
-        for past, step_back in stack:
+        for past in stack:
             if past.sequence < cut:
-                fresh.stand(past, step_back)
+                fresh.stand(past, self._cut(fresh, past))
         fresh.wait_again()
         fresh.labels = execution.labels
         fresh.last = event.sequence
         return fresh
 
-    def _commit(self, end: End, before: End, links: list[Link]) -> End:
-        if type(end.at) is not int or end.at < before.at:
-            raise self._damaged(f"the commit that ends at {end.sequence} goes back in time")
-        # Long values are only in the part that an older version wrote.
-        sizes = {chain.SIZE, len(before.chain)}
-        if (
-            type(end.chain) is not bytes
-            or len(end.chain) not in sizes
-            or (chain.value(len(end.chain), before.chain, end.at, links) != end.chain)
-        ):
-            raise self._damaged(f"the commit that ends at {end.sequence} does not match its hash")
-        return end
-
     def _check_labels(self, keys: dict[int, Any]) -> None:
-        """The table has what the events say."""
+        """The table has what the events say, and nothing of what is being removed."""
         found: dict[int, dict[str, str]] = {}
         if self.version > 2:
             sql = "SELECT execution, name, value FROM litefleet_label"
             for execution, name, value in cast("Any", self.db.execute(sql)):
                 found.setdefault(execution, {})[name] = value
-        for rowid, (key, *_) in keys.items():
-            if found.pop(rowid, {}) != self.executions[rowid].labels:
+        for rowid, (key, *_, status) in keys.items():
+            wanted = {} if status == GOING else self.executions[rowid].labels
+            if found.pop(rowid, {}) != wanted:
                 raise self._damaged(f"execution {key!r} is not labelled as its events say")
         if found:
             raise self._damaged(f"execution {min(found)} has labels, and is missing")
@@ -315,6 +316,10 @@ class _Verifier:
             execution = self.executions.get(rowid)
             if execution is None:
                 raise self._damaged(f"execution {key!r} has no events")
+            if status == GOING:
+                if (execution.workflow, execution.last) != (workflow, closed):
+                    raise self._damaged(f"execution {key!r}, which is going, has another end")
+                continue
             try:
                 execution.check_whole()
             except ValueError as error:

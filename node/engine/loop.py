@@ -15,7 +15,7 @@ import logging
 import math
 from asyncio.events import _get_running_loop, _set_running_loop
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextvars import Context, copy_context
 from typing import Any, Final, NoReturn, Protocol, TypeVar, TypeVarTuple, Unpack, cast
 from zlib import crc32
@@ -133,6 +133,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._count = 0
         self._closed = False
         self._running = False
+        self._entered = False
         self._refused: EngineError | None = None
         self.reading = False
         """Nothing may be scheduled now."""
@@ -147,8 +148,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     def turn(self) -> None:
         """Run until nothing is ready. Raises DeterminismError if that never happens."""
-        previous = _get_running_loop()
-        _set_running_loop(self)
+        entered = self._entered
+        previous = self if entered else _get_running_loop()
+        if not entered:
+            _set_running_loop(self)
         self._running = True
         guard.enter()
         ready = self._ready
@@ -178,10 +181,23 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         finally:
             refused = guard.leave() or self._refused
             self._running = False
-            _set_running_loop(previous)
+            if not entered:
+                _set_running_loop(previous)
         if refused is not None:
             # The code may have caught it, and gone on as if nothing had been.
             raise refused
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """For many turns in a row: each but the first costs two calls of the system less."""
+        previous = _get_running_loop()
+        _set_running_loop(self)
+        self._entered = True
+        try:
+            yield
+        finally:
+            self._entered = False
+            _set_running_loop(previous)
 
     def refuse(self, error: EngineError) -> NoReturn:
         """Raise `error` where the code stands, and again at the end of the turn."""

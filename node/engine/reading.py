@@ -137,14 +137,17 @@ class Reading:
             workflows=frozenset(() if workflow is None else (workflow,)),
             system=system,
         )
-        found = finding.page(
-            self._reading().reader,
-            selection,
-            self._known(selection),
-            order="oldest",
-            after=Place("oldest", after),
-            limit=limit,
-            whole=True,
+        store = self._reading()
+        found = store.cut_off(
+            lambda: finding.page(
+                store.reader,
+                selection,
+                self._known(selection),
+                order="oldest",
+                after=Place("oldest", after),
+                limit=limit,
+                whole=True,
+            )
         )
         return [self._view(stored) for stored in found.items]
 
@@ -226,8 +229,7 @@ class Reading:
     def events(self, id: str) -> list[Event]:
         """The committed events of an execution. Raises UnknownExecution, EngineStopped."""
         stored = self._find(id)
-        head = stored.closed or self._store.head(stored.rowid, stored.started)
-        return self._store.history(id, head, whole=True)
+        return self._store.history(id, self._head(stored), whole=True)
 
     def events_after(self, sequence: int, limit: int = 500) -> list[Event]:
         """The committed events of all executions after a sequence. Their `commit` is 0. Raises
@@ -236,17 +238,29 @@ class Reading:
 
     def streams(self, id: str) -> list[StreamView]:
         """What an execution has published to. Raises UnknownExecution, EngineStopped."""
-        return streams_of(self.events(id), over=self._find(id).closed is not None)
+        stored = self._find(id)
+        lengths = self._store.lengths(stored.rowid)
+        return streams_of(self.events(id), lengths, over=stored.closed is not None)
 
     def follow(self, id: str, name: str, offset: int = 0) -> StreamReader:
         """Follow a stream from an offset on, to be used in `with`; committed values only."""
         return StreamReader(
-            id, name, offset, find=self._find, events=self._after, readers=self._readers
+            id,
+            name,
+            offset,
+            find=self._find,
+            events=self._after,
+            lengths=lambda stored: self._store.lengths(stored.rowid),
+            readers=self._readers,
         )
 
     def _after(self, stored: Stored, head: int, seen: int) -> list[Event]:
-        newest = head or stored.closed or self._store.head(stored.rowid, stored.started)
-        return self._store.history(stored.id, newest, whole=True, after=seen)
+        return self._store.history(stored.id, head or self._head(stored), whole=True, after=seen)
+
+    def _head(self, stored: Stored) -> int:
+        """Its newest event. In the log, that of one that has waited for long is far back."""
+        known = stored.closed or self._commits.head(stored.rowid)
+        return known or self._store.head(stored.rowid, stored.started)
 
     def waiting(self, id: str) -> list[Wait]:
         """Why an execution waits; nothing for a closed one. Raises UnknownExecution."""

@@ -254,7 +254,8 @@ class Run:
         self._loop.silent = True
         follower = self._follower = Follower(self, history, strict)
         try:
-            return follower.follow()
+            with self._loop.entered():
+                return follower.follow()
         finally:
             self.untold = tuple(follower.deliveries)
             self._follower = None

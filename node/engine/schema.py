@@ -27,6 +27,7 @@ from node.engine.events import (
 )
 from node.engine.labels import TABLE as LABELS
 from node.engine.labels import labels_of
+from node.engine.removed import TABLES as _REMOVED
 from node.engine.seals import TIMES, time_of
 
 #: "LtFl". Says that a SQLite file is a log of ours.
@@ -41,7 +42,8 @@ CREATE TABLE litefleet_meta(key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 -- Names of workflows and steps, so that events hold small numbers.
 CREATE TABLE litefleet_name(id INTEGER PRIMARY KEY, name TEXT NOT NULL);
 -- started, closed: sequences of the event that last started its id, and of its closing event.
--- status: 0 running, 1 completed, 2 failed, 3 cancelled, 4 terminated.
+-- status: 0 running, 1 completed, 2 failed, 3 cancelled, 4 terminated, 5 being removed; then
+-- closed is the newest event that is left.
 CREATE TABLE litefleet_execution(
   id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, workflow INTEGER NOT NULL,
   started INTEGER NOT NULL, closed INTEGER, status INTEGER NOT NULL);
@@ -122,7 +124,7 @@ CREATE VIEW executions AS
   FROM litefleet_execution x JOIN litefleet_name n ON n.id = x.workflow
   JOIN litefleet_event s ON s.sequence = x.started
   LEFT JOIN litefleet_event o ON o.sequence = x.started + 1 AND o.execution = x.id
-  LEFT JOIN litefleet_event e ON e.sequence = x.closed;
+  LEFT JOIN litefleet_event e ON e.sequence = x.closed WHERE x.status < 5;
 CREATE VIEW timeline AS
   SELECT e.sequence, {_at("e.sequence")} AS at, x.key AS execution,
     CASE e.kind {_KINDS} END AS event, n.name AS step, e.occurrence,
@@ -210,7 +212,7 @@ def create(path: Path, *, tenant: str, lineage: str, genesis_at: int, chain: byt
     try:
         db.execute("PRAGMA synchronous=FULL")
         with db:
-            db.execute(_TABLES + _FOUND + _LIVES + TABLE + LABELS + TIMES + _VIEWS)
+            db.execute(_TABLES + _FOUND + _LIVES + TABLE + LABELS + _REMOVED + TIMES + _VIEWS)
             db.execute(
                 "INSERT INTO litefleet_meta VALUES"
                 " ('tenant', ?), ('lineage', ?), ('genesis_at', ?)",
@@ -246,8 +248,8 @@ def migrate(path: Path) -> None:
     """Bring a log of an older version to this one: whole or not at all.
 
     Version 2 has more kinds of events, which its views know, a table of the engine's lives, and
-    a secret for tokens. Version 3 has seals in events (see seals.py). No event or commit that is
-    there is changed, so the hash chain goes on.
+    a secret for tokens. Version 3 has seals in events (see seals.py), and says what was removed
+    (see removed.py). No event or commit that is there is changed, so the hash chain goes on.
     """
     db = connect(path)
     try:
@@ -261,7 +263,7 @@ def migrate(path: Path) -> None:
                 if version < 2:
                     db.execute(_LIVES)
                     db.execute(_SECRET, (token_hex(32),))
-                db.execute(_SEALS + _FOUND + TABLE + LABELS + TIMES + _VIEWS)
+                db.execute(_SEALS + _FOUND + TABLE + LABELS + _REMOVED + TIMES + _VIEWS)
                 db.execute(f"PRAGMA user_version={VERSION}")
             db.execute("COMMIT")
         except BaseException:

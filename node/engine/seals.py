@@ -88,8 +88,9 @@ def end_at(db: apsw.Connection, version: int, sequence: int) -> End | None:
 
 
 def time_at(db: apsw.Connection, version: int, sequence: int) -> int | None:
-    """When the commit with this event was made (unix ms), None when there is none."""
-    sql = time_of("?1")
+    """When the commit with this event was made (unix ms), None when there is none. Of an event
+    that was removed, the time of the next one that is left."""
+    sql = "(SELECT at FROM litefleet_time WHERE sequence >= ?1 ORDER BY sequence LIMIT 1)"
     if version < 3:
         sql = "(SELECT at FROM litefleet_commit WHERE sequence >= ?1 ORDER BY sequence LIMIT 1)"
     ((at,),) = cast("list[tuple[int | None]]", db.execute(f"SELECT {sql}", (sequence,)).fetchall())
@@ -122,10 +123,14 @@ def last_before(db: apsw.Connection, at: int, newest: int) -> int:
     low, high = 0, newest
     while low < high:
         middle = (low + high + 1) // 2
-        found: list[Any] = db.execute(f"SELECT {time_of('?')}", (middle,)).fetchall()
-        # Of an event that was deleted only a later time may be known, or none.
-        if found[0][0] is not None and found[0][0] <= at:
+        # Of an event that was removed no time is known, but that of one before it.
+        found: list[Any] = db.execute(
+            "SELECT sequence, at FROM litefleet_time WHERE sequence BETWEEN ? AND ?"
+            " ORDER BY sequence DESC LIMIT 1",
+            (low + 1, middle),
+        ).fetchall()
+        if not found or found[0][1] <= at:
             low = middle
         else:
-            high = middle - 1
+            high = found[0][0] - 1
     return low

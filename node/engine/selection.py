@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from node.engine.errors import PayloadError
-from node.engine.events import RESERVED, STATUS_CODES, Kind, Status
+from node.engine.events import GOING, RESERVED, STATUS_CODES, Kind, Status
 
 Order = Literal["oldest", "newest"]
 #: Executions that are looked at in one go where each has to be looked up in the log.
@@ -131,6 +131,8 @@ class Known:
 def where(selection: Selection, known: Known) -> Where:
     """The condition that an execution `x` fulfils."""
     found = Where()
+    # What is being removed is there no more for anybody.
+    found.add(f"x.status < {GOING}")
     # Numbers as they are: where everything is looked at, that takes a third of the time.
     if selection.workflows:
         found.add(_among("x.workflow", known.workflows))

@@ -47,7 +47,8 @@ def snapshot(path: Path | str) -> Iterator[Snapshot]:
         if schema.version_of(db, path) < schema.VERSION:
             yield _old(db, schema.version_of(db, path), owner)
             return
-        db.execute("BEGIN")
+        if in_use:
+            db.execute("BEGIN")
         try:
             rows: list[Any] = db.execute(
                 "SELECT id, key, started FROM litefleet_execution WHERE closed IS NULL ORDER BY id"

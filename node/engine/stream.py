@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -43,10 +43,15 @@ class Strand:
 
 class Strands:
     """The streams of one execution, from its events in order. Offsets count on over all of its
-    histories, so that none ever stands for another value."""
+    histories, so that none ever stands for another value.
 
-    def __init__(self) -> None:
+    `lengths` says how long they were at events that begin a history, where earlier ones were
+    removed.
+    """
+
+    def __init__(self, lengths: Mapping[int, Mapping[str, int]] | None = None) -> None:
         self.by_name: dict[str, Strand] = {}
+        self.lengths = lengths or {}
 
     def add(self, event: Event, wanted: str | None = None) -> list[Item]:
         """What the next event adds to the stream `wanted`."""
@@ -59,6 +64,8 @@ class Strands:
         if kind is Kind.REOPENED:
             self._reopen(int(str(event.payload)))
         elif kind in BEGINNINGS:
+            for name, length in self.lengths.get(event.sequence, {}).items():
+                self.by_name.setdefault(name, Strand()).length = length
             for strand in self.by_name.values():
                 strand.closed = None
                 if kind is Kind.RESTARTED and strand.length:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
-from node.engine.errors import EngineStopped, UnknownStream
-from node.engine.events import Event
+from node.engine.errors import EngineStopped, UnknownExecution, UnknownStream
+from node.engine.events import Event, Status
 from node.engine.store import Stored
 from node.engine.stream import Item, Strands
 
 Find = Callable[[str], Stored]
 #: The events of an execution up to its newest one, or up to the given one, after a sequence.
 Events = Callable[[Stored, int, int], list[Event]]
+Lengths = Callable[[Stored], Mapping[int, Mapping[str, int]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,10 @@ class Readers:
         for reader in self._by_key.get(key, ()):
             reader.told(sequence)
 
+    def follows(self, key: str) -> bool:
+        """Whether anybody reads what this execution publishes."""
+        return key in self._by_key
+
     def stop(self) -> None:
         """The engine stops: whoever reads on is told so."""
         self.stopped = True
@@ -74,13 +79,22 @@ class StreamReader:
     """Follows one stream from an offset. Used in `with`, which ends it."""
 
     def __init__(
-        self, key: str, name: str, offset: int, *, find: Find, events: Events, readers: Readers
+        self,
+        key: str,
+        name: str,
+        offset: int,
+        *,
+        find: Find,
+        events: Events,
+        lengths: Lengths,
+        readers: Readers,
     ) -> None:
         self.key = key
         self.name = name
         self._offset = offset
         self._find = find
         self._events = events
+        self._lengths = lengths
         self._readers = readers
         self._strands = Strands()
         self._ready: deque[Item] = deque()
@@ -88,6 +102,8 @@ class StreamReader:
         self._head = 0
         self._look = True
         self._over = False
+        self.status = Status.RUNNING
+        """How the execution stood when its end was last looked for."""
         self._news = asyncio.Event()
 
     def __enter__(self) -> Self:
@@ -134,11 +150,19 @@ class StreamReader:
         head, self._head = self._head, 0
         if not self._look and head <= self._seen:
             return
-        stored = self._find(self.key)
+        try:
+            stored = self._find(self.key)
+        except UnknownExecution:
+            if not self._seen:
+                raise
+            # It was deleted while it was read: there is nothing more to come.
+            self._over, self._look = True, False
+            return
         if self._look:
             head = 0
-            self._over = stored.closed is not None
+            self._over, self.status = stored.closed is not None, stored.status
         self._look = False
+        self._strands.lengths = self._lengths(stored)
         for event in self._events(stored, head, self._seen):
             self._seen = event.sequence
             for item in self._strands.add(event, self.name):
@@ -148,9 +172,11 @@ class StreamReader:
             raise UnknownStream(f"execution {self.key!r} has published nothing to {self.name!r}")
 
 
-def streams_of(events: list[Event], *, over: bool) -> list[StreamView]:
-    """The streams of an execution; `over` says that it has ended."""
-    strands = Strands()
+def streams_of(
+    events: list[Event], lengths: Mapping[int, Mapping[str, int]], *, over: bool
+) -> list[StreamView]:
+    """The streams of an execution; `over` says that it has ended. `lengths` as for `Strands`."""
+    strands = Strands(lengths)
     for event in events:
         strands.add(event)
     return [

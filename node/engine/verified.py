@@ -98,25 +98,29 @@ class Verified:
         self._schedule: State | None = None
         """Where a schedule stands, if it keeps that."""
 
-    def add(self, event: Event, back: int) -> None:
-        """The next event, which is no REOPENED."""
+    def add(self, event: Event, back: int, cut: bool = False) -> None:
+        """The next event, which is no REOPENED. `cut` says of a beginning that what came before
+        it may have been removed."""
         if event.kind in (Kind.STARTED, Kind.FORKED):
             if self.last or back:
                 raise ValueError("it starts an execution again")
         elif not self.last:
-            raise ValueError("it comes before its execution's start")
+            if not cut or back or event.kind is not Kind.RESTARTED:
+                raise ValueError("it comes before its execution's start")
+            self.workflow = event.name
         elif self.closed is not None and event.kind is not Kind.RESTARTED:
             raise ValueError("it comes after its execution's end")
         else:
             self._link(event, back)
-        self._apply(event)
+        self._apply(event, cut)
 
-    def stand(self, event: Event, back: int) -> None:
+    def stand(self, event: Event, cut: bool) -> None:
         """An event that stands, though others around it are void; it was added before."""
         if event.kind is Kind.REOPENED:
             self.wait_again()
         else:
-            self._apply(event)
+            self.workflow = self.workflow or event.name
+            self._apply(event, cut)
 
     def wait_again(self) -> None:
         """It was opened again: in a queue it needs another turn."""
@@ -142,22 +146,22 @@ class Verified:
         if event.sequence - back != self.last:
             raise ValueError(f"it does not follow event {self.last}")
 
-    def _apply(self, event: Event) -> None:
+    def _apply(self, event: Event, cut: bool) -> None:
         kind = event.kind
         before, self.last = self.last, event.sequence
         if self._forked is not None:
-            self._inherit(event, before)
+            self._inherit(event, before, cut)
         began, self._began = self._began, None
         if not self._code and kind not in _WITHOUT_CODE:
             raise ValueError("its code acts before its queue has let it go")
         if kind is Kind.STARTED:
             self.started = self._first = event.sequence
             self.workflow, self._began, self._run = event.name, kind, 1
-            self._keep(event)
+            self._keep(event, False)
         elif kind is Kind.FORKED:
             self._fork(event)
         elif kind in BEGINNINGS:
-            self._begin_again(event)
+            self._begin_again(event, cut)
         elif kind in CLOSING:
             self._close(event)
         elif kind is Kind.ORIGIN:
@@ -237,8 +241,11 @@ class Verified:
         self._keys, self._paused = set(beginning.keys), beginning.paused
         self._forked, self._stands = forked, forked.events
 
-    def _inherit(self, event: Event, before: int) -> None:
+    def _inherit(self, event: Event, before: int, cut: bool) -> None:
         """A fork's first events are in one commit, one after the other."""
+        if cut and event.kind in BEGINNINGS:
+            # What it began with was removed, or the rest of it.
+            self._heads, self._stands = [], 0
         if self._heads:
             if event.kind is not self._heads.pop(0) or event.sequence != before + 1:
                 raise ValueError("it is not what a fork begins with")
@@ -249,24 +256,20 @@ class Verified:
                 raise ValueError("it does not follow what the fork begins with")
             self._stands -= 1
 
-    def _begin_again(self, event: Event) -> None:
+    def _begin_again(self, event: Event, cut: bool) -> None:
         beginning = Beginning.of(event)
         restarts = event.kind is Kind.RESTARTED
-        if restarts and self.closed is None:
-            raise ValueError("it starts an execution that is open")
-        if event.name != self.workflow or beginning.run != self._run + 1:
+        if event.name != self.workflow:
             raise ValueError("it does not go on from where its execution was")
-        if beginning.counts != self._called or beginning.posted != self._received:
-            raise ValueError("it does not go on counting where its execution was")
-        if not restarts and not self._keys.issuperset(beginning.keys):
-            raise ValueError("it has keys of messages that did not arrive")
-        if not restarts and beginning.paused is not self._paused:
-            raise ValueError("it does not say whether it is paused")
+        if cut:
+            self._follow_gap(beginning)
+        else:
+            self._follow_history(beginning, restarts)
         if restarts:
             self.started, self.closed, self.status = event.sequence, None, 0
-        self._keep(event)
+        self._keep(event, cut)
         self.labels = {}
-        self._run += 1
+        self._run = beginning.run
         self._first = event.sequence
         self._began = event.kind
         self._keys = set(beginning.keys)
@@ -278,11 +281,32 @@ class Verified:
         self._updates.clear()
         self._ended.clear()
 
-    def _keep(self, event: Event) -> None:
+    def _follow_history(self, beginning: Beginning, restarts: bool) -> None:
+        if restarts and self.closed is None:
+            raise ValueError("it starts an execution that is open")
+        if beginning.run != self._run + 1:
+            raise ValueError("it does not go on from where its execution was")
+        if beginning.counts != self._called or beginning.posted != self._received:
+            raise ValueError("it does not go on counting where its execution was")
+        if not restarts and not self._keys.issuperset(beginning.keys):
+            raise ValueError("it has keys of messages that did not arrive")
+        if not restarts and beginning.paused is not self._paused:
+            raise ValueError("it does not say whether it is paused")
+
+    def _follow_gap(self, beginning: Beginning) -> None:
+        """Histories before it were removed: it can only have counted further than they did."""
+        if beginning.run <= self._run:
+            raise ValueError("it does not go on from where its execution was")
+        behind = any(beginning.counts.get(name, 0) < n for name, n in self._called.items())
+        if behind or any(beginning.posted.get(what, 0) < n for what, n in self._received.items()):
+            raise ValueError("it does not go on counting where its execution was")
+        self._called, self._received = dict(beginning.counts), dict(beginning.posted)
+
+    def _keep(self, event: Event, cut: bool) -> None:
         """A history begins, perhaps that of a schedule's keeper."""
         if event.name == SCHEDULE:
             state = State.begun(Beginning.of(event))
-            if event.kind is Kind.CONTINUED and state != self._schedule:
+            if event.kind is Kind.CONTINUED and not cut and state != self._schedule:
                 raise ValueError("it does not go on from where its schedule was")
             self._schedule = state
 
@@ -389,8 +413,9 @@ def verify_execution(events: Iterable[Event]) -> None:
 
 def _stood(kept: Sequence[tuple[Event, int]], reopened: Event) -> Verified:
     found = Verified()
-    for past, back in kept:
-        found.stand(past, back)
+    for past, _ in kept:
+        # An archive is whole: nothing was removed from it.
+        found.stand(past, False)
     found.wait_again()
     found.last = reopened.sequence
     return found

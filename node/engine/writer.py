@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 import apsw
 
@@ -96,6 +96,20 @@ class TransactionLost(Exception):
     """The activity's SQL rolled back the whole transaction, and the rest of the commit with it."""
 
 
+class Job(Protocol):
+    """Something else to be done in a transaction, before its events."""
+
+    error: Exception | None
+    """Why it was not done; nothing was changed."""
+
+    def perform(self, db: apsw.Connection, at: int, timer: Callable[[], float]) -> Sequence[Entry]:
+        """Do it, at `at` (unix ms), and give the events that say so. What it deletes is
+        overwritten in the file."""
+
+    def finished(self) -> None:
+        """It is committed, or has its `error`. Called on the loop."""
+
+
 @dataclass(slots=True)
 class Batch:
     """What one transaction writes. `at` is its time in unix milliseconds."""
@@ -103,6 +117,9 @@ class Batch:
     at: int
     entries: list[Entry] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
+    job: Job | None = None
+    ahead: int = 0
+    """How many events of the job come before the entries."""
     then: list[Callable[[], None]] = field(default_factory=list)
     """What is called on the loop as soon as it is committed."""
     first: int = 0
@@ -170,6 +187,9 @@ class Writer:
         self._queue: SimpleQueue[Batch | None] = SimpleQueue()
         self._in_tenant_code = False
         self._thread = threading.Thread(target=self._main, name="log-writer", daemon=True)
+        # What is deleted or moved inside a page is overwritten, which costs nothing more to write:
+        # else older states of rows stay behind, and a removal does not find them.
+        db.pragma("secure_delete", "FAST")
         db.authorizer = self._authorize
 
     def start(self) -> None:
@@ -185,7 +205,7 @@ class Writer:
         False, and nothing is written, where it could take long: a transactional activity, a
         slow file, another one's lock, a full disk. Raises what makes the log unwritable.
         """
-        if batch.calls or self._pace > QUICK:
+        if batch.calls or batch.job is not None or self._pace > QUICK:
             return False
         self._be_patient(0)
         try:
@@ -211,6 +231,10 @@ class Writer:
                 self._on_failed(error)
                 return
             self._on_committed(batch)
+
+    def head(self, execution: int) -> int:
+        """The newest committed event of an open execution; 0 when it is not known here."""
+        return self._heads.get(execution, 0)
 
     def lacks(self, key: str) -> bool:
         """Whether the log has no execution with this id. For when no batch is with the writer:
@@ -242,10 +266,20 @@ class Writer:
         return self._commit(batch)
 
     def _commit(self, batch: Batch) -> None:
+        if batch.job is None:
+            return self._transact(batch, ())
+        # Pages that become free hold nothing then, which costs writing them.
+        self._db.pragma("secure_delete", "ON")
+        try:
+            return self._transact(batch, (batch.job,))
+        finally:
+            self._db.pragma("secure_delete", "FAST")
+
+    def _transact(self, batch: Batch, jobs: tuple[Job, ...]) -> None:
         db = self._db
         shelf, sure = self._shelf, self._shelf.sure
         try:
-            if batch.calls:
+            if jobs or batch.calls:
                 db.execute("BEGIN IMMEDIATE")
             # Everything that the next batch builds on is published only after the commit.
             names: dict[str, int] = {}
@@ -259,8 +293,10 @@ class Writer:
             known, previous = self._names, self._heads
             sequence = self._tail.sequence
             entries = batch.entries
-            if batch.calls:
-                entries = [*entries, *map(self._performed, batch.calls)]
+            if jobs or batch.calls:
+                done = [entry for job in jobs for entry in self._done(job, batch.at)]
+                batch.ahead = len(done)
+                entries = [*done, *entries, *map(self._performed, batch.calls)]
             for entry in entries:
                 sequence += 1
                 execution, key, name = entry.execution, entry.key, entry.name
@@ -286,6 +322,10 @@ class Writer:
                 if kind in _NEW:
                     started.append((execution, key, number, sequence))
                 elif kind in _OPENED_AGAIN:
+                    if kind == _RESTARTED and not back:
+                        # Of the one that had this id, nothing is left.
+                        started.append((execution, key, number, sequence))
+                        continue
                     reopened.append((sequence if kind == _RESTARTED else None, execution))
                 elif kind in _CLOSED_AS:
                     closed.append((sequence, _CLOSED_AS[kind], execution))
@@ -306,7 +346,10 @@ class Writer:
             kinds = cast("list[int]", values[_KIND::_COLUMNS])
             numbers = cast("list[int]", values[_NAME::_COLUMNS])
             begun = 0.0 if db.in_transaction else self._timer()
-            if sealed is not None:
+            if not digests:
+                # A job that had nothing to say.
+                value = self._tail.chain
+            elif sealed is not None:
                 values += (batch.at, value)
                 # Where it is all of the commit, it is a transaction by itself.
                 db.execute(sealed, values)
@@ -339,7 +382,7 @@ class Writer:
             raise
         batch.kinds, batch.names = kinds, numbers
         batch.first, batch.last = self._tail.sequence + 1, sequence
-        self._tail = End(sequence, batch.at, value)
+        self._tail = End(sequence, batch.at if digests else self._tail.at, value)
         if names:
             self._names.update(names)
         self._heads.update(heads)
@@ -355,6 +398,21 @@ class Writer:
                 part = values if width == end else values[done : done + width]
                 self._db.execute(insert, part)
                 done += width
+
+    def _done(self, job: Job, at: int) -> Sequence[Entry]:
+        db = self._db
+        db.execute("SAVEPOINT job")
+        job.error = None
+        try:
+            entries = job.perform(db, at, self._timer)
+        except _PASSING:
+            raise
+        except Exception as error:
+            # What it was to change may be damaged, and the rest of the log is not.
+            db.execute("ROLLBACK TO job")
+            job.error, entries = error, ()
+        db.execute("RELEASE job")
+        return entries
 
     def _performed(self, call: Call) -> Entry:
         kind, payload = call.outcome = self._perform(call)

@@ -15,8 +15,12 @@ from tests.acceptance.conftest import User, interrupt
 from tests.acceptance.developing import Dev
 
 APP = """
-from node import RetryPolicy, activity, workflow
+from datetime import timedelta
 
+from node import Retention, RetryPolicy, activity, workflow
+
+greetings = Retention(workflow="greet", keep=timedelta(days=1))
+briefly = Retention(workflow="brief", keep=timedelta())
 broken = True
 
 @activity(retry=RetryPolicy(max_attempts=1))
@@ -59,6 +63,10 @@ def square(number: int) -> int:
 @workflow
 async def squares(numbers: list[int], power: int = 1) -> int:
     return sum([await square(number) for number in numbers]) ** power
+
+@workflow
+async def brief() -> None:
+    pass
 """
 
 
@@ -183,6 +191,31 @@ def test_one_that_fails_is_tried_again_and_others_are_stopped(cli: Cli) -> None:
         cli.run(action, action, "--reason", "not needed")
         stopped = cli.json("result", action, "--wait", "20", code=1)
         assert (stopped["status"], stopped["error"]["message"]) == (status, "not needed")
+
+
+def test_what_is_kept_and_what_goes(cli: Cli) -> None:
+    for id in ("a", "b"):
+        cli.run("start", "greet", "name=Ada", "--id", id, "--wait", "20")
+    cli.run("start", "count", "--id", "open")
+    assert cli.json("delete", "open", code=1)["error"]["type"] == "execution_open"
+    assert "held" in cli.run("hold", "a", "--reason", "mine").stderr
+    assert cli.json("delete", "a", code=1)["error"]["type"] == "execution_held"
+    assert cli.json("release", "a")["changed"] is True
+    assert "nothing changed" in cli.run("release", "a").stderr
+    assert "is removed, with" in cli.run("delete", "a").stderr
+    assert cli.json("show", "a", code=1)["error"]["type"] == "unknown_execution"
+    cli.run("start", "brief", "--id", "f")
+    # The rule for it keeps nothing, and may have found it by now.
+    plan = cli.json("prune", "--dry-run")
+    assert plan["executions"] <= 1
+    assert "would be removed" in cli.run("prune", "--dry-run").stdout
+    pruned = cli.json("prune")
+    assert (pruned["trouble"], pruned["left"]) == (None, {"executions": 0, "histories": 0})
+    assert "removed" in cli.run("prune").stdout
+    assert cli.json("show", "f", code=1)["error"]["type"] == "unknown_execution"
+    assert cli.json("show", "b")["status"] == "completed"
+    assert cli.json("retention")["executions"] == 2
+    assert "greet" in cli.run("retention").stdout
 
 
 def test_what_cannot_be_done_is_said_with_what_to_do(cli: Cli, user: User) -> None:

@@ -78,20 +78,27 @@ def _opening(measured: dict[str, Any] | None) -> list[Aim]:
     if measured:
         first = figures["first_commit_seconds"]
         flowing = first is not None and first < figures["open_seconds"]
+    used = f"{figures.get('open_processor_seconds', 0):.3g} s of a processor"
+    alone = {
+        name: f"{figures.get(f'{name}_events_per_processor_second', 0):,.0f} a processor's second"
+        for name in ("replay", "both")
+    }
     return [
-        at_most(f"{prefix}: until open", 3, figures.get("open_seconds"), " s"),
+        at_most(f"{prefix}: until open", 3, figures.get("open_seconds"), " s", used),
         wanted(f"{prefix}: work flows before all are replayed", "a commit before", flowing),
         at_least(
             "replay, without reading",
             100_000,
             figures.get("replay_events_per_second"),
             " events/s",
+            alone["replay"],
         ),
         at_least(
             "replay, with reading from the file",
             100_000,
             figures.get("both_events_per_second"),
             " events/s",
+            alone["both"],
         ),
     ]
 

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from fleet.client import Client, FleetUnavailable
+from fleet.client import Client, FleetNotFound, FleetUnavailable
 from fleet.engine_link import PATIENCE
 from fleet.executions import Executions
 
@@ -32,6 +32,9 @@ class Engine:
             items = [{"id": str(n)} for n in range(after, min(after + 3, 7))]
             following = str(after + 3) if after + 3 < 7 else None
             return httpx.Response(200, json={"items": items, "next": following})
+        if request.method == "DELETE":
+            error = {"type": "unknown_execution", "message": "no execution 'a'"}
+            return httpx.Response(404, json={"error": error})
         return httpx.Response(200, json={"id": "a", "status": "running"})
 
     def executions(self, prefix: str = "/acme") -> Executions:
@@ -73,6 +76,15 @@ def test_a_message_without_a_key_is_given_one() -> None:
     assert engine.bodies[0]["key"]
     assert engine.bodies[1]["key"] == "mine"
     assert engine.requests[0].url.raw_path == b"/acme/executions/a%20b/signals/go%2Fon"
+
+
+def test_a_deletion_that_is_repeated_may_find_that_it_was_done() -> None:
+    engine = Engine(busy=1)
+    answer = engine.executions().delete("a")
+    assert (answer["deleted"], answer["durable"]) == (True, False)
+    # One that is told so at once has nothing to do with it.
+    with pytest.raises(FleetNotFound):
+        Engine().executions().delete("a")
 
 
 def test_it_is_not_asked_for_ever() -> None:
