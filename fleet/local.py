@@ -30,7 +30,13 @@ from fleet.link import Link
 from fleet.machine import Machine
 from fleet.problem import Problem
 from fleet.seaweed import EmbeddedStore
-from fleet.settings import AgentSettings, Chores, CoordinatorSettings, ProcessSettings
+from fleet.settings import (
+    AccountSettings,
+    AgentSettings,
+    Chores,
+    CoordinatorSettings,
+    ProcessSettings,
+)
 from fleet.views import HostView
 
 START_TIMEOUT = 30.0
@@ -215,6 +221,8 @@ class LocalFleet:
             host=name,
             data=data,
             listen_port=port,
+            # The applications are where only this user may be able to read them.
+            accounts=AccountSettings(users="shared"),
             advertise=advertise,
         )
         host.address = await _launch(host.machine, "fleet.agent", settings, folder, name)

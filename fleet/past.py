@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -71,15 +75,22 @@ def bring_past(
     *,
     in_spite_of_damage: bool,
     say: Callable[[str], None],
+    progress: Callable[[int, int], None] = lambda done, of: None,
+    probe: Callable[[Path], None] = lambda database: None,
 ) -> FinishedRestore:
     """Restore a tenant's past to the file `to`, verified; the tenant itself is not touched.
+
+    What is cut off leaves `.<name>.partial` beside it, and the next one goes on from there. `probe`
+    looks at the restored file before it is put in its place, and raises where it must not be.
+    `progress` is told of bytes that were fetched.
 
     Raises Problem where something is at `to`, and what `restore.moment.restore` does.
     """
     refuse_place(to)
     began = time.monotonic()
+    partial = to.with_name(f".{to.name}.partial")
     # Beside its place, so that it gets there in one step: a file at `to` is a whole one.
-    with TemporaryDirectory(prefix=f".{to.name}-", dir=to.parent) as aside:
+    with _alone(partial, say), TemporaryDirectory(prefix="restored-", dir=partial) as aside:
         done = asyncio.run(
             restore(
                 settings,
@@ -90,18 +101,73 @@ def bring_past(
                 committed_at,
                 in_spite_of_damage=in_spite_of_damage,
                 say=say,
+                staging=partial,
+                progress=progress,
             )
         )
-        done.fetched.database.rename(to)
+        probe(done.fetched.database)
+        _install(done.fetched.database, to)
+    shutil.rmtree(partial, ignore_errors=True)
     log = done.checked
     return FinishedRestore(
-        **_chosen(done.choice),
+        **{**_chosen(done.choice), "txid": done.fetched.txid},
         database=str(to),
         bookmark=f"{done.choice.epoch}:{log.sequence}",
         committed_at=log.last_commit_at,
         executions=log.executions,
         seconds=time.monotonic() - began,
     )
+
+
+@contextmanager
+def _alone(partial: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """The folder of a restore, with nobody else in it, and without what was restored and not put
+    in its place."""
+    if partial.exists():
+        say(f"going on with what is in {partial}")
+    partial.mkdir(mode=0o700, exist_ok=True)
+    handle = os.open(partial / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Problem(
+                "restoring",
+                f"Somebody is restoring into {partial} now.",
+                "Wait until that is done, or name another file.",
+            ) from None
+        for left in partial.glob("restored-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _install(database: Path, to: Path) -> None:
+    """Put a whole file in its place, in one step, and so that it stays there."""
+    for path in (database, database.parent):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    try:
+        # Never over a file that has come there meanwhile.
+        os.link(database, to)
+    except FileExistsError:
+        raise Problem(
+            "exists",
+            f"{to} has come there meanwhile.",
+            "Move it away and give the same command again; nothing is fetched a second time.",
+        ) from None
+    except OSError:
+        # A file system without hard links.
+        database.rename(to)
+    handle = os.open(to.parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def fetch_copy(

@@ -23,6 +23,7 @@ from backup.sealing import KeySource
 from backup.settings import REVEAL, StoreSettings, reveal
 from node.engine.config import BLOB_LIMIT, INLINE_LIMIT, LEAST_INLINE, MOST
 
+MB = 1 << 20
 #: A thousand years.
 MOST_SECONDS: Final = 1000 * 366 * 24 * 3600
 
@@ -69,6 +70,48 @@ class ProcessSettings(BaseModel):
             raise BadSettings(f"{path}: {where}: {first['msg']}") from error
 
 
+class DockerSettings(BaseModel):
+    """How the runtime ``docker`` makes a node's container. ``apps`` is a folder of the Docker
+    engine's machine with the tenants' applications. ``network`` is made if there is none of that
+    name; on it, containers do not reach one another. ``endpoint`` is the store's base URL as it is
+    reached from there, where that differs from the agent's. ``tmp_bytes`` is what fits into /tmp,
+    which is memory."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image: str = "litefleet:latest"
+    apps: Path | None = None
+    network: str = Field(default="litefleet-nodes", min_length=1)
+    endpoint: str | None = None
+    tmp_bytes: int = Field(default=64 * MB, gt=0)
+
+
+class NodeLimits(BaseModel):
+    """What one node may use: ``memory_bytes``, ``cpus`` and ``pids`` (processes and threads) of all
+    its processes together, ``files`` that each process of its engine may have open. None: whatever
+    there is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    memory_bytes: int | None = Field(default=None, ge=128 * MB)
+    cpus: float | None = Field(default=None, ge=0.05)
+    pids: int | None = Field(default=None, ge=64)
+    files: int | None = Field(default=None, ge=256)
+
+
+class AccountSettings(BaseModel):
+    """The operating system's users under which engines and sidecars run, two for each tenant.
+    ``own`` needs an agent that is root; ``shared`` runs them all as the agent; ``auto`` is ``own``
+    for root and with the runtime ``docker``. Nothing else on the machine may use the ``count``
+    numbers from ``first`` on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    users: Literal["auto", "own", "shared"] = "auto"
+    first: int = Field(default=200_000, ge=1000)
+    count: int = Field(default=65_536, ge=2)
+
+
 class AgentSettings(ProcessSettings):
     """A host agent. ``advertise`` is the URL under which the coordinator reaches it, where that
     differs from where it listens. ``data`` holds all of the host's nodes. ``inline_limit`` and
@@ -77,7 +120,8 @@ class AgentSettings(ProcessSettings):
     ``keep_history`` are seconds: how long closed executions, and histories that others have
     followed, stay in a log whose application has no rule for them; None: for ever. ``guards``
     say from what on each node alerts. With ``copy_keys``, the tenants' independent copies are
-    encrypted before they leave the host."""
+    encrypted before they leave the host. ``runtime`` is how nodes are run, ``limits`` what each
+    may use, ``accounts`` as whom they run."""
 
     host: str
     data: Path
@@ -88,6 +132,18 @@ class AgentSettings(ProcessSettings):
     blob_limit: int = Field(default=BLOB_LIMIT, ge=LEAST_INLINE, le=MOST)
     guards: GuardSettings = GuardSettings()
     copy_keys: KeySource | None = None
+    runtime: Literal["process", "docker"] = "process"
+    docker: DockerSettings = DockerSettings()
+    limits: NodeLimits = NodeLimits()
+    accounts: AccountSettings = AccountSettings()
+
+    @property
+    def own_users(self) -> bool:
+        """Whether each tenant runs as users of its own."""
+        root = os.geteuid() == 0
+        return self.accounts.users == "own" or (
+            self.accounts.users == "auto" and (root or self.runtime == "docker")
+        )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

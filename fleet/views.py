@@ -108,6 +108,10 @@ class TenantView(View):
     proven_at: float | None = None
     alerts: list[AlertView] = Field(default_factory=list)
     recoveries: list[Recovery] = Field(default_factory=list)
+    hold: bool = Field(default=False, description="none of its epochs is removed")
+    origin: str | None = Field(
+        default=None, description="`tenant epoch:sequence`: the state that its epoch was made of"
+    )
 
 
 class CopyView(View):

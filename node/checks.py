@@ -12,6 +12,7 @@ import os
 import secrets
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,7 @@ from pydantic import BaseModel
 from node.engine.upgrade import UpgradeReport
 from node.order import CheckOrder
 from node.processes import kill_group
+from node.users import become_engine, limit
 
 STALLS_AFTER = 120.0
 """Seconds without progress after which a check is given up, such as of code that never ends."""
@@ -176,6 +178,7 @@ class Checks:
                         "node.check",
                         str(out),
                         str(os.getpid()),
+                        preexec_fn=partial(_become, order),
                         pass_fds=(out,),
                         stdin=asyncio.subprocess.PIPE,
                         stdout=log,
@@ -196,6 +199,14 @@ class Checks:
         assert self._status is not None
         fields = said.model_fields_set - {"id", "app", "kept"}
         self._status = self._status.model_copy(update={f: getattr(said, f) for f in fields})
+
+
+def _become(order: CheckOrder) -> None:
+    """Between fork and exec: the code that is checked is the tenant's."""
+    if order.users is not None:
+        become_engine(order.users, order.rlimits)
+    else:
+        limit(order.rlimits)
 
 
 def _failed(message: str, hint: str) -> CheckStatus:

@@ -18,7 +18,8 @@ from collections.abc import Callable
 
 from backup.parent import die_with_parent
 from node.order import EngineOrder
-from node.processes import log_to
+from node.processes import adopt_orphans, kill_below, log_to
+from node.users import become_engine, limit
 
 Serve = Callable[[EngineOrder], None]
 """The engine's main function: runs until the engine is to end."""
@@ -84,6 +85,8 @@ def fork_cradle(serve: Serve) -> Cradle:
 
 
 def _run(channel: socket.socket, serve: Serve) -> None:
+    # What the tenant's code starts and leaves comes here, wherever it has hidden.
+    adopt_orphans()
     lines = channel.makefile("rb")
     while line := lines.readline():
         order = EngineOrder.model_validate_json(line)
@@ -97,8 +100,20 @@ def _run(channel: socket.socket, serve: Serve) -> None:
         with contextlib.suppress(OSError):  # both sides set it, so that neither can be too late
             os.setpgid(pid, pid)
         _send(channel, pid=pid)
-        status = os.waitpid(pid, 0)[1]
+        status = _reap(pid)
+        kill_below(os.getpid())
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                os.waitpid(-1, 0)
         _send(channel, exit=os.waitstatus_to_exitcode(status))
+
+
+def _reap(pid: int) -> int:
+    """Wait for the engine's end, and for that of orphans meanwhile; the engine's wait status."""
+    while True:
+        ended, status = os.waitpid(-1, 0)
+        if ended == pid:
+            return status
 
 
 def _send(channel: socket.socket, **fields: int) -> None:
@@ -109,7 +124,15 @@ def _become_engine(parent: int, order: EngineOrder, serve: Serve) -> None:
     status = 1
     try:
         os.setpgid(0, 0)
-        die_with_parent(parent)
+        # Where memory is short, this is what shall go: it is restarted in place.
+        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
+            score.write("500")
+        if order.users is not None:
+            os.chdir(order.database.parent)
+            become_engine(order.users, order.rlimits)
+        else:
+            limit(order.rlimits)
+        die_with_parent(parent)  # a change of user makes the kernel forget it
         log_to(str(order.log))
         os.environ.clear()
         os.environ.update(order.env)

@@ -9,8 +9,10 @@ import signal
 
 from node.cradle import Cradle, CradleLost
 from node.order import EngineOrder
-from node.processes import kill_group
+from node.processes import kill_below, kill_group
 
+LOG_BYTES = 16 * 1024 * 1024
+"""Characters of an engine's log that are looked at for its last words."""
 STOP_TIMEOUT = 10.0
 """Seconds that an engine gets to end by itself at a planned stop."""
 
@@ -76,6 +78,7 @@ class EngineProcess:
     async def destroy(self) -> None:
         """Kill the engine and the cradle: an engine that was just being forked ends with it."""
         self.kill()
+        kill_below(self._cradle.pid)
         self._cradle.kill()
         if self._ended is not None:
             with contextlib.suppress(CradleLost):
@@ -85,7 +88,12 @@ class EngineProcess:
     def last_words(self) -> str:
         """The last line of the engine's log."""
         try:
-            lines = self._order.log.read_text(errors="replace").strip().splitlines()
+            # The folder may be the engine's own: whatever lies in the log's place there.
+            handle = os.open(
+                self._order.log, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            )
+            with open(handle, errors="replace") as log:
+                lines = log.read(LOG_BYTES).strip().splitlines()
         except OSError:
             return "no log"
         return lines[-1][:300] if lines else "it said nothing"

@@ -118,6 +118,8 @@ def adopt_tail(local: Path, restored: Path, record: OwnerRecord) -> str:
                 return (
                     "the local files are still in use by an earlier node; the bucket's log stands"
                 )
+        if local.is_symlink():
+            return "the local file is none, but a link; the bucket's log stands"
         try:
             here = inspect_log(local, closed=True)
             follows = chain_at(local, bucket.sequence) == bucket.chain

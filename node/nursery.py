@@ -45,6 +45,7 @@ class Nursery:
             environment: all of it. It is inherited by every node, so it must hold no secret.
         """
         ours, theirs = socket.socketpair()
+        log.touch(mode=0o600)
         with theirs, log.open("ab") as out:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,

@@ -12,6 +12,7 @@ from backup.lag import Lag
 from backup.ownership import Durability, Origin
 from backup.settings import Credentials, StoreSettings
 from node.engine.config import BLOB_LIMIT, INLINE_LIMIT
+from node.users import Rlimits, Users
 
 
 class EngineOrder(BaseModel):
@@ -35,6 +36,8 @@ class EngineOrder(BaseModel):
     inline_limit: int = INLINE_LIMIT
     blob_limit: int = BLOB_LIMIT
     kept: tuple[str, ...] = Field(default=(), description="older versions of it, beside it")
+    users: Users | None = None
+    rlimits: Rlimits = Rlimits()
 
 
 class CheckOrder(BaseModel):
@@ -48,6 +51,8 @@ class CheckOrder(BaseModel):
     durability: Durability
     env: dict[str, str]
     database: Path
+    users: Users | None = None
+    rlimits: Rlimits = Rlimits()
 
 
 class Tail(BaseModel):
@@ -69,6 +74,7 @@ class NodeOrder(BaseModel):
     this tenant's replicas, where the store can tell the two apart. ``tail`` is used only if it goes
     on where the bucket ends. ``kept`` are older versions of the application, and ``release`` is
     that of ``tenant.json``. ``origin`` is the past state that the new epoch shall be made of.
+    ``users`` are whom the node's processes run as, apart from the supervisor itself; None: as it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -93,6 +99,8 @@ class NodeOrder(BaseModel):
     kept: tuple[str, ...] = ()
     release: int = 0
     guards: GuardSettings = GuardSettings()
+    users: Users | None = None
+    rlimits: Rlimits = Rlimits()
     origin: Origin | None = None
 
 

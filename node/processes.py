@@ -3,14 +3,41 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
+
+import psutil
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 def kill_group(leader: int) -> None:
     """SIGKILL a process group; no error if it is gone."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of all that descends from this process and loses its own."""
+    _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def kill_below(pid: int) -> None:
+    """SIGKILL to everything that descends from a process, until nothing new is found."""
+    seen: set[tuple[int, float]] = set()
+    while True:
+        found = []
+        with contextlib.suppress(psutil.Error):
+            found = psutil.Process(pid).children(recursive=True)
+        fresh = [one for one in found if (one.pid, one.create_time()) not in seen]
+        if not fresh:
+            return
+        for one in fresh:
+            seen.add((one.pid, one.create_time()))
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(one.pid, signal.SIGKILL)
 
 
 def log_to(path: str) -> None:

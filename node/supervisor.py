@@ -23,10 +23,11 @@ from backup.guards import Action, Alert
 from backup.lag import Lag, LagTracker
 from backup.lease import boottime
 from backup.litestream.pace import Pacing
-from backup.litestream.sidecar import Sidecar, SidecarFailed
+from backup.litestream.sidecar import Sidecar, SidecarFailed, SidecarUser
 from backup.ownership import OwnerRecord
 from backup.sealing import Key
 from backup.store import ObjectStore, S3Store
+from node import users
 from node.authority import AuthorityFile
 from node.checks import Checks
 from node.copying import Copying, CopyOrder
@@ -40,7 +41,6 @@ from node.restarts import Restarts
 from node.takeover import FAILURES, Claim, Superseded, Takeover, transition
 from node.watchdog import Watchdog
 from node.wire import Message, Server
-from restore.errors import Damaged
 from restore.plan import list_epoch
 
 MAX_INCIDENTS = 20
@@ -76,6 +76,8 @@ class Supervisor:
         self._store = store or S3Store(order.store)
         self._clock = clock
         self._database = folder / "data" / "log.db"
+        if order.users is not None:
+            users.open_folders(order.users, folder, sockets)
         self._authority = AuthorityFile(sockets / "authority")
         self._authority.extend(order.deadline)
         self._watchdog = Watchdog(self._authority, self._kill_now, boottime)
@@ -245,9 +247,8 @@ class Supervisor:
             await self._bring_up(takeover, claim)
         except FAILURES as error:
             await self._kill_sidecar()
-            await takeover.give_up(claim, error)
-            if isinstance(error, Damaged):
-                self._set(NodeState.DAMAGED, f"Damaged: {error}")
+            if await takeover.give_up(claim, error):
+                self._set(NodeState.DAMAGED, f"{type(error).__name__}: {error}")
                 return
             raise
         self._set(NodeState.ACTIVE, phases=takeover.phases)
@@ -260,21 +261,33 @@ class Supervisor:
             await asyncio.to_thread(
                 create_log, self._database, claim.record.tenant, claim.record.lineage
             )
+        order = self._order
         self._sidecar = Sidecar(
             self._order.store.reached_with(self._order.sidecar),
             keys.epoch(claim.record.tenant, claim.record.epoch),
             self._database,
             self._folder,
+            self._sidecar_user(),
         )
+        if order.users is not None:
+            await asyncio.to_thread(users.hand_over, order.users, self._database.parent)
         await self._sidecar.start()
         await takeover.await_base(claim, self._sidecar)
         self._claim = await takeover.activate(claim)
         self._proofs = self._make_proofs(claim, self._sidecar)
         self._serving = Server(self._sockets / "supervisor.sock", self._for_engine)
         await self._serving.start()
+        if order.users is not None:
+            users.let_group_in(order.users, self._sockets / "supervisor.sock")
         self._engine = EngineProcess(self._cradle, self._engine_order(claim.record))
         await self._start_engine(self._engine)
         takeover.phases = takeover.phases.model_copy(update={"start": time.monotonic() - began})
+
+    def _sidecar_user(self) -> SidecarUser | None:
+        own = self._order.users
+        if own is None:
+            return None
+        return SidecarUser(own.sidecar, own.group, users.sidecar_home(self._folder))
 
     def _make_proofs(self, claim: Claim, sidecar: Sidecar) -> Proofs:
         tracker = LagTracker()
@@ -397,7 +410,10 @@ class Supervisor:
             api_socket=self._sockets / "engine.sock",
             supervisor_socket=self._sockets / "supervisor.sock",
             authority=self._authority.path,
-            log=self._folder / "engine.log",
+            log=(users.engine_home(self._folder) if self._order.users else self._folder)
+            / "engine.log",
+            users=self._order.users,
+            rlimits=self._order.rlimits,
             keep_closed=self._order.keep_closed,
             keep_history=self._order.keep_history,
             inline_limit=self._order.inline_limit,
@@ -466,6 +482,8 @@ class Supervisor:
             durability=order.durability,
             env=order.env,
             database=self._database,
+            users=order.users,
+            rlimits=order.rlimits,
         )
 
     async def _streaming(self) -> None:

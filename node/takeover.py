@@ -15,7 +15,7 @@ from backup import keys, lineage, ownership, records
 from backup.errors import Precondition, StoreError
 from backup.lineage import EpochRecord
 from backup.litestream.sidecar import Sidecar, SidecarFailed
-from backup.ownership import NotAllowed, Origin, Owner, OwnerRecord
+from backup.ownership import NotAllowed, Origin, Owner, OwnerRecord, OwnerState
 from backup.records import Versioned
 from backup.store import ObjectStore
 from node.order import NodeOrder, Phases
@@ -255,8 +255,9 @@ class Takeover:
             lambda record: ownership.activate(record, claim.owner, record.epoch),
         )
 
-    async def give_up(self, claim: Claim, error: Exception) -> None:
-        """End the claim, so that it does not keep the tenant from another host.
+    async def give_up(self, claim: Claim, error: Exception) -> bool:
+        """End the claim, so that it does not keep the tenant from another host; whether the tenant
+        is damaged now.
 
         The tenant is damaged at once if the bucket is, and after repeated failures of its content.
         A store that does not answer leaves the claim as it is: a ``restoring`` record may be
@@ -276,9 +277,10 @@ class Takeover:
             )
 
         try:
-            await transition(self._store, claim, ending)
+            ended = await transition(self._store, claim, ending)
         except (Superseded, StoreError):
-            return
+            return False
+        return ended.record.state is OwnerState.DAMAGED
 
 
 async def transition(

@@ -122,7 +122,7 @@ async def practise(
         choice = await asyncio.to_thread(choose, store, tenant, Now())
         if choice.missing is not None:
             raise Damaged(choice.missing)
-        _refuse_without_space(scratch, choice.bytes)
+        refuse_without_space(scratch, choice.bytes)
         with TemporaryDirectory(prefix=f"{tenant}-", dir=scratch) as folder:
             done = await restore(
                 settings, tenant, Now(), Path(folder) / "log", checked, committed_at, store=store
@@ -145,11 +145,12 @@ async def practise(
     return drill.model_copy(update={"seconds": whole, "verify": whole - drill.fetch}), ending
 
 
-def _refuse_without_space(scratch: Path, needed: int) -> None:
+def refuse_without_space(scratch: Path, needed: int) -> None:
+    """Raises `RestoreFailed` where what is fetched would leave too little for the nodes."""
     free = shutil.disk_usage(scratch).free
     if free < needed * SPACE_FACTOR:
         raise RestoreFailed(
-            f"{free >> 20} MB are free at {scratch}, and a drill that fetches {needed >> 20} MB "
+            f"{free >> 20} MB are free at {scratch}, and a restore that fetches {needed >> 20} MB "
             f"wants {SPACE_FACTOR} times that"
         )
 

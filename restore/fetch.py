@@ -14,12 +14,15 @@ from backup.litestream import binary, config
 from backup.settings import StoreSettings
 from backup.store import ObjectStore, S3Store
 from restore.errors import Damaged, RestoreFailed
-from restore.plan import Plan, list_epoch
+from restore.plan import LtxFile, Plan, list_epoch, plan
+from restore.staging import Bad, Gone, Progress, Staging
 
 RELISTS = 5
 """How often a list is taken before the gap or the early end that it shows is believed."""
 RELIST_PAUSE = 0.5
 """Seconds between two lists."""
+RESTAGES = 20
+"""How often files are looked for anew because some were damaged, or merged meanwhile."""
 FETCH_TIMEOUT = 600.0
 """Seconds for one restore by Litestream."""
 
@@ -70,12 +73,21 @@ async def fetch(
     floor: int,
     database: Path,
     txid: int | None = None,
+    *,
+    staging: Staging | None = None,
+    in_spite_of_damage: bool = False,
+    progress: Progress = lambda _done, _all: None,
+    say: Callable[[str], None] = lambda _text: None,
 ) -> Fetched:
     """Restore an epoch's state at ``txid`` to ``database``, in a folder that holds no other.
 
     Without ``txid`` it is the newest, and that is what a takeover asks for: there is no fixed cut,
     since a zombie's compaction can make one unreachable, and everything that was acknowledged was
     in the bucket before the takeover's first step.
+
+    With ``staging``, the files are brought there first, checked one by one, and kept if that is cut
+    off; a damaged one is gone around where the bucket has another way, or named. Only then
+    ``in_spite_of_damage`` has a meaning: the newest state that can be reached without it is taken.
 
     Raises:
         Damaged: the bucket does not lead to all that it must hold.
@@ -89,9 +101,20 @@ async def fetch(
     began = time.monotonic()
     found = await settled_plan(store, tenant, epoch, floor, txid)
     listed = time.monotonic()
+    if staging is not None:
+        found = await _stage(
+            store, tenant, epoch, floor, txid, found, staging, in_spite_of_damage, progress, say
+        )
+        settings = config.for_folder(staging.replica, database, database.parent / "unused.sock")
+        reached = await _litestream_restore(settings, {}, database, found.reachable)
+        return Fetched(database, reached, found, listed - began, time.monotonic() - listed)
     try:
+        # The database must be named by a configuration for the endpoint to be settable.
+        settings = config.for_epoch(
+            sidecar_store, keys.epoch(tenant, epoch), database, database.parent / "unused.sock"
+        )
         reached = await _litestream_restore(
-            sidecar_store, keys.epoch(tenant, epoch), database, txid
+            settings, config.environment(sidecar_store), database, txid
         )
     except RestoreFailed:
         # If the store is away, refuses these credentials, or has changed meanwhile, this says so:
@@ -113,11 +136,51 @@ def _read_one(sidecar_store: StoreSettings, tenant: str, epoch: int, found: Plan
     S3Store(sidecar_store).get(keys.epoch(tenant, epoch) + smallest.name)
 
 
+async def _stage(
+    store: ObjectStore,
+    tenant: str,
+    epoch: int,
+    floor: int,
+    txid: int | None,
+    found: Plan,
+    staging: Staging,
+    in_spite_of_damage: bool,
+    progress: Progress,
+    say: Callable[[str], None],
+) -> Plan:
+    """Bring the files of a plan's chain to ``staging``; the plan that was followed in the end."""
+    wanted, bad = found.reachable, set[LtxFile]()
+    for _ in range(RESTAGES):
+        try:
+            await asyncio.to_thread(
+                staging.bring, store, keys.epoch(tenant, epoch), found.chain, progress
+            )
+        except asyncio.CancelledError:
+            staging.stop()
+            raise
+        except Gone:
+            found = await settled_plan(store, tenant, epoch, floor, txid)
+            wanted = found.reachable
+            found = plan(file for file in found.files if file not in bad)
+        except Bad as error:
+            bad.add(error.file)
+            say(str(error))
+            found = plan(file for file in found.files if file not in bad)
+            if found.reachable == wanted:
+                say("the bucket has another way around it")
+            elif not in_spite_of_damage or not found.reachable:
+                raise Damaged(
+                    f"{error}; without it the newest state of epoch {epoch} of {tenant} that can "
+                    f"be reached is transaction {found.reachable}, and {wanted} was to be"
+                ) from error
+        else:
+            return found
+    raise RestoreFailed(f"the files of epoch {epoch} of {tenant} do not stand still: try again")
+
+
 async def _litestream_restore(
-    store: StoreSettings, prefix: str, database: Path, txid: int | None
+    settings: config.LitestreamConfig, env: dict[str, str], database: Path, txid: int | None
 ) -> int:
-    # The database must be named by a configuration for the endpoint to be settable.
-    settings = config.for_epoch(store, prefix, database, database.parent / "unused.sock")
     path = database.parent.parent / f".restore-{database.parent.name}.yml"
     settings.write(path)
     try:
@@ -131,7 +194,7 @@ async def _litestream_restore(
             "-o",
             str(database),
             str(database),
-            env=config.environment(store),
+            env=env,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -17,6 +17,7 @@ from restore.errors import Damaged, RestoreFailed
 from restore.fetch import Fetched, fetch
 from restore.history import History, Reach, Span, read_history
 from restore.plan import LtxFile
+from restore.staging import Progress, Staging
 
 T = TypeVar("T")
 
@@ -132,13 +133,17 @@ async def restore(
     in_spite_of_damage: bool = False,
     say: Callable[[str], None] = lambda _text: None,
     store: ObjectStore | None = None,
+    staging: Path | None = None,
+    progress: Progress = lambda _done, _all: None,
 ) -> Restored[T]:
     """Restore a tenant's state at ``moment`` to ``into/log.db`` and verify it.
 
     Reads only; the tenant may be live meanwhile. ``check`` reads the log's own invariants and
     raises where they do not hold; ``committed_at`` looks an event up in a log; ``say`` is told of
     each phase. Where the chain is damaged, the newest state before the damage is restored only if
-    ``in_spite_of_damage``.
+    ``in_spite_of_damage``. In the folder ``staging`` the files are gathered that it needs, for
+    whoever goes on if it is cut off; without one, Litestream reads them from the bucket itself.
+    ``progress`` is told of bytes that are there, and of how many there will be.
 
     Raises:
         RestoreFailed: there is no such moment, or Litestream failed.
@@ -146,7 +151,7 @@ async def restore(
         StoreError: the store could not be read.
     """
     store = store or S3Store(settings)
-    fetching = _Fetching(settings, store, tenant, say)
+    fetching = _Fetching(settings, store, tenant, say, staging, in_spite_of_damage, progress)
     if isinstance(moment, AtBookmark):
         choice, fetched = await _bring_bookmark(fetching, moment, into, committed_at)
     else:
@@ -170,6 +175,9 @@ class _Fetching:
     store: ObjectStore
     tenant: str
     say: Callable[[str], None]
+    staging: Path | None = None
+    in_spite_of_damage: bool = False
+    progress: Progress = lambda _done, _all: None
 
     async def bring(self, choice: Choice, into: Path, *, newest: bool = False) -> Fetched:
         self.say(
@@ -183,7 +191,16 @@ class _Fetching:
             choice.txid if newest else 0,
             into / "log.db",
             None if newest else choice.txid,
+            staging=self._staging(choice),
+            in_spite_of_damage=self.in_spite_of_damage,
+            progress=self.progress,
+            say=self.say,
         )
+
+    def _staging(self, choice: Choice) -> Staging | None:
+        # By lineage: a name can have been given to another tenant since.
+        name = f"{choice.history.owner.lineage}-{choice.epoch:08d}"
+        return None if self.staging is None else Staging(self.staging / name)
 
 
 async def _bring_bookmark(

@@ -71,6 +71,13 @@ class Replica(_Section):
     sse_kms_key_id: str | None = None
 
 
+class FileReplica(_Section):
+    """A replica in a folder of this machine: what is restored from once its files are here."""
+
+    type: str = "file"
+    path: str
+
+
 class Database(_Section):
     """One database. ``monitor-interval`` bounds the WAL best (measured: 200 ms gave 9 MB where the
     default gave 39 MB at 400 commits of 20 KB a second)."""
@@ -79,7 +86,7 @@ class Database(_Section):
     monitor_interval: str = "200ms"
     checkpoint_interval: str = "1m"
     busy_timeout: str = "5s"
-    replica: Replica
+    replica: Replica | FileReplica
 
 
 class LitestreamConfig(_Section):
@@ -126,6 +133,18 @@ def for_epoch(
                 ),
             )
         ],
+    )
+
+
+def for_folder(folder: Path, database: Path, socket: Path) -> LitestreamConfig:
+    """The configuration to restore ``database`` from files that lie in ``folder``."""
+    intervals = INTERVALS[Pace.IDLE]
+    return LitestreamConfig(
+        socket=Socket(path=str(socket)),
+        levels=[Level(interval=interval) for interval in intervals.levels],
+        l0_retention=intervals.l0_retention,
+        l0_retention_check_interval=intervals.l0_retention_check,
+        dbs=[Database(path=str(database), replica=FileReplica(path=str(folder)))],
     )
 
 

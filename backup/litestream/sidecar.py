@@ -8,8 +8,10 @@ import fcntl
 import os
 import shutil
 import signal
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from backup.litestream import binary, config
 from backup.litestream.control import Control, ControlError, Positions
@@ -27,6 +29,15 @@ class SidecarFailed(Exception):
     """The sidecar ended or did not become ready; the message has its last words."""
 
 
+@dataclass(frozen=True, slots=True)
+class SidecarUser:
+    """Whom a sidecar runs as, and a folder of its own where that is another than its parent."""
+
+    user: int
+    group: int
+    home: Path
+
+
 class Sidecar:
     """A Litestream process that streams one database to one epoch's prefix.
 
@@ -34,22 +45,32 @@ class Sidecar:
     not be refused, it would steal the socket and delete it when it exits.
     """
 
-    def __init__(self, store: StoreSettings, replica_prefix: str, database: Path, folder: Path):
+    def __init__(
+        self,
+        store: StoreSettings,
+        replica_prefix: str,
+        database: Path,
+        folder: Path,
+        user: SidecarUser | None = None,
+    ):
         """
         Args:
             store: the bucket, with the credentials that the sidecar shall have.
             replica_prefix: the epoch's prefix, relative to the fleet's.
             database: the SQLite file.
             folder: where the sidecar's configuration, socket and log go.
+            user: whom it runs as, and then its own folder for these; None: as this process.
         """
         self._store = store
         self._folder = folder
-        self._socket = folder / "litestream.sock"
+        self._user = user
+        home = self._home = user.home if user is not None else folder
+        self._socket = home / "litestream.sock"
         self._prefix = replica_prefix
         self._database = database
         self.pace = Pace.BUSY
         """How often it looks after the replica, from its next start on."""
-        self._log = folder / "litestream.log"
+        self._log = home / "litestream.log"
         self._process: asyncio.subprocess.Process | None = None
         self._lock: int | None = None
         self.control = Control(self._socket, database)
@@ -68,10 +89,15 @@ class Sidecar:
             SidecarFailed: another sidecar holds the folder.
         """
         self._take_lock()
-        path = self._folder / "litestream.yml"
+        path = self._home / "litestream.yml"
         config.for_epoch(self._store, self._prefix, self._database, self._socket, self.pace).write(
             path
         )
+        more: dict[str, Any] = {}
+        if self._user is not None:
+            os.chown(path, self._user.user, self._user.group)
+            more = {"user": self._user.user, "group": self._user.group, "extra_groups": []}
+            more["umask"] = 0o007
         self._socket.unlink(missing_ok=True)
         log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
@@ -86,6 +112,7 @@ class Sidecar:
                 stderr=log,
                 # It must not outlive its supervisor, or it would upload with nobody watching.
                 preexec_fn=partial(die_with_parent, os.getpid()),
+                **more,
             )
         finally:
             os.close(log)

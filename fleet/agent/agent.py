@@ -15,9 +15,10 @@ from fleet.agent.drilling import Drilling
 from fleet.agent.memory import Memory
 from fleet.agent.nodes import NoAuthority, Nodes, StartRequest
 from fleet.agent.resources import Meter
-from fleet.runtimes.process import ProcessRuntime, clean_environment
+from fleet.runtimes.choice import accounts_of, runtime_of, store_of_nodes
 from fleet.settings import LIMITS, AgentSettings
 from node.order import NodeState, NodeStatus
+from node.users import Rlimits
 
 BROUGHT_UP = frozenset({NodeState.STARTING, NodeState.RESTORING})
 """States of a node that is on its way to serving: it takes the host's disk and network."""
@@ -44,11 +45,16 @@ class Agent:
         self.nodes = Nodes(
             settings.data,
             settings.host,
-            settings.store,
-            ProcessRuntime(settings.data, clean_environment()),
+            store_of_nodes(settings),
+            runtime_of(settings),
             settings.model_dump(include=LIMITS),
             settings.guards,
             settings.copy_keys,
+            accounts_of(settings),
+            Rlimits(
+                files=settings.limits.files,
+                processes=settings.limits.pids if settings.own_users else None,
+            ),
         )
         self.drills = Drilling(settings.store, settings.data / "drills", settings.host)
         self._meter = Meter(settings.data)

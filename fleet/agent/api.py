@@ -27,6 +27,7 @@ from fleet.agent.nodes import (
     StartRequest,
 )
 from fleet.proxy import EPOCH_HEADER, EXPORT_HEADER, SENDER_HEADER, forward, is_webhook, unavailable
+from fleet.runtimes.accounts import NoAccount
 from node.checks import CheckStatus
 from node.order import NodeStatus
 from node.wire import WireError
@@ -82,6 +83,8 @@ def create_app(agent: Agent, token: str) -> FastAPI:
             return await agent.start(tenant, request)
         except AlreadyHere as error:
             raise HTTPException(409, {"type": "already_here", "message": str(error)}) from error
+        except NoAccount as error:
+            raise HTTPException(507, {"type": "no_account", "message": str(error)}) from error
         except NoAuthority as error:
             raise HTTPException(503, {"type": "no_authority", "message": str(error)}) from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,9 +15,9 @@ from backup.settings import Credentials, StoreSettings
 from backup.store import S3Store
 from node.engine.errors import LogRefused
 from node.engine.inspection import LogSummary, committed_at, inspect_log
-from restore.drill import Drill, Ending, practise
+from restore.drill import Drill, Ending, practise, refuse_without_space
 from restore.errors import Damaged
-from restore.moment import AtBookmark, AtTime, EndOf, Moment, Now, restore
+from restore.moment import AtBookmark, AtTime, EndOf, Moment, Now, choose, restore
 
 AT_ONCE = 1
 """Drills of one host at a time: the nodes' disk and network come first."""
@@ -114,6 +115,11 @@ class Drilling:
         moment, began = request.moment(), time.monotonic()
         async with self._turn:
             self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+            store = S3Store(self._settings)
+            # Where the newest state cannot be had, an older one may be what mends the tenant.
+            with suppress(Damaged):
+                now = await asyncio.to_thread(choose, store, tenant, Now())
+                refuse_without_space(self._scratch, now.bytes)
             with TemporaryDirectory(prefix=f"{tenant}-", dir=self._scratch) as folder:
                 done = await restore(
                     self._settings.reached_with(request.sidecar),
@@ -122,7 +128,7 @@ class Drilling:
                     Path(folder) / "log",
                     inspected,
                     committed_at,
-                    store=S3Store(self._settings),
+                    store=store,
                 )
         choice, log = done.choice, done.checked
         return Rehearsal(

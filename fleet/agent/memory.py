@@ -59,6 +59,7 @@ class Memory:
             host=self._host, incarnation=incarnation, deadline=deadline, boot=boot()
         )
         partial = self._path.with_name(".agent.json")
+        partial.touch(mode=0o600)
         partial.write_text(remembered.model_dump_json())
         partial.rename(self._path)
 

@@ -19,16 +19,19 @@ from backup.ownership import Durability, Origin
 from backup.sealing import KeySource
 from backup.settings import Credentials, StoreSettings
 from fleet.agent import remains
+from fleet.runtimes.accounts import Accounts
 from fleet.runtimes.protocol import Handle, Label, Place, Runtime, RuntimeFailed
 from node.checks import CheckStatus
 from node.order import ENDED, NodeOrder, NodeState, NodeStatus
 from node.remote import RemoteNode
+from node.users import Rlimits
 from node.wire import WireError
 
 ADOPT_TIMEOUT = 2.0
 """Seconds for a supervisor of an earlier agent to answer its new one."""
 KILL_AGAIN = 1.0
 """Seconds between two tries to end a node that does not end."""
+NO_RLIMITS = Rlimits()
 STATUS_EVERY = 0.5
 """Seconds between two looks at a node's lag; changes of its state are told of at once."""
 
@@ -104,6 +107,8 @@ class Nodes:
         limits: Mapping[str, Any],
         guards: GuardSettings,
         copy_keys: KeySource | None = None,
+        accounts: Accounts | None = None,
+        rlimits: Rlimits = NO_RLIMITS,
     ):
         """
         Args:
@@ -113,8 +118,12 @@ class Nodes:
                 engine; see ``AgentSettings``.
             guards: those of every node.
             copy_keys: what the tenants' independent copies are sealed with; None for not at all.
+            accounts: whom each tenant's processes run as; None: all as this one.
+            rlimits: those of every engine.
         """
         self._copy_keys = copy_keys
+        self._accounts = accounts
+        self._rlimits = rlimits
         self._limits = limits
         self._guards = guards
         self._data = data
@@ -126,6 +135,10 @@ class Nodes:
         self.version = 0
         for name in ("nodes", "s", "quarantine"):
             (data / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        if accounts is not None:
+            # They pass through to what is theirs, and see nothing on the way.
+            for folder in (data, data / "nodes", data / "s"):
+                folder.chmod(0o711)
 
     def statuses(self) -> list[NodeStatus]:
         """What every node said last, ended ones included until they are replaced."""
@@ -210,6 +223,7 @@ class Nodes:
 
         Raises:
             AlreadyHere: the tenant's earlier node has not ended.
+            NoAccount: there is no user left for it.
         """
         if self.live(tenant) is not None:
             raise AlreadyHere(f"{tenant} already has a node on {self._host}")
@@ -223,6 +237,8 @@ class Nodes:
             tail=remains.find_tail(self._data, tenant),
             **self._limits,
             guards=self._guards,
+            users=self._accounts.of(tenant) if self._accounts is not None else None,
+            rlimits=self._rlimits,
             **{field: getattr(request, field) for field in StartRequest.model_fields},
         )
         place = Place(
@@ -233,7 +249,8 @@ class Nodes:
         )
         status = NodeStatus(tenant=tenant, host=self._host, incarnation=order.incarnation)
         node = self._nodes[tenant] = Node(place, status)
-        place.folder.mkdir(mode=0o700, parents=True)
+        place.folder.parent.mkdir(mode=0o711, exist_ok=True)
+        place.folder.mkdir(mode=0o700)
         place.sockets.mkdir(mode=0o700)
         reads = [order.tail.database.parent.parent] if order.tail is not None else []
         try:
@@ -287,6 +304,7 @@ class Nodes:
                 if node.status.version != before:
                     self._bump()
             await remote.dismiss()
+            await self._kill(node)  # nothing of it runs any more, but a container stays
             self._end(node, node.status.detail)
         except WireError as error:
             # Whatever became of it, it ends now. Only when all of it is gone may anybody be told

@@ -16,6 +16,8 @@ from fleet.cli.tables import details
 from fleet.problem import Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fleet.past import PlannedRestore
 
 
@@ -41,13 +43,26 @@ def restore(
             help="Where the chain is damaged, take the newest state before the damage.",
         ),
     ] = False,
+    app: Annotated[
+        str | None,
+        typer.Option(
+            metavar="APP",
+            help="Code to replay its open executions with, before the file is put in its place: "
+            "app.py, package.module, or FOLDER:module.",
+        ),
+    ] = None,
     name: Name = DEFAULT_NAME,
     s3: S3 = None,
     bucket: Bucket = "litefleet",
     region: Region = "us-east-1",
     as_json: Json = False,
 ) -> None:
-    """Restore a tenant's present or past to a file, and verify it. The tenant is not touched."""
+    """Restore a tenant's present or past to a file, and verify it. The tenant is not touched.
+
+    What is cut off is gone on with by the same command: only what is missing is fetched.
+    """
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
     from fleet.moments import parse_moment
     from fleet.past import bring_past, plan_past
 
@@ -61,15 +76,52 @@ def restore(
         return
     if to is None:
         raise Problem("no_file", "A restore needs a file to make.", "Name it with --to.")
-    done = bring_past(
-        settings,
-        tenant,
-        moment,
-        to.absolute(),
-        in_spite_of_damage=in_spite_of_damage,
-        say=console.note,
-    )
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        console=console.err,
+        transient=True,
+    ) as progress:
+        task = progress.add_task("fetching", total=None)
+        done = bring_past(
+            settings,
+            tenant,
+            moment,
+            to.absolute(),
+            in_spite_of_damage=in_spite_of_damage,
+            say=console.note,
+            progress=lambda here, of: progress.update(task, completed=here, total=of),
+            probe=_follows(app) if app is not None else _nothing,
+        )
     _show(done, as_json)
+
+
+def _nothing(database: Path) -> None:
+    """No probe."""
+
+
+def _follows(app: str) -> Callable[[Path], None]:
+    """Whether an application follows the open executions of a log."""
+    from fleet.application import load
+    from node.engine.upgrade import check_upgrade
+
+    application = load(app)
+
+    def probe(database: Path) -> None:
+        console.note(f"replaying its open executions with {app}")
+        report = check_upgrade(database, application)
+        if not report.ok:
+            first = report.findings[0]
+            raise Problem(
+                "not_followed",
+                f"{len(report.findings)} of {report.executions} open executions do not follow "
+                f"{app}, such as {first.execution}: {first.message}",
+                "Choose the code that ran then, or leave out --app to have the file all the same; "
+                "nothing is fetched a second time.",
+            )
+
+    return probe
 
 
 def _show(found: PlannedRestore, as_json: bool) -> None:

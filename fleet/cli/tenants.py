@@ -155,6 +155,10 @@ def _tenant_details(view: TenantView) -> Table:
     }
     if not view.kept:
         del rows["kept"]
+    if view.origin is not None:
+        rows["made of"] = view.origin
+    if view.hold:
+        rows["hold"] = "none of its epochs is removed"
     if view.detail:
         rows["trouble"] = view.detail
     made = details(rows)

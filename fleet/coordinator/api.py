@@ -19,6 +19,7 @@ from backup.lease import LeaseState
 from fleet.coordinator.account import Tenant, TenantExists
 from fleet.coordinator.coordinator import Coordinator
 from fleet.coordinator.decide import SUSPECT_AFTER
+from fleet.coordinator.metrics import exposed
 from fleet.coordinator.restores_api import add_restores
 from fleet.coordinator.rounds import NoHost
 from fleet.coordinator.upgrades import UpgradeRunning
@@ -93,6 +94,17 @@ def create_app(coordinator: Coordinator, token: str) -> FastAPI:
     @app.get("/healthz")
     async def healthz() -> dict[str, bool]:
         return {"ok": True}
+
+    @app.get("/metrics", dependencies=guarded)
+    async def metrics() -> Response:
+        text, media_type = exposed(
+            [_tenant(coordinator, name, known) for name, known in coordinator.tenants.items()],
+            [_host(coordinator, name) for name in coordinator.observer.hosts],
+            verified={name: one.verified_at for name, one in coordinator.drills.known.items()},
+            noted=coordinator.timeline.counts,
+            braked=len(coordinator.braked_hosts),
+        )
+        return Response(text, media_type=media_type)
 
     @app.post("/api/tenants", status_code=201, dependencies=guarded)
     async def create(wanted: TenantWanted) -> Response:
@@ -247,6 +259,10 @@ def _tenant(coordinator: Coordinator, name: str, tenant: Tenant) -> TenantView:
         "epoch": owner.epoch if owner else 0,
         "lineage": owner.lineage if owner else None,
         "recoveries": tenant.recoveries,
+        "hold": owner.hold if owner else False,
+        "origin": f"{owner.origin.tenant} {owner.origin.bookmark}"
+        if owner and owner.origin
+        else None,
     }
     if node is not None and owner is not None and node.epoch == owner.epoch:
         lag = node.lag

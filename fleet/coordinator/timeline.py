@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,8 @@ class TimelineLog:
         self._clock = clock
         self._entries: list[TimelineEntry] = []
         self._next = 1
+        self.counts: Counter[str] = Counter()
+        """Entries of each kind, the forgotten ones included."""
 
     def note(
         self,
@@ -40,6 +43,7 @@ class TimelineLog:
             data=data,
         )
         self._next += 1
+        self.counts[kind] += 1
         self._entries.append(entry)
         del self._entries[:-KEPT]
 

@@ -139,6 +139,16 @@ def test_tables_show_what_matters(run) -> None:  # type: ignore[no-untyped-def]
     assert "1.25 s" in run("host", "list").out
 
 
+def test_a_lag_above_a_threshold_is_a_failure(run) -> None:  # type: ignore[no-untyped-def]
+    assert run("lag", "--max-seconds", "0.5").code == 0
+    for more in ((), ("--watch",)):
+        ran = run("lag", "--max-seconds", "0.4", "--json", *more)
+        assert ran.code == 1
+        assert json.loads(ran.out)["items"][0]["tenant"] == "acme"
+        assert "acme is 0.5 s behind, more than 0.4" in ran.err
+    assert "not known" in run("lag", "--max-txids", "9").err
+
+
 def test_a_tenants_variables_reach_the_coordinator(run) -> None:  # type: ignore[no-untyped-def]
     ran = run("tenant", "create", "birch", "--env", "A=b=c", "--env", "B=", "--json")
     assert json.loads(ran.out)["name"] == "birch"
