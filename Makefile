@@ -13,6 +13,7 @@ RUNTIME_STAMP := $(VENV)/installed-runtime
 .DEFAULT_GOAL := help
 .PHONY: help venv test unit integration acceptance simulation model lint format types demo clean
 .PHONY: bench bench-short four-ways properties faults faults-short bench-idle image docker-tests
+.PHONY: docker-long
 
 help:
 	@echo "make demo    lose a host, lose nothing (arguments: ARGS=\"--lose 2\")"
@@ -118,7 +119,13 @@ image: $(STAMP)
 	PYTHON=$(BIN)/python deploy/image
 
 docker-tests: image
-	$(BIN)/python -m pytest -n 2 --dist worksteal tests/docker $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile tests/docker $(ARGS)
+
+# Hosts as containers: every fault ROUNDS times, in the order that SEED gives; two minutes a round.
+ROUNDS ?= 20
+docker-long: image
+	@echo "ROUNDS=$(ROUNDS) SEED=$(SEED)"
+	HOSTS_ROUNDS=$(ROUNDS) SEED=$(SEED) $(BIN)/python -m pytest tests/docker/test_hosts.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -270,6 +271,56 @@ class Lab:
             f"-- {name}\n{container.logs(tail=12).decode(errors='replace')}"
             for name, container in self.containers.items()
         )
+
+    # -- what can happen to a host ------------------------------------------------------------
+
+    def kill(self, name: str) -> None:
+        """Its machine is gone, at once; its disk stays."""
+        self.containers[name].kill()
+        self.containers.pop(name).remove(force=True)
+
+    def freeze(self, name: str) -> None:
+        self.containers[name].pause()
+
+    def thaw(self, name: str) -> None:
+        self.containers[name].unpause()
+
+    def cut(self, name: str, *others: str) -> None:
+        """Let nothing through between a host and these others, in either direction."""
+        for other in others:
+            address = self.address(other)
+            self._filter(name, "-A", "OUTPUT", "-d", address)
+            self._filter(name, "-A", "INPUT", "-s", address)
+
+    def heal(self, name: str) -> None:
+        """Let everything through again."""
+        for chain in ("INPUT", "OUTPUT"):
+            self._nsenter(name, "iptables", "-F", chain)
+
+    def _filter(self, name: str, how: str, chain: str, side: str, address: str) -> None:
+        self._nsenter(name, "iptables", how, chain, side, address, "-j", "DROP")
+
+    def _nsenter(self, name: str, *command: str) -> None:
+        container = self.containers[name]
+        container.reload()
+        pid = str(container.attrs["State"]["Pid"])
+        subprocess.run(["nsenter", "-t", pid, "-n", *command], check=True, capture_output=True)
+
+    def save_disk(self, name: str) -> bytes:
+        """What is on a host's disk now, as a machine's image would have it."""
+        stream, _ = self.containers[name].get_archive("/var/lib/litefleet/.")
+        return b"".join(stream)
+
+    def restore_disk(self, name: str, saved: bytes) -> None:
+        """Put an older state back; the host must be down."""
+        volume = {f"{self.tag}-{name}": {"bind": "/disk", "mode": "rw"}}
+        box = self.engine.containers.create(self.image, ["true"], volumes=volume)
+        try:
+            empty = ["sh", "-c", "rm -rf /disk/* /disk/.[!.]*"]
+            self.engine.containers.run(self.image, empty, volumes=volume, remove=True)
+            assert box.put_archive("/disk", saved)
+        finally:
+            box.remove(force=True)
 
     def shell(self, name: str, command: str) -> str:
         code, out = self.containers[name].exec_run(["sh", "-c", command])

@@ -108,7 +108,10 @@ async def effect(number: int) -> int:
     }
     async with httpx.AsyncClient(timeout=5.0) as http:
         answer = await http.post(
-            f"{os.environ['RECEIVER']}/effects", json={"number": number}, headers=headers
+            f"{os.environ['RECEIVER']}/effects",
+            # The receiver can tell by it who was at work.
+            json={"number": number, "host": socket.gethostname()},
+            headers=headers,
         )
     answer.raise_for_status()
     return number
