@@ -101,7 +101,7 @@ bench: $(STAMP)
 bench-short: $(STAMP)
 	$(BIN)/python -m tests.benchmarks --build $(BENCH) --short $(ARGS)
 
-# Every fault of docs/reliability.md on real parts, with the books compared; half an hour.
+# Every fault of tests/faults on real parts, with the books compared; half an hour.
 faults: $(STAMP)
 	$(BIN)/python -m tests.faults --out build/faults.json $(ARGS)
 
