@@ -8,7 +8,7 @@ is keyed by it, begins right after the removed range.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Final
 
 import apsw
 
@@ -16,6 +16,7 @@ from node.engine import chain
 from node.engine.chain import Link
 from node.engine.errors import LogDamaged
 from node.engine.removed import Range, merged, ranges_of
+from node.engine.schema import fetch_all
 from node.engine.seals import End
 
 _LINK: Final = (
@@ -73,7 +74,9 @@ class Cut:
 
     def _rest(self, end: End, gone: list[int]) -> int | None:
         empty = chain.rest(end.chain, end.at)
-        known = _all(self._db, "SELECT sum FROM litefleet_rest WHERE sequence = ?", (end.sequence,))
+        known = fetch_all(
+            self._db, "SELECT sum FROM litefleet_rest WHERE sequence = ?", (end.sequence,)
+        )
         if known:
             total = int.from_bytes(known[0][0])
             for one in ranges_of(gone):
@@ -91,12 +94,12 @@ class Cut:
         return empty + sum(kept) if kept else None
 
     def _links(self, first: int, last: int) -> list[Link]:
-        return _all(self._db, f"{_LINK} BETWEEN ? AND ? ORDER BY 1", (first, last))
+        return fetch_all(self._db, f"{_LINK} BETWEEN ? AND ? ORDER BY 1", (first, last))
 
     def _end(self, sequence: int) -> End:
         """The seal of the commit that has this event; see seals.py."""
         db = self._db
-        own = _all(
+        own = fetch_all(
             db,
             "SELECT sequence, at, chain FROM litefleet_event WHERE sequence IN (?1, ?1 + 1)"
             " AND at IS NOT NULL ORDER BY 1",
@@ -104,7 +107,7 @@ class Cut:
         )
         if own and own[0][0] == sequence:
             return End(*own[0])
-        row = _all(
+        row = fetch_all(
             db,
             "SELECT sequence, at, chain FROM litefleet_commit WHERE sequence >= ?"
             " ORDER BY 1 LIMIT 1",
@@ -118,13 +121,13 @@ class Cut:
 
     def _previous(self, end: End) -> End:
         """The seal before that of a commit of which nothing was removed yet."""
-        row = _all(
+        row = fetch_all(
             self._db,
             "SELECT sequence, at, chain FROM litefleet_commit WHERE sequence < ?"
             " ORDER BY 1 DESC LIMIT 1",
             (end.sequence,),
         )
-        own = _all(
+        own = fetch_all(
             self._db,
             "SELECT sequence, at, chain FROM litefleet_event WHERE sequence > ? AND sequence < ?"
             " AND at IS NOT NULL ORDER BY 1 DESC LIMIT 1",
@@ -141,7 +144,7 @@ class Cut:
         for first, last in ranges:
             near.update(
                 Range(*row)
-                for row in _all(
+                for row in fetch_all(
                     db,
                     "SELECT * FROM (SELECT first, last FROM litefleet_removed WHERE first < ?1"
                     " ORDER BY first DESC LIMIT 1) WHERE last >= ?1 - 1"
@@ -169,10 +172,8 @@ class Cut:
                     "INSERT OR REPLACE INTO litefleet_rest VALUES (?, ?)",
                     (end.sequence, chain.packed(rest)),
                 )
-            if not _all(db, "SELECT 1 FROM litefleet_event WHERE sequence = ?", (end.sequence,)):
+            if not fetch_all(
+                db, "SELECT 1 FROM litefleet_event WHERE sequence = ?", (end.sequence,)
+            ):
                 # Its seal may have gone with its last event.
                 db.execute("INSERT OR IGNORE INTO litefleet_commit VALUES (?, ?, ?)", end)
-
-
-def _all(db: apsw.Connection, sql: str, values: Any = ()) -> list[Any]:
-    return db.execute(sql, values).fetchall()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Final, cast
+from typing import Final
 
 import apsw
 
 from node.engine import seals
 from node.engine.events import RESERVED, STATUS_CODES, Status
+from node.engine.schema import fetch_all
 from node.engine.selection import (
     DIVERGED,
     PARKED,
@@ -72,7 +73,7 @@ def page(
     """
     known = _looked_up(db, selection, known)
     newest, shown = order == "newest", WHOLE if whole else SUMMARY
-    ((highest,),) = _rows(db, "SELECT coalesce(max(id), 0) FROM litefleet_execution")
+    ((highest,),) = fetch_all(db, "SELECT coalesce(max(id), 0) FROM litefleet_execution")
     at = (highest + 1 if newest else 0) if after is None else after.number
     until = timer() + ENOUGH
     items: list[Stored] = []
@@ -99,13 +100,13 @@ def count(
     condition = where(selection, known)
     code, values = status_code(known) if "status" in by else ("NULL", [])
     workflow = "x.workflow" if "workflow" in by else "NULL"
-    rows = _rows(
+    rows = fetch_all(
         db,
         f"SELECT {workflow}, {code}, count(*) FROM litefleet_execution x WHERE {condition.sql}"
         " GROUP BY 1, 2",
         (*values, *condition.values),
     )
-    names = dict(_rows(db, "SELECT id, name FROM litefleet_name"))
+    names = dict(fetch_all(db, "SELECT id, name FROM litefleet_name"))
     found = [Grouped(names.get(number), _STATUSES.get(code), n) for number, code, n in rows]
     return sorted(found, key=lambda one: (one.workflow or "", one.status or ""))
 
@@ -124,7 +125,7 @@ def _span(
     column = "+x.id" if selection.by_id else "x.id"
     condition.add(f"{column} BETWEEN ? AND ?", *span)
     # First which ones: what is shown of them is looked up only for these.
-    rows = _rows(
+    rows = fetch_all(
         db,
         f"{shown} WHERE x.id IN (SELECT x.id FROM litefleet_execution x WHERE {condition.sql}"
         f" ORDER BY {column} {'DESC' if newest else ''} LIMIT ?)"
@@ -136,17 +137,12 @@ def _span(
 
 def _looked_up(db: apsw.Connection, selection: Selection, known: Known) -> Known:
     """With what the log says of the moments and the names that are asked for."""
-    ((newest,),) = _rows(db, "SELECT coalesce(max(sequence), 0) FROM litefleet_event")
+    ((newest,),) = fetch_all(db, "SELECT coalesce(max(sequence), 0) FROM litefleet_event")
     times = {at: seals.last_before(db, int(at * 1000) - 1, newest) for at in moments(selection)}
-    names = _rows(db, "SELECT id, name FROM litefleet_name")
+    names = fetch_all(db, "SELECT id, name FROM litefleet_name")
     return replace(
         known,
         times=times,
         workflows=tuple(number for number, name in names if name in selection.workflows),
         system=tuple(number for number, name in names if name.startswith(RESERVED)),
     )
-
-
-def _rows(db: apsw.Connection, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:
-    # Always to the end: a statement left open holds a read transaction, and the WAL grows.
-    return cast("list[Any]", db.execute(sql, values).fetchall())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import apsw
 
@@ -12,6 +12,7 @@ from node.engine.events import GOING
 from node.engine.gone import read_counts
 from node.engine.record import Record
 from node.engine.removed import Fingerprint, Range, Removed
+from node.engine.schema import fetch_all
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,9 @@ class Gaps:
         """Those of a log of this version. An older one has none."""
         if version < 3:
             return Gaps([], {}, db, Removed([]), False)
-        rows = _all(db, "SELECT first, last FROM litefleet_removed ORDER BY first")
+        rows = fetch_all(db, "SELECT first, last FROM litefleet_removed ORDER BY first")
         ranges = [Range(*row) for row in rows]
-        rests = dict(_all(db, "SELECT sequence, sum FROM litefleet_rest"))
+        rests = dict(fetch_all(db, "SELECT sequence, sum FROM litefleet_rest"))
         return Gaps(ranges, rests, db, Removed(ranges), True)
 
     def between(self, low: int, high: int) -> bool:
@@ -49,7 +50,7 @@ class Gaps:
             int(said.sum, 16) != prints.add(0, self.ranges)
         ):
             raise ValueError("what is said to be removed is not what the log has recorded")
-        held = [row[0] for row in _all(self._db, "SELECT execution FROM litefleet_hold")]
+        held = [row[0] for row in fetch_all(self._db, "SELECT execution FROM litefleet_hold")]
         if int(said.held, 16) != prints.add(0, [Range(one, one) for one in held]):
             raise ValueError("the executions that are held are not those that are recorded")
         if not set(held) <= keys.keys():
@@ -57,18 +58,16 @@ class Gaps:
         going = {rowid for rowid, (*_, status) in keys.items() if status == GOING}
         if going != set(said.going):
             raise ValueError("the executions that are going are not those that are recorded")
-        for execution, sequence in _all(
+        for execution, sequence in fetch_all(
             self._db, "SELECT DISTINCT execution, sequence FROM litefleet_offset"
         ):
-            found = _all(
+            found = fetch_all(
                 self._db, "SELECT execution FROM litefleet_event WHERE sequence = ?", (sequence,)
             )
             if found != [(execution,)]:
                 raise ValueError(f"lengths of streams are kept for event {sequence}, wrongly")
-        for run, counts, until in _all(self._db, "SELECT run, counts, until FROM litefleet_gone"):
+        for run, counts, until in fetch_all(
+            self._db, "SELECT run, counts, until FROM litefleet_gone"
+        ):
             if run < 0 or until < 0 or min(read_counts(counts).values(), default=1) < 1:
                 raise ValueError("it does not say how a removed execution had counted")
-
-
-def _all(db: apsw.Connection, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:
-    return cast("list[Any]", db.execute(sql, values).fetchall())

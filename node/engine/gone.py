@@ -17,6 +17,7 @@ from node.engine.beginning import Beginning, compact
 from node.engine.blobs import body
 from node.engine.errors import LogDamaged
 from node.engine.events import BEGINNINGS, INTENTS, Event, Kind
+from node.engine.schema import fetch_all
 
 #: Days for which it is remembered.
 REMEMBERED: Final = 30
@@ -43,7 +44,7 @@ def remember(db: apsw.Connection, secret: bytes, key: str, rows: Iterable[Any], 
     number = numbered(secret, key)
     counts: dict[int, int] = {}
     run = 0
-    known = _all(db, "SELECT run, counts FROM litefleet_gone WHERE id = ?", (number,))
+    known = fetch_all(db, "SELECT run, counts FROM litefleet_gone WHERE id = ?", (number,))
     if known:
         run, counts = known[0][0], read_counts(known[0][1])
     for _, _, kind, name, occurrence, payload in rows:
@@ -75,13 +76,13 @@ def forget(db: apsw.Connection, low: int, high: int, at: int) -> None:
 def gone_before(db: apsw.Connection, secret: bytes, key: str) -> tuple[int, dict[str, int]] | None:
     """Of an id whose execution was removed: the number of its histories, and how far its steps
     were counted."""
-    found = _all(
+    found = fetch_all(
         db, "SELECT run, counts FROM litefleet_gone WHERE id = ?", (numbered(secret, key),)
     )
     if not found:
         return None
     run, counts = found[0]
-    names = dict(_all(db, "SELECT id, name FROM litefleet_name"))
+    names = dict(fetch_all(db, "SELECT id, name FROM litefleet_name"))
     return run, {names[name]: count for name, count in read_counts(counts).items()}
 
 
@@ -96,11 +97,7 @@ def _write_counts(counts: dict[int, int]) -> str:
 
 
 def _name(db: apsw.Connection, word: str) -> int:
-    found = _all(db, "SELECT id FROM litefleet_name WHERE name = ?", (word,))
+    found = fetch_all(db, "SELECT id FROM litefleet_name WHERE name = ?", (word,))
     if not found:
         raise LogDamaged(f"a history counts {word!r}, which no event has")
     return int(found[0][0])
-
-
-def _all(db: apsw.Connection, sql: str, values: Any = ()) -> list[Any]:
-    return db.execute(sql, values).fetchall()

@@ -16,6 +16,7 @@ from node.engine.gone import forget, remember
 from node.engine.record import Record, record_of
 from node.engine.removed import SIZE, Fingerprint, Range
 from node.engine.retention import RECORD
+from node.engine.schema import fetch_all
 from node.engine.writer import Entry
 
 _BEGINNINGS: Final = ", ".join(str(kind.value) for kind in sorted(BEGINNINGS))
@@ -183,7 +184,7 @@ class Knife:
 
     def forget_record(self) -> None:
         """The record so far: another one takes its place."""
-        found = _all(
+        found = fetch_all(
             self._db, "SELECT id, closed FROM litefleet_execution WHERE key = ?", (RECORD,)
         )
         for rowid, closed in found:
@@ -194,7 +195,7 @@ class Knife:
         """An execution that was closed by the event `until`, or as much of it as `most` events,
         the newest first; its workflow and status, None if it is not to be removed."""
         self.part = False
-        found = _all(
+        found = fetch_all(
             self._db,
             "SELECT x.key, n.name, x.status, x.closed FROM litefleet_execution x"
             " JOIN litefleet_name n ON n.id = x.workflow WHERE x.id = ? AND x.closed <= ?"
@@ -226,7 +227,7 @@ class Knife:
         """What an execution has before the event `beginning`, but for how it was started; or as
         much of it as `most` events. Whether that was all."""
         self.part = False
-        found = _all(
+        found = fetch_all(
             self._db,
             "SELECT x.started, e.back, o.sequence FROM litefleet_execution x"
             " JOIN litefleet_event e ON e.sequence = ?2 AND e.execution = x.id"
@@ -260,7 +261,7 @@ class Knife:
         return not self.part
 
     def _walk(self, newest: int, stop: int, most: int) -> list[Any]:
-        rows = _all(self._db, _WALK, (newest, stop, most))
+        rows = fetch_all(self._db, _WALK, (newest, stop, most))
         if not rows or (len(rows) != most and _before(rows) > stop):
             raise LogDamaged(f"event {_before(rows) if rows else newest} is missing")
         self.gone += [row[0] for row in rows]
@@ -280,7 +281,7 @@ class Knife:
 
     def _offsets(self, rowid: int, beginning: int, newest: int) -> None:
         """How long the execution's streams are where this history begins."""
-        known = _all(
+        known = fetch_all(
             self._db,
             "SELECT sequence, stream, length FROM litefleet_offset WHERE execution = ?"
             " AND sequence <= ? ORDER BY sequence",
@@ -290,7 +291,7 @@ class Knife:
             return
         nearest = known[-1][0] if known else 0
         lengths = {stream: length for sequence, stream, length in known if sequence == nearest}
-        for stream, length in _all(self._db, _LENGTHS, (newest, nearest)):
+        for stream, length in fetch_all(self._db, _LENGTHS, (newest, nearest)):
             lengths[stream] = lengths.get(stream, 0) + length
         self._db.executemany(
             "INSERT INTO litefleet_offset VALUES (?, ?, ?, ?)",
@@ -314,7 +315,3 @@ def _before(rows: list[Any]) -> int:
 
 def _hex(number: int) -> str:
     return f"{number:0{2 * SIZE}x}"
-
-
-def _all(db: apsw.Connection, sql: str, values: Any = ()) -> list[Any]:
-    return db.execute(sql, values).fetchall()

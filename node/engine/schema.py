@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from secrets import token_hex
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import apsw
@@ -336,6 +336,12 @@ def connect_copy(path: Path) -> apsw.Connection:
         return connect(path, read_only=True)
     uri = f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"
     return apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+
+
+def fetch_all(db: apsw.Connection, sql: str, values: Any = ()) -> list[Any]:
+    """The rows of a statement, always to the end: one left open holds a read transaction, and the
+    WAL grows."""
+    return db.execute(sql, values).fetchall()
 
 
 def _configure(db: apsw.Connection) -> None:

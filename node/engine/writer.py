@@ -267,19 +267,20 @@ class Writer:
 
     def _commit(self, batch: Batch) -> None:
         if batch.job is None:
-            return self._transact(batch, ())
+            return self._transact(batch)
         # Pages that become free hold nothing then, which costs writing them.
         self._db.pragma("secure_delete", "ON")
         try:
-            return self._transact(batch, (batch.job,))
+            return self._transact(batch)
         finally:
             self._db.pragma("secure_delete", "FAST")
 
-    def _transact(self, batch: Batch, jobs: tuple[Job, ...]) -> None:
+    def _transact(self, batch: Batch) -> None:
         db = self._db
         shelf, sure = self._shelf, self._shelf.sure
         try:
-            if jobs or batch.calls:
+            job = batch.job
+            if job is not None or batch.calls:
                 db.execute("BEGIN IMMEDIATE")
             # Everything that the next batch builds on is published only after the commit.
             names: dict[str, int] = {}
@@ -293,8 +294,8 @@ class Writer:
             known, previous = self._names, self._heads
             sequence = self._tail.sequence
             entries = batch.entries
-            if jobs or batch.calls:
-                done = [entry for job in jobs for entry in self._done(job, batch.at)]
+            if job is not None or batch.calls:
+                done = () if job is None else self._done(job, batch.at)
                 batch.ahead = len(done)
                 entries = [*done, *entries, *map(self._performed, batch.calls)]
             for entry in entries:
