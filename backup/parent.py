@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 
-_LIBC = ctypes.CDLL(None, use_errno=True)
-_PR_SET_PDEATHSIG = 1
+from backup.prctl import PDEATHSIG, prctl
 
 
 def die_with_parent(parent: int) -> None:
@@ -18,6 +16,6 @@ def die_with_parent(parent: int) -> None:
     Args:
         parent: the parent's pid, taken before the fork.
     """
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl(PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)

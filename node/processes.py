@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 
 import psutil
 
-_LIBC = ctypes.CDLL(None, use_errno=True)
-_PR_SET_CHILD_SUBREAPER = 36
+from backup.prctl import CHILD_SUBREAPER, prctl
 
 
 def kill_group(leader: int) -> None:
@@ -21,7 +19,7 @@ def kill_group(leader: int) -> None:
 
 def adopt_orphans() -> None:
     """Become the parent of all that descends from this process and loses its own."""
-    _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    prctl(CHILD_SUBREAPER, 1)
 
 
 def kill_below(pid: int) -> None:

@@ -7,16 +7,13 @@ know, nor send them a signal, nor see what belongs to another tenant.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-_LIBC = ctypes.CDLL(None, use_errno=True)
-_PR_SET_DUMPABLE = 4
-_PR_SET_NO_NEW_PRIVS = 38
+from backup.prctl import DUMPABLE, NO_NEW_PRIVS, prctl
 
 
 class Users(BaseModel):
@@ -88,9 +85,9 @@ def become_engine(users: Users, limits: Rlimits) -> None:
     os.setgroups([])
     os.setgid(users.group)
     os.setuid(users.engine)
-    _LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    prctl(NO_NEW_PRIVS, 1)
     # It was made undumpable with the change of user; a program of its user may look at itself.
-    _LIBC.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
+    prctl(DUMPABLE, 1)
 
 
 def limit(limits: Rlimits) -> None:
