@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 from uuid import uuid4
 
+from pydantic import BaseModel
+
 from node.api_models import (
     Ack,
     EventShown,
+    EventsQuery,
     ExecutionShown,
     Failure,
     Outcome,
@@ -31,6 +34,7 @@ from node.client.errors import ENDED_AS, NotOver
 from node.engine.events import Status
 
 T = TypeVar("T")
+Q = TypeVar("Q", bound=BaseModel)
 Clock = Callable[[], float]
 #: Seconds for which the engine is asked to hold a request at once: well below what a proxy
 #: between them would cut off.
@@ -84,17 +88,7 @@ def result(
 
 def executions(query: ListQuery, limit: int | None) -> Series[ExecutionShown]:
     """Every execution that the query finds, or the first `limit`, however many pages it takes."""
-    given = 0
-    while True:
-        page = yield calls.page(query)
-        for item in page.items:
-            if given == limit:
-                return
-            given += 1
-            yield Found(item)
-        if page.next is None:
-            return
-        query = query.model_copy(update={"after": page.next})
+    return _paged(calls.page, query, limit)
 
 
 def bulk(request: BulkRequest) -> Series[BulkItem]:
@@ -111,17 +105,7 @@ def bulk(request: BulkRequest) -> Series[BulkItem]:
 
 def waiting(query: WaitingQuery, limit: int | None) -> Series[WaitingShown]:
     """Every open execution that is found with what it waits for, or the first `limit`."""
-    given = 0
-    while True:
-        page = yield calls.all_waiting(query)
-        for item in page.items:
-            if given == limit:
-                return
-            given += 1
-            yield Found(item)
-        if page.next is None:
-            return
-        query = query.model_copy(update={"after": int(page.next)})
+    return _paged(calls.all_waiting, query, limit, int)
 
 
 def prune(dry_run: bool, ack: Ack) -> Series[Pruned]:
@@ -136,12 +120,29 @@ def prune(dry_run: bool, ack: Ack) -> Series[Pruned]:
 
 def events(id: str, after: int = 0) -> Series[EventShown]:
     """An execution's part of the log."""
+    query = EventsQuery(after=after)
+    return _paged(lambda one: calls.events(id, one.after), query, place=int)
+
+
+def _paged(
+    ask: Callable[[Q], Call[Any]],
+    query: Q,
+    limit: int | None = None,
+    place: Callable[[str], Any] = str,
+) -> Series[Any]:
+    """The items of page after page, to the last or the first `limit`. `place` makes of the `next`
+    of a page what the query takes."""
+    given = 0
     while True:
-        page = yield calls.events(id, after)
-        yield from map(Found, page.items)
+        page = yield ask(query)
+        for item in page.items:
+            if given == limit:
+                return
+            given += 1
+            yield Found(item)
         if page.next is None:
             return
-        after = int(page.next)
+        query = query.model_copy(update={"after": place(page.next)})
 
 
 def follow(id: str, name: str, offset: int, ack: Ack) -> Series[StreamItem]:
