@@ -116,31 +116,14 @@ def export(database: Path, record: OwnerRecord, into: Path, clock: Callable[[], 
     Raises:
         BadCopy: there is no room, or what was copied does not hold together.
     """
-    size = database.stat().st_size
-    if not copies.has_room(into.parent, size):
-        raise BadCopy(f"there is no room at {into.parent} for a copy of {size >> 20} MB")
-    made_at = clock()
+    _refuse_full(into.parent, database)
     try:
-        copies.snapshot(database, into)
-        log = check_restored(into, record)
+        taken = _take(database, record, into, clock)
         sha256, size = copies.hashed(into)
-    except Damaged as error:
-        into.unlink(missing_ok=True)
-        raise BadCopy(f"the copy does not hold together: {error}") from error
     except BaseException:
         into.unlink(missing_ok=True)
         raise
-    return Copy(
-        tenant=record.tenant,
-        lineage=record.lineage,
-        epoch=record.epoch,
-        sequence=log.sequence,
-        chain=log.chain,
-        made_at=made_at,
-        sha256=sha256,
-        size=size,
-        packed=size,
-    )
+    return taken.model_copy(update={"sha256": sha256, "size": size, "packed": size})
 
 
 def make_copy(
@@ -158,38 +141,48 @@ def make_copy(
         BadCopy: there is no room, the copy does not hold together, or was not what was sent.
         StoreError: the store did not take it.
     """
-    size = database.stat().st_size
     folder = database.parent.parent
-    if not copies.has_room(folder, size):
-        raise BadCopy(f"there is no room at {folder} for a copy of {size >> 20} MB")
+    _refuse_full(folder, database)
     with TemporaryDirectory(prefix="snapshot-", dir=folder) as scratch:
-        taken = Path(scratch) / "log.db"
-        made_at = clock()
-        copies.snapshot(database, taken)
-        try:
-            log = check_restored(taken, record)
-        except Damaged as error:
-            raise BadCopy(f"the copy does not hold together: {error}") from error
+        file = Path(scratch) / "log.db"
+        taken = _take(database, record, file, clock)
         same_key = newest is not None and newest.key == (key.id if key is not None else None)
         if (
             newest is not None
             and same_key
-            and newest.chain == log.chain
-            and (newest.lineage == log.lineage)
+            and newest.chain == taken.chain
+            and newest.lineage == taken.lineage
         ):
             return newest
-        about = Copy(
-            tenant=record.tenant,
-            lineage=record.lineage,
-            epoch=record.epoch,
-            sequence=log.sequence,
-            chain=log.chain,
-            made_at=made_at,
-            sha256="",
-            size=0,
-            packed=0,
-        )
-        return copies.put(store, taken, about, Path(scratch), key)
+        return copies.put(store, file, taken, Path(scratch), key)
+
+
+def _refuse_full(folder: Path, database: Path) -> None:
+    size = database.stat().st_size
+    if not copies.has_room(folder, size):
+        raise BadCopy(f"there is no room at {folder} for a copy of {size >> 20} MB")
+
+
+def _take(database: Path, record: OwnerRecord, into: Path, clock: Callable[[], float]) -> Copy:
+    """Write a live log to a new file, by SQLite's own backup, and check it; what there is to say
+    of it, but for its hash and sizes. Raises `BadCopy`."""
+    made_at = clock()
+    copies.snapshot(database, into)
+    try:
+        log = check_restored(into, record)
+    except Damaged as error:
+        raise BadCopy(f"the copy does not hold together: {error}") from error
+    return Copy(
+        tenant=record.tenant,
+        lineage=record.lineage,
+        epoch=record.epoch,
+        sequence=log.sequence,
+        chain=log.chain,
+        made_at=made_at,
+        sha256="",
+        size=0,
+        packed=0,
+    )
 
 
 if __name__ == "__main__":

@@ -96,12 +96,8 @@ def choose(store: ObjectStore, tenant: str, moment: Now | AtTime | EndOf) -> Cho
         StoreError: the store could not be read.
     """
     history = read_history(store, tenant)
-    if isinstance(moment, Now):
-        span = history.spans[0]
-        reach = Reach(store, tenant, span)
-        return _choice(history, span, reach, reach.positions[-1])
-    if isinstance(moment, EndOf):
-        span = history.span(moment.epoch)
+    if isinstance(moment, Now | EndOf):
+        span = history.spans[0] if isinstance(moment, Now) else history.span(moment.epoch)
         reach = Reach(store, tenant, span)
         return _choice(history, span, reach, reach.positions[-1])
     span = history.span_at(moment.at)
