@@ -71,6 +71,29 @@ def read(store: ObjectStore, key: str, model: type[R]) -> Versioned[R] | None:
         raise BadRecord(f"{key} is not a {model.__name__}: {error.errors()[0]['msg']}") from error
 
 
+def change(
+    store: ObjectStore, key: str, model: type[R], decide: Callable[[R | None], R | None]
+) -> R | None:
+    """Swap a record for what ``decide`` makes of it as it is then, None where there is none yet;
+    again where another write came first. Where ``decide`` gives None, it is left.
+
+    Returns:
+        The record as it stands.
+
+    Raises:
+        StoreError: the write was not settled, or the record could not be read.
+    """
+    while True:
+        found = read(store, key, model)
+        wanted = decide(found.record if found is not None else None)
+        if wanted is None:
+            return found.record if found is not None else None
+        try:
+            return swap(store, key, wanted, found.etag if found is not None else None).record
+        except Precondition:
+            continue
+
+
 def swap(
     store: ObjectStore,
     key: str,

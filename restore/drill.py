@@ -19,7 +19,6 @@ from tempfile import TemporaryDirectory
 from pydantic import BaseModel, ConfigDict, Field
 
 from backup import keys, records
-from backup.errors import Precondition
 from backup.records import Record
 from backup.settings import StoreSettings
 from backup.store import ObjectStore
@@ -199,14 +198,13 @@ def read(store: ObjectStore, tenant: str) -> DrillRecord:
 
 def note(store: ObjectStore, drill: Drill) -> DrillRecord:
     """Add a drill to its tenant's record. Raises `StoreError`."""
-    key = keys.drills(drill.tenant)
-    while True:
-        found = records.read(store, key, DrillRecord)
-        before = DrillRecord(tenant=drill.tenant) if found is None else found.record
-        after = DrillRecord.model_validate(
+
+    def noted(now: DrillRecord | None) -> DrillRecord:
+        before = now or DrillRecord(tenant=drill.tenant)
+        return DrillRecord.model_validate(
             before.succeeded_by(tenant=drill.tenant, drills=[*before.drills, drill][-KEPT:])
         )
-        try:
-            return records.swap(store, key, after, found.etag if found else None).record
-        except Precondition:
-            continue
+
+    record = records.change(store, keys.drills(drill.tenant), DrillRecord, noted)
+    assert record is not None
+    return record

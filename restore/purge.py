@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from itertools import islice
 
 from backup import keys, lineage, ownership, records
-from backup.errors import Precondition
 from backup.ownership import NotAllowed, OwnerRecord
 from backup.store import ObjectStore
 from restore import drill
@@ -124,15 +123,12 @@ def change(
         NotAllowed: from ``decide``, or there is no such record.
         StoreError: the store did not settle the write.
     """
-    key = keys.owner(tenant)
-    while True:
-        found = records.read(store, key, OwnerRecord)
-        if found is None:
+
+    def decided(now: OwnerRecord | None) -> OwnerRecord | None:
+        if now is None:
             raise NotAllowed(f"{tenant} was never started: it has no ownership record")
-        wanted = decide(found.record)
-        if wanted is None:
-            return found.record
-        try:
-            return records.swap(store, key, wanted, found.etag).record
-        except Precondition:
-            continue
+        return decide(now)
+
+    record = records.change(store, keys.owner(tenant), OwnerRecord, decided)
+    assert record is not None
+    return record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from dataclasses import dataclass, field
 
@@ -9,6 +10,7 @@ from backup.ownership import OwnerRecord, OwnerState, TenantRecord
 from backup.records import Versioned
 from backup.settings import Credentials
 from fleet.coordinator.decide import SeenHost, SeenTenant, Start, authority_over
+from fleet.issuer import CredentialIssuer
 from fleet.views import Recovery, RecoverySplit, TenantState
 from node.order import NodeStatus
 
@@ -44,6 +46,12 @@ class Tenant:
     credentials: Credentials | None = None
     upgrade_after: float = -math.inf
     drain_after: float = -math.inf
+
+    async def issued(self, issuer: CredentialIssuer) -> Credentials:
+        """The storage key of its sidecar, issued when it is first wanted. Raises `StoreError`."""
+        if self.credentials is None:
+            self.credentials = await asyncio.to_thread(issuer.issue, self.wanted.tenant)
+        return self.credentials
 
     def seen(self) -> SeenTenant:
         """This tenant in a picture for `decide`."""

@@ -19,6 +19,7 @@ from backup.lease import LeaseState
 from fleet.coordinator.account import Tenant, TenantExists
 from fleet.coordinator.coordinator import Coordinator
 from fleet.coordinator.decide import SUSPECT_AFTER
+from fleet.coordinator.lookup import tenant_of
 from fleet.coordinator.metrics import exposed
 from fleet.coordinator.restores_api import add_restores
 from fleet.coordinator.rounds import NoHost
@@ -132,15 +133,11 @@ def create_app(coordinator: Coordinator, token: str) -> FastAPI:
 
     @app.get("/api/tenants/{name}", dependencies=guarded)
     async def tenant(name: str) -> TenantView:
-        known = coordinator.tenants.get(name)
-        if known is None:
-            raise HTTPException(404, f"there is no tenant {name!r}")
-        return _tenant(coordinator, name, known)
+        return _tenant(coordinator, name, tenant_of(coordinator, name))
 
     @app.post("/api/tenants/{name}/upgrade", status_code=202, dependencies=guarded)
     async def upgrade(name: str, wanted: UpgradeWanted) -> Response:
-        if name not in coordinator.tenants:
-            raise HTTPException(404, f"there is no tenant {name!r}")
+        tenant_of(coordinator, name)
         try:
             view = coordinator.upgrades.begin(name, wanted)
         except UpgradeRunning as error:
@@ -163,7 +160,8 @@ def create_app(coordinator: Coordinator, token: str) -> FastAPI:
     @app.get("/api/lag", dependencies=guarded)
     async def lag() -> LagList:
         views = (
-            _tenant(coordinator, name, known) for name, known in sorted(coordinator.tenants.items())
+            _tenant(coordinator, name, tenant)
+            for name, tenant in sorted(coordinator.tenants.items())
         )
         return LagList(items=[LagView(tenant=view.name, **view.model_dump()) for view in views])
 
@@ -178,8 +176,7 @@ def create_app(coordinator: Coordinator, token: str) -> FastAPI:
 
     @app.post("/api/tenants/{name}/drill", dependencies=guarded)
     async def drill(name: str) -> Response:
-        if name not in coordinator.tenants:
-            raise HTTPException(404, f"there is no tenant {name!r}")
+        tenant_of(coordinator, name)
         try:
             done = await coordinator.drills.drill(name)
         except NoHost as error:
@@ -188,14 +185,12 @@ def create_app(coordinator: Coordinator, token: str) -> FastAPI:
 
     @app.get("/api/tenants/{name}/copies", dependencies=guarded)
     async def copies(name: str) -> CopyList:
-        if name not in coordinator.tenants:
-            raise HTTPException(404, f"there is no tenant {name!r}")
+        tenant_of(coordinator, name)
         return CopyList(items=[_copy(one) for one in await coordinator.copies.of(name)])
 
     @app.post("/api/tenants/{name}/copies", dependencies=guarded)
     async def copy(name: str) -> Response:
-        if name not in coordinator.tenants:
-            raise HTTPException(404, f"there is no tenant {name!r}")
+        tenant_of(coordinator, name)
         try:
             made = await coordinator.copies.copy(name)
         except NoHost as error:
@@ -215,10 +210,8 @@ def create_app(coordinator: Coordinator, token: str) -> FastAPI:
             await bearer(request)
         elif sender := request.headers.get("authorization"):
             headers[SENDER_HEADER] = sender
-        known = coordinator.tenants.get(tenant)
-        if known is None:
-            raise HTTPException(404, f"there is no tenant {tenant!r}")
-        node = known.node
+        wanted = tenant_of(coordinator, tenant)
+        node = wanted.node
         host = coordinator.observer.hosts.get(node.host) if node else None
         if node is None or host is None or not node.serving or node.state in ENDED:
             return unavailable(f"{tenant} is being started or moved")
@@ -231,7 +224,7 @@ def create_app(coordinator: Coordinator, token: str) -> FastAPI:
             client,
             f"{host.address}/{tenant}/{path}",
             headers=headers,
-            oldest_epoch=known.newest_epoch,
+            oldest_epoch=wanted.newest_epoch,
         )
 
     return app

@@ -302,8 +302,7 @@ class Coordinator:
 
     async def _order(self, action: Start, tenant: Tenant) -> None:
         try:
-            if tenant.credentials is None:
-                tenant.credentials = await asyncio.to_thread(self._issuer.issue, action.tenant)
+            sidecar = await tenant.issued(self._issuer)
             request = StartRequest(
                 app=tenant.wanted.app,
                 durability=tenant.wanted.durability,
@@ -313,7 +312,7 @@ class Coordinator:
                 expected=action.expected,
                 authority_ended=action.authority_ended,
                 floor_txid=action.floor_txid,
-                sidecar=tenant.credentials,
+                sidecar=sidecar,
                 origin=action.origin,
             )
             answer = await self._http.post(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterable, Mapping
 
 import httpx
@@ -92,19 +91,13 @@ class Drills:
         return judged
 
     async def _order(self, name: str, tenant: Tenant) -> DrillDone:
-        if tenant.credentials is None:
-            tenant.credentials = await asyncio.to_thread(self._issuer.issue, name)
-        now = time.monotonic()
-        fit = [host for host in self._observer.hosts.values() if host.seen(now).fit]
-        if not fit:
+        sidecar = await tenant.issued(self._issuer)
+        chosen = self._observer.quiet_host(name)
+        if chosen is None:
             raise NoHost("no host of the fleet is fit for a drill now")
-        # Rather where the tenant is not: that is what its host's loss would ask for.
-        chosen = min(
-            fit, key=lambda host: (any(n.tenant == name for n in host.nodes), len(host.nodes))
-        )
         answer = await self._http.post(
             f"{chosen.address}/api/drills/{name}",
-            content=DrillRequest(sidecar=tenant.credentials).model_dump_json(context=REVEAL),
+            content=DrillRequest(sidecar=sidecar).model_dump_json(context=REVEAL),
             headers={**self._headers, "content-type": "application/json"},
             timeout=TIMEOUT,
         )

@@ -88,6 +88,16 @@ class Observer:
         self._on_change = on_change
         self.hosts: dict[str, HostWatch] = {}
 
+    def quiet_host(self, tenant: str) -> HostWatch | None:
+        """The fit host to try a tenant's backup on: rather where the tenant is not, as its host's
+        loss would ask for, and where little runs. None if no host is fit."""
+        now = self._clock()
+        return min(
+            (host for host in self.hosts.values() if host.seen(now).fit),
+            key=lambda host: (any(n.tenant == tenant for n in host.nodes), len(host.nodes)),
+            default=None,
+        )
+
     async def look_at_leases(self) -> list[str]:
         """Read every host's lease; the names of hosts that were not known before.
 

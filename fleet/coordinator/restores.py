@@ -17,9 +17,9 @@ import httpx
 from pydantic import ValidationError
 
 from backup import keys, lineage, records
-from backup.errors import Precondition, StoreError
+from backup.errors import StoreError
 from backup.ownership import Origin, OwnerRecord, OwnerState, TenantRecord
-from backup.settings import REVEAL, Credentials
+from backup.settings import REVEAL
 from backup.store import ObjectStore
 from fleet.agent.drilling import Rehearsal, RehearsalRequest
 from fleet.coordinator.account import TenantExists
@@ -126,7 +126,7 @@ class Restores:
 
     async def _run_fork(self, view: RestoreView, source: str, asked: ForkWanted) -> None:
         async with self._told(view):
-            sidecar = await self._credentials(source)
+            sidecar = await self._fleet.tenants[source].issued(self._issuer)
             found = await self._rehearse(
                 source, RehearsalRequest(sidecar=sidecar, at=asked.at, bookmark=asked.bookmark)
             )
@@ -154,15 +154,9 @@ class Restores:
             )
 
     async def _request(self, name: str, asked: RestoreWanted) -> RehearsalRequest:
-        sidecar = await self._credentials(name)
+        sidecar = await self._fleet.tenants[name].issued(self._issuer)
         epoch = await asyncio.to_thread(self._before_restore, name) if asked.undo else None
         return RehearsalRequest(sidecar=sidecar, at=asked.at, bookmark=asked.bookmark, epoch=epoch)
-
-    async def _credentials(self, name: str) -> Credentials:
-        tenant = self._fleet.tenants[name]
-        if tenant.credentials is None:
-            tenant.credentials = await asyncio.to_thread(self._issuer.issue, name)
-        return tenant.credentials
 
     def _before_restore(self, name: str) -> int:
         """The epoch that the tenant's last restore in place has left."""
@@ -179,13 +173,9 @@ class Restores:
     async def _rehearse(self, name: str, request: RehearsalRequest) -> Rehearsal:
         """Have a host restore the state somewhere harmless: what cannot be restored must not stop
         a tenant. Raises `_Stop`."""
-        now = time.monotonic()
-        fit = [host for host in self._fleet.observer.hosts.values() if host.seen(now).fit]
-        if not fit:
+        chosen = self._fleet.observer.quiet_host(name)
+        if chosen is None:
             raise _Stop("no_host", "No host is fit for it now.", "See `litefleet host list`.")
-        chosen = min(
-            fit, key=lambda host: (any(n.tenant == name for n in host.nodes), len(host.nodes))
-        )
         try:
             answer = await self._http.post(
                 f"{chosen.address}/api/rehearsals/{name}",
@@ -209,18 +199,18 @@ class Restores:
     async def _want(self, view: RestoreView, found: Rehearsal) -> None:
         """Record the restore in the bucket: from here on it is carried out."""
         name, key = view.tenant, keys.wanted(view.tenant)
-        while True:
-            now = await asyncio.to_thread(records.read, self._store, key, TenantRecord)
+
+        def restored(now: TenantRecord | None) -> TenantRecord:
             if now is None:
                 raise StoreError(f"{key} is gone")
-            before = now.record.restore.number if now.record.restore else 0
-            origin = origin_of(name, found, before + 1)
-            wanted = now.record.model_copy(update=now.record.succeeded_by(restore=origin))
-            try:
-                await asyncio.to_thread(records.swap, self._store, key, wanted, now.etag)
-            except Precondition:
-                continue
-            break
+            number = now.restore.number + 1 if now.restore else 1
+            origin = origin_of(name, found, number)
+            return now.model_copy(update=now.succeeded_by(restore=origin))
+
+        wanted = await asyncio.to_thread(records.change, self._store, key, TenantRecord, restored)
+        assert wanted is not None
+        origin = wanted.restore
+        assert origin is not None
         tenant = self._fleet.tenants[name]
         view.left = tenant.newest_epoch
         tenant.wanted = wanted

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from backup.keys import BadTenantName
 from fleet.coordinator.account import TenantExists
 from fleet.coordinator.coordinator import Coordinator
+from fleet.coordinator.lookup import tenant_of
 from fleet.coordinator.restores import RestoreRunning
 from fleet.coordinator.retention import NotHeld
 from fleet.proxy import forward
@@ -31,13 +32,9 @@ def add_restores(
     """Add its routes to the coordinator's application."""
     http = httpx.AsyncClient(timeout=EXPORT_TIMEOUT)
 
-    def known(name: str) -> None:
-        if name not in coordinator.tenants:
-            raise HTTPException(404, f"there is no tenant {name!r}")
-
     @app.post("/api/tenants/{name}/restore", status_code=202, dependencies=guarded)
     async def restore(name: str, wanted: RestoreWanted) -> Response:
-        known(name)
+        tenant_of(coordinator, name)
         try:
             view = coordinator.restores.begin(name, wanted)
         except RestoreRunning as error:
@@ -46,7 +43,7 @@ def add_restores(
 
     @app.get("/api/tenants/{name}/restore", dependencies=guarded)
     async def look_at_restore(name: str) -> RestoreView:
-        known(name)
+        tenant_of(coordinator, name)
         found = coordinator.restores.look(name)
         if found is None:
             raise HTTPException(404, f"{name!r} was never restored in place")
@@ -54,7 +51,7 @@ def add_restores(
 
     @app.post("/api/tenants/{name}/forks", status_code=202, dependencies=guarded)
     async def fork(name: str, wanted: ForkWanted) -> Response:
-        known(name)
+        tenant_of(coordinator, name)
         try:
             view = coordinator.restores.fork(name, wanted)
         except BadTenantName as error:
@@ -74,8 +71,7 @@ def add_restores(
 
     @app.get("/api/tenants/{name}/export", dependencies=guarded)
     async def export(name: str, request: Request) -> Response:
-        known(name)
-        node = coordinator.tenants[name].node
+        node = tenant_of(coordinator, name).node
         host = coordinator.observer.hosts.get(node.host) if node is not None else None
         if node is None or host is None or node.state in ENDED:
             return refuse(
@@ -86,13 +82,12 @@ def add_restores(
 
     @app.get("/api/tenants/{name}/epochs", dependencies=guarded)
     async def epochs(name: str) -> EpochList:
-        known(name)
-        owner = coordinator.tenants[name].owner
+        owner = tenant_of(coordinator, name).owner
         hold = owner is not None and owner.record.hold
         return EpochList(items=await coordinator.epochs.of(name), hold=hold)
 
     async def held(name: str, hold: bool) -> Response:
-        known(name)
+        tenant_of(coordinator, name)
         try:
             changed = await coordinator.epochs.hold(name, hold)
         except NotHeld as error:
