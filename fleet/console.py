@@ -14,6 +14,7 @@ from fleet.problem import Problem
 if TYPE_CHECKING:
     from pydantic import BaseModel
     from rich.console import RenderableType
+    from rich.progress import Progress
 
 out = Console(highlight=False)
 """Results for people."""
@@ -58,6 +59,14 @@ def complain(problem: Problem) -> None:
 
 def _plain(text: str) -> str:
     return text.replace("[", "\\[")
+
+
+def transfers() -> Progress:
+    """Bars for what is fetched or read, by bytes; they are gone when it is done."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    return Progress(*columns, console=err, transient=True)
 
 
 def age(seconds: float | None) -> str:

@@ -13,8 +13,6 @@ from fleet.engine_link import Answer, EngineLink
 HOLD: Final = 10.0
 #: How an execution can stand once nothing more will happen to it by itself.
 OVER: Final = frozenset({"completed", "failed", "cancelled", "terminated", "diverged", "parked"})
-#: Seconds that one request to prune takes, or a little longer.
-PIECE: Final = 3.0
 
 
 class Executions(EngineLink):
@@ -132,30 +130,6 @@ class Executions(EngineLink):
         """Remove a closed one from the log; `events` is None where that was found to be done."""
         answer = self._post(_one(id), {}, method="DELETE")
         return answer or {"id": id, "deleted": True, "events": None, "durable": False}
-
-    def hold(self, id: str, reason: str) -> Answer:
-        """Let nothing remove it."""
-        return self._post(_one(id) + "/hold", {"reason": reason})
-
-    def release(self, id: str) -> Answer:
-        """Let it be removed again."""
-        return self._post(_one(id) + "/release", {})
-
-    def retention(self) -> Answer:
-        """What the log keeps, and what was removed."""
-        return self._get("/retention")
-
-    def prune(self) -> Iterator[Answer]:
-        """Remove all that is due, a piece at a time; what each piece has removed."""
-        while True:
-            done = self._post("/retention/prune", {"seconds": PIECE})
-            yield done
-            if done["trouble"] or not any(done["left"].values()) or not done["batches"]:
-                return
-
-    def prunable(self) -> Answer:
-        """What `prune` would remove."""
-        return self._post("/retention/prune", {"dry_run": True})
 
     def _pages(self, path: str, query: Mapping[str, Any], size: int) -> Iterator[Answer]:
         after: str | None = None

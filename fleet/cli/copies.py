@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +13,7 @@ from fleet import DEFAULT_NAME, console
 from fleet.cli import connection
 from fleet.cli.connection import bucket_of
 from fleet.cli.options import S3, Address, Bucket, Json, Name, Region
-from fleet.cli.tables import table
+from fleet.cli.tables import dated, table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -130,7 +129,7 @@ def _table(copies: list[CopyView]) -> Table:
         made.add_row(
             one.tenant,
             one.name,
-            datetime.fromtimestamp(one.made_at, UTC).isoformat(sep=" ", timespec="seconds"),
+            dated(one.made_at, "seconds"),
             one.bookmark,
             f"{one.size:,}",
             f"{one.packed:,}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,7 +9,7 @@ import typer
 from fleet import DEFAULT_NAME, console
 from fleet.cli import connection
 from fleet.cli.options import Address, Json, Name
-from fleet.cli.tables import table
+from fleet.cli.tables import dated, table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -57,7 +56,7 @@ def _table(drills: list[DrillView]) -> Table:
         verdict = ("whole" if one.compared else "whole, not compared") if one.ok else one.finding
         made.add_row(
             one.tenant,
-            datetime.fromtimestamp(one.began_at, UTC).isoformat(sep=" ", timespec="seconds"),
+            dated(one.began_at, "seconds"),
             one.host,
             one.bookmark,
             f"{one.bytes:,}",

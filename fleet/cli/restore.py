@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +11,7 @@ import typer
 from fleet import DEFAULT_NAME, console
 from fleet.cli.connection import bucket_of
 from fleet.cli.options import S3, Bucket, Json, Name, Region
-from fleet.cli.tables import details
+from fleet.cli.tables import dated, details
 from fleet.problem import Problem
 
 if TYPE_CHECKING:
@@ -61,8 +60,6 @@ def restore(
 
     What is cut off is gone on with by the same command: only what is missing is fetched.
     """
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-
     from fleet.moments import parse_moment
     from fleet.past import bring_past, plan_past
 
@@ -76,13 +73,7 @@ def restore(
         return
     if to is None:
         raise Problem("no_file", "A restore needs a file to make.", "Name it with --to.")
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        console=console.err,
-        transient=True,
-    ) as progress:
+    with console.transfers() as progress:
         task = progress.add_task("fetching", total=None)
         done = bring_past(
             settings,
@@ -131,8 +122,7 @@ def _show(found: PlannedRestore, as_json: bool) -> None:
     fields = found.model_dump(exclude_none=True)
     for key in ("at", "committed_at"):
         if key in fields:
-            when = datetime.fromtimestamp(fields[key], UTC)
-            fields[key] = when.isoformat(sep=" ", timespec="milliseconds")
+            fields[key] = dated(fields[key])
     if "executions" in fields:
         counts = fields["executions"]
         fields["executions"] = ", ".join(f"{number} {state}" for state, number in counts.items())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +11,7 @@ import typer
 from fleet import DEFAULT_NAME, console
 from fleet.cli import connection
 from fleet.cli.options import Address, Json, Name
-from fleet.cli.tables import details
+from fleet.cli.tables import dated, details
 from fleet.problem import Problem
 
 if TYPE_CHECKING:
@@ -104,7 +103,7 @@ def tenant_export(
         console.print_json(found)
         return
     rows = {"tenant": tenant, "file": str(to), "bookmark": found.bookmark, "as of": ""}
-    rows |= {"as of": _iso(found.made_at), "bytes": f"{found.size:,}", "sha256": found.sha256}
+    rows |= {"as of": dated(found.made_at), "bytes": f"{found.size:,}", "sha256": found.sha256}
     console.show(details(rows))
 
 
@@ -181,8 +180,8 @@ def _show(view: RestoreView) -> None:
     rows = {
         "tenant": view.tenant,
         "bookmark": view.bookmark or "",
-        "state of": _iso(view.at),
-        "last commit": _iso(view.committed_at),
+        "state of": dated(view.at),
+        "last commit": dated(view.committed_at),
         "transaction": f"{view.txid} of epoch {view.epoch}",
         "executions": ", ".join(f"{number} {state}" for state, number in view.executions.items()),
     }
@@ -203,9 +202,3 @@ def _show(view: RestoreView) -> None:
             f"{view.tenant} goes on from there; `litefleet tenant restore {view.tenant} --undo` "
             "takes it back"
         )
-
-
-def _iso(at: float | None) -> str:
-    if at is None:
-        return ""
-    return datetime.fromtimestamp(at, UTC).isoformat(sep=" ", timespec="milliseconds")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,6 +21,13 @@ def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
 
 def position(sequence: int | None) -> str:
     return "?" if sequence is None else str(sequence)
+
+
+def dated(at: float | None, timespec: str = "milliseconds") -> str:
+    """Unix seconds as a date and a time in UTC; nothing for None."""
+    if at is None:
+        return ""
+    return datetime.fromtimestamp(at, UTC).isoformat(sep=" ", timespec=timespec)
 
 
 def details(rows: Mapping[str, str]) -> Table:

@@ -26,18 +26,10 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Read tenants' chains in the bucket and check every file, without restoring anything."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-
     from fleet.chains import verify_chains
 
     settings = bucket_of(name, s3, bucket, region)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        console=console.err,
-        transient=True,
-    ) as progress:
+    with console.transfers() as progress:
         task = progress.add_task("reading", total=None)
         found = verify_chains(
             settings,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,11 @@ from fleet.cli.executions.target import AckOption, Id, Target, Tenant, Url, cloc
 from fleet.cli.options import Address, Json, Name
 from fleet.cli.tables import details, table
 from fleet.problem import Problem
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from node.api_models_retention import Held
 
 app = typer.Typer()
 
@@ -47,8 +52,8 @@ def hold(
     as_json: Json = False,
 ) -> None:
     """Let nothing remove an execution until it is released."""
-    with Target.of(tenant, url, name, address, ack).executions() as executions:
-        _tell(executions.hold(id, reason), as_json)
+    with Target.of(tenant, url, name, address, ack).open() as client:
+        _tell(client.handle(id).hold(reason), as_json)
 
 
 @app.command()
@@ -62,8 +67,8 @@ def release(
     as_json: Json = False,
 ) -> None:
     """Let an execution that is held be removed again."""
-    with Target.of(tenant, url, name, address, ack).executions() as executions:
-        _tell(executions.release(id), as_json)
+    with Target.of(tenant, url, name, address, ack).open() as client:
+        _tell(client.handle(id).release(), as_json)
 
 
 @app.command()
@@ -79,12 +84,13 @@ def prune(
     as_json: Json = False,
 ) -> None:
     """Remove what the rules of retention no longer keep, without waiting for its turn."""
-    with Target.of(tenant, url, name, address, ack).executions() as executions:
-        if dry_run:
-            _show_plan(executions.prunable(), as_json)
-            return
+    with Target.of(tenant, url, name, address, ack).open() as client:
         total = {"executions": 0, "histories": 0, "events": 0, "batches": 0}
-        for done in executions.prune():
+        for piece in client.prune(dry_run=dry_run):
+            done = _json(piece)
+            if dry_run:
+                _show_plan(done, as_json)
+                return
             total = {key: count + done[key] for key, count in total.items()}
             if not as_json:
                 console.note(_said(total) + " removed so far")
@@ -105,8 +111,8 @@ def retention(
     as_json: Json = False,
 ) -> None:
     """Show the rules of retention, what they have removed, and when they look again."""
-    with Target.of(tenant, url, name, address, None).executions() as executions:
-        one = executions.retention()
+    with Target.of(tenant, url, name, address, None).open() as client:
+        one = _json(client.retention())
     if as_json:
         console.print_json(one)
         return
@@ -132,12 +138,17 @@ def retention(
     console.show(details({key: value for key, value in shown.items() if value}))
 
 
-def _tell(answer: dict[str, Any], as_json: bool) -> None:
+def _json(answer: BaseModel) -> dict[str, Any]:
+    """An answer as it came."""
+    return answer.model_dump(mode="json", exclude_unset=True)
+
+
+def _tell(answer: Held, as_json: bool) -> None:
     if as_json:
-        console.print_json(answer)
+        console.print_json(_json(answer))
         return
-    changed = "" if answer["changed"] else " (nothing changed)"
-    console.note(f"{answer['id']} is {'held' if answer['held'] else 'not held'}{changed}")
+    changed = "" if answer.changed else " (nothing changed)"
+    console.note(f"{answer.id} is {'held' if answer.held else 'not held'}{changed}")
 
 
 def _show_plan(plan: dict[str, Any], as_json: bool) -> None:
