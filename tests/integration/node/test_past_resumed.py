@@ -114,8 +114,9 @@ def test_killed_at_any_time_it_is_gone_on_with(on_host: OnHost, tmp_path: Path) 
     on_host(scenario)
 
 
+@pytest.mark.parametrize("moment", [Now(), AtBookmark(1, 20)], ids=["now", "mark"])
 def test_cut_off_at_each_of_its_steps(
-    on_host: OnHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    on_host: OnHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: Moment
 ) -> None:
     class CutOff(BaseException):
         """As a signal would."""
@@ -123,7 +124,7 @@ def test_cut_off_at_each_of_its_steps(
     async def scenario(host: TestHost) -> None:
         await made(host)
 
-        def steps(to: Path, moment: Moment, cut: int) -> bool:
+        def steps(to: Path, cut: int) -> bool:
             """Run a restore that is cut off at its step number `cut`; whether it came to that."""
             left = cut
 
@@ -150,20 +151,19 @@ def test_cut_off_at_each_of_its_steps(
 
         monkeypatch.setattr(staging, "PART", 4000)
         monkeypatch.setattr(staging, "READERS", 1)
-        for name, moment in (("now", Now()), ("mark", AtBookmark(1, 20))):
-            cut = 0
-            while True:
-                to = tmp_path / f"{name}-{cut}.db"
-                was_cut = await asyncio.to_thread(steps, to, moment, cut)
-                assert to.exists() is not was_cut
-                if was_cut:
-                    await asyncio.to_thread(bring, host, to, moment)
-                assert inspect_log(to).sequence >= 20
-                assert not to.with_name(f".{to.name}.partial").exists()
-                if not was_cut:
-                    break
-                cut += 1 if cut < 6 else 7
-            assert cut > 6
+        cut = 0
+        while True:
+            to = tmp_path / f"{cut}.db"
+            was_cut = await asyncio.to_thread(steps, to, cut)
+            assert to.exists() is not was_cut
+            if was_cut:
+                await asyncio.to_thread(bring, host, to, moment)
+            assert inspect_log(to).sequence >= 20
+            assert not to.with_name(f".{to.name}.partial").exists()
+            if not was_cut:
+                break
+            cut += 1 if cut < 6 else 7
+        assert cut > 6
 
     on_host(scenario)
 
