@@ -64,9 +64,14 @@ class Copy(BaseModel):
 
     @property
     def name(self) -> str:
-        """Its name: when it was made, and the bookmark."""
+        """Its name: when it was made, the bookmark, and for one that is sealed a mark of the key:
+        the same state may be copied under another one within a second."""
         when = datetime.fromtimestamp(self.made_at, UTC).strftime("%Y%m%dT%H%M%SZ")
-        return f"{when}-{self.epoch}-{self.sequence}"
+        plain = f"{when}-{self.epoch}-{self.sequence}"
+        if self.key is None:
+            return plain
+        # An id may have characters that no name should have.
+        return f"{plain}-{hashlib.sha256(self.key.encode()).hexdigest()[:8]}"
 
     @property
     def bookmark(self) -> str:

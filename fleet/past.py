@@ -182,7 +182,8 @@ def fetch_copy(
     refuse_place(to)
     store = S3Store(settings)
     known = {copy.name: copy for copy in copies.read(store, tenant)}
-    chosen = max(known, default=None) if name == "newest" else name
+    # They come oldest first.
+    chosen = next(reversed(known), None) if name == "newest" else name
     copy = known.get(chosen or "")
     if copy is None:
         have = ", ".join(known) or "none"
