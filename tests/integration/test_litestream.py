@@ -31,7 +31,7 @@ from backup.store import S3Store
 from node.proofs import Replication
 from restore.errors import Damaged, RestoreFailed
 from restore.fetch import fetch
-from restore.plan import base_is_there, list_epoch
+from restore.plan import SNAPSHOT_LEVEL, base_is_there, list_epoch
 from tests.faulty_store import FaultyStore, Hung, Request
 
 
@@ -329,6 +329,10 @@ def test_another_pace_uploads_nothing_anew(tmp_path: Path, store_settings: Store
             assert written["levels"][0]["interval"] == "30s"
             # A snapshot of the whole is uploaded once, soon after the start.
             while proxy.bytes_in < 4_000_000:
+                await asyncio.sleep(0.05)
+            # What was sent has also been taken: cut off before that, it would be sent again.
+            snapshots = f"{keys.epoch('t', 1)}{SNAPSHOT_LEVEL:04d}/"
+            while not list(S3Store(store_settings).list(snapshots)):
                 await asyncio.sleep(0.05)
             for pace in (Pace.IDLE, Pace.BUSY):
                 before = proxy.bytes_in
