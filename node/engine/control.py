@@ -13,11 +13,7 @@ from node.engine.errors import (
 )
 from node.engine.events import Reuse, Status
 from node.engine.executor import Executor
-from node.engine.fork_source import failed_at
 from node.engine.live import Live, Origin
-from node.engine.queue_ticket import queue_of
-from node.engine.queues import refused
-from node.engine.releases import with_pin
 from node.engine.store import Store, Stored
 
 
@@ -133,10 +129,13 @@ class Control:
         """Open an execution that failed, was cancelled or was terminated, and try again: the step
         whose failure ended it gets new attempts, and what came after it is void.
 
-        Children that it waits for and that did not complete are tried again as well.
+        Children that it waits for and that did not complete are tried again as well, also when
+        the engine is killed before all of them are. The failure of one that cannot be (its code
+        is gone, or its queue has another one with its key) is told to its parent once more.
 
         Without such a step, the code is replayed to its end and may do better if it was changed.
-        Raises ExecutionConflict when it is open or completed, UnknownWorkflow, VersionMissing.
+        Raises ExecutionConflict when it is open or completed, UnknownWorkflow, VersionMissing,
+        DuplicateRefused.
         """
         stored = self._stored(id)
         if stored.closed is None or id in self._executor.live:
@@ -145,21 +144,7 @@ class Control:
             raise ExecutionConflict(
                 f"execution {id!r} completed", hint="Start another one with another id."
             )
-        whole = self._store.history(id, stored.closed)
-        origin = with_pin(Origin.of(whole), whole)
-        if not self._executor.knows(stored.workflow, origin):
-            raise self._executor.releases.missing(stored.workflow, origin)
-        ticket = queue_of(whole)
-        other = None if ticket is None else self._executor.queues.duplicate(ticket)
-        if ticket is not None and other is not None:
-            raise refused(ticket, other.key)
-        live = self._executor.reopen(stored, whole, failed_at(standing(whole)))
-        await self._commits.settled()
-        for child in self._executor.children_to_retry(live):
-            if child not in self._executor.live:
-                await self.retry(child)
-                if child in self._executor.live:
-                    live.children.add(child)
+        self._executor.retry(stored)
         await self._commits.settled()
 
     async def reuse(

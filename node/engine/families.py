@@ -19,10 +19,12 @@ from node.engine.errors import (
     describe,
 )
 from node.engine.events import CLOSED_STATUS, RESERVED, Event, Kind, Payload, Status
+from node.engine.fork_source import failed_at
 from node.engine.labels import FIELD as LABELS
 from node.engine.live import Live, Origin
-from node.engine.queue_ticket import Ticket
+from node.engine.queue_ticket import Ticket, queue_of
 from node.engine.queues import refused
+from node.engine.releases import with_pin
 from node.engine.steps import Pending, Step
 from node.engine.store import Stored
 
@@ -99,27 +101,24 @@ class Families:
                 return True
         return False
 
-    def retried(self, live: Live) -> list[str]:
-        """A parent is tried again: tell it of the children that completed, and give those that
-        did not, which are to be tried again as well."""
-        failed: list[str] = []
-        if live.over:
-            return failed
-        for pending in list(live.code.pending.values()):
-            if pending.kind is not Kind.CHILD:
-                continue
-            key = json.loads(str(pending.payload))["id"]
-            child = self._executor.live.get(key)
-            stored = self._find(key)
-            if child is not None:
-                if child.origin.parent == live.key:
-                    live.children.add(key)
-            elif stored is not None and stored.status is not Status.COMPLETED:
-                failed.append(key)
-            else:
-                # Of one that was removed nothing is known any more: it runs again.
-                self._recover_parent(live, pending)
-        return failed
+    def retry(self, stored: Stored) -> Live:
+        """Open an execution again that ended without having completed, and with it the children
+        that it waits for and that ended so too: its REOPENED event says that they are to be
+        tried, whichever of them a crash has left as they were.
+
+        Raises UnknownWorkflow, VersionMissing, DuplicateRefused; then nothing has changed.
+        """
+        whole = self._history(stored)
+        origin = with_pin(Origin.of(whole), whole)
+        if not self._executor.knows(stored.workflow, origin):
+            raise self._executor.releases.missing(stored.workflow, origin)
+        ticket = queue_of(whole)
+        other = None if ticket is None else self._executor.queues.duplicate(ticket)
+        if ticket is not None and other is not None:
+            raise refused(ticket, other.key)
+        live = self._executor.reopen(stored, whole, failed_at(standing(whole)))
+        self.begun(live)
+        return live
 
     def ended(self, live: Live, kind: Kind, payload: Payload) -> None:
         """An execution has its end in the next commit: its parent hears of it, its children end
@@ -184,7 +183,10 @@ class Families:
 
     def _recover_parent(self, live: Live, pending: Pending) -> None:
         key = json.loads(str(pending.payload))["id"]
-        if key in self._executor.live or live.keeps(pending.step):
+        child = self._executor.live.get(key)
+        if child is not None and child.origin.parent == live.key and not child.origin.detached:
+            live.children.add(key)
+        if child is not None or live.keeps(pending.step):
             return
         stored = self._find(key)
         if stored is None and live.still and live.kept is not None:
@@ -192,10 +194,28 @@ class Families:
             live.held.append(partial(self._start_late, live, pending.step))
             return
         if stored is None:
+            # Of one that was removed nothing is known any more: it runs again.
             self.start(live, pending.step, pending.payload)
+            return
+        if self._goes_along(live, stored):
             return
         kind = next(kind for kind, status in CLOSED_STATUS.items() if status is stored.status)
         self._tell(live, pending.step, *_outcome(key, kind, stored.outcome))
+
+    def _goes_along(self, parent: Live, stored: Stored) -> bool:
+        """The parent was opened again after this child had ended: so is the child, if it can."""
+        before = stored.closed_at is not None and stored.closed_at <= parent.reopened_at
+        if stored.status is Status.COMPLETED or not before:
+            return False
+        try:
+            self.retry(stored)
+        except EngineError as error:
+            # The parent hears of its failure once more, and goes on or ends with that.
+            words = "its child %r cannot be tried again: %s"
+            logger.warning(words, stored.id, error, extra=parent.about)
+            return False
+        parent.children.add(stored.id)
+        return True
 
     def _start_late(self, live: Live, step: Step) -> None:
         pending = None if live.over else live.code.pending.get(step)

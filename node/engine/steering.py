@@ -153,6 +153,13 @@ class Steering(Telling):
         for act in held:
             act()
 
+    def retry(self, stored: Stored) -> Live:
+        """Open an execution that ended without having completed, with its family, and try again.
+        Raises what `Families.retry` does."""
+        live = self._families.retry(stored)
+        self._drain()
+        return live
+
     def reopen(self, stored: Stored, whole: Sequence[Event], cut: int) -> Live:
         """Try a closed execution again from before the event `cut`; the messages that came after
         it are told again."""
@@ -170,13 +177,6 @@ class Steering(Telling):
             lost_ones = (one for one in history if one.sequence >= cut)
             self.schedules.reopened(live, [one for one in lost_ones if one.kind in MESSAGES])
         return live
-
-    def children_to_retry(self, live: Live) -> list[str]:
-        """Of an execution that was just opened again: the children it waits for that did not
-        complete. Of those that did it is told."""
-        failed = self._families.retried(live)
-        self._drain()
-        return failed
 
     def _post_again(self, live: Live, kind: Kind, name: str, payload: str) -> None:
         if live.busy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,16 @@ import pytest
 
 from node import ChildFailed, RetryPolicy, activity, workflow
 from node.engine.durability import Durability
-from node.engine.errors import ExecutionConflict
+from node.engine.errors import ExecutionClosed, ExecutionConflict
 from node.engine.events import Kind, Reuse, Status
+from node.engine.families import Families
 from node.engine.inspection import inspect_log
-from tests.integration.engine import families_scenario
+from tests.integration.engine import families_scenario, retry_scenario
 from tests.integration.engine.harness import (
     Proves,
     application,
     engine,
+    events_of,
     go,
     until,
 )
@@ -258,6 +261,78 @@ def test_a_retry_tries_the_children_again_that_failed(tmp_path: Path, forced: bo
     async def second() -> None:
         async with engine(tmp_path, app, forced_replay=forced) as it:
             assert it.counts["running"] == 0
+
+    go(first())
+    go(second())
+    inspect_log(tmp_path / "log.db")
+
+
+@pytest.mark.parametrize("goes_along", [True, False])
+def test_a_retry_that_a_crash_cut_short_goes_on_with_the_children(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, goes_along: bool
+) -> None:
+    app = retry_scenario.APP
+    repaired = False
+    monkeypatch.setattr(retry_scenario, "recorded", lambda: ["repaired"] if repaired else [])
+
+    async def first() -> None:
+        nonlocal repaired
+        async with engine(tmp_path, app) as it:
+            await it.start("tree", {}, id="t")
+            assert (await it.result("t", wait=10)).status is Status.FAILED
+            repaired = True
+            # All that the log gets to hold is that the parent was opened again.
+            with monkeypatch.context() as cut:
+                cut.setattr(Families, "begun", lambda *_: None)
+                await it.control.retry("t")
+        opened = [e.execution for e in events_of(tmp_path / "log.db") if e.kind is Kind.REOPENED]
+        assert opened == ["t"]
+
+    async def second() -> None:
+        async with engine(tmp_path, app) as it:
+            with suppress(ExecutionClosed):
+                await it.signal("right", "go", "right")
+            view = await it.result("t", wait=10)
+            assert (view.status is Status.COMPLETED) is goes_along
+            if goes_along:
+                assert view.result == retry_scenario.WANTED["t"][1]
+
+    go(first())
+    if not goes_along:
+        # The broken twin: children stay as they were, and their failure is told once more.
+        monkeypatch.setattr(Families, "_goes_along", lambda *_: False)
+    go(second())
+    inspect_log(tmp_path / "log.db")
+
+
+def test_a_child_that_cannot_be_tried_again_leaves_no_parent_waiting(tmp_path: Path) -> None:
+    works = False
+
+    @activity(retry=RetryPolicy(max_attempts=1))
+    async def shaky() -> str:
+        if not works:
+            raise ConnectionError("down")
+        return "well"
+
+    @workflow
+    async def kid() -> str:
+        return await shaky()
+
+    @workflow
+    async def mother() -> str:
+        return await kid.with_id("kid").child()
+
+    async def first() -> None:
+        async with engine(tmp_path, application(shaky, kid, mother)) as it:
+            await it.start("mother", {}, id="m")
+            assert (await it.result("m", wait=10)).status is Status.FAILED
+
+    async def second() -> None:
+        nonlocal works
+        works = True
+        async with engine(tmp_path, application(shaky, mother)) as it:
+            await it.control.retry("m")
+            assert (await it.result("m", wait=10)).status is Status.FAILED
 
     go(first())
     go(second())
