@@ -46,6 +46,8 @@ from restore.plan import list_epoch
 MAX_INCIDENTS = 20
 CHECK_PATIENCE = 30.0
 """Seconds for which an engine that has not served waits for a check of other code."""
+STOPPED_AGAIN = 0.05
+"""Seconds until an engine that was being started when the node was told to stop is looked for."""
 PACE_EVERY = 10.0
 """Seconds between two looks at how busy the tenant is."""
 
@@ -326,23 +328,27 @@ class Supervisor:
 
     async def _serve(self) -> None:
         assert self._proofs is not None
-        keepers = [
-            asyncio.create_task(self._keep_engine()),
-            asyncio.create_task(self._keep_sidecar()),
+        # A planned stop may find either of these two just being restarted, and needs them.
+        engine = asyncio.create_task(self._keep_engine())
+        sidecar = asyncio.create_task(self._keep_sidecar())
+        others = [
             asyncio.create_task(self._proofs.keep_proving()),
             asyncio.create_task(self._guarding(self._proofs).run()),
             asyncio.create_task(self._keep_pace()),
         ]
         told = asyncio.create_task(self._drain.wait())
+        keepers = [engine, sidecar, *others]
         try:
             await asyncio.wait([*keepers, told], return_when=asyncio.FIRST_COMPLETED)
             for keeper in keepers:
-                if keeper.done():
+                # That of the engine may have seen first what it was told.
+                if keeper.done() and not (keeper is engine and self._drain.is_set()):
                     keeper.result()
+            if self._drain.is_set():
+                await _cancel(others)
+                await self._planned_stop(engine, sidecar)
         finally:
             await _cancel([*keepers, told])
-        if self._drain.is_set():
-            await self._planned_stop()
 
     def _guarding(self, proofs: Proofs) -> Guarding:
         def tell(alerts: list[Alert]) -> None:
@@ -365,7 +371,9 @@ class Supervisor:
             clock=self._clock,
         )
 
-    async def _planned_stop(self) -> None:
+    async def _planned_stop(
+        self, engine_keeper: asyncio.Task[None], sidecar_keeper: asyncio.Task[None]
+    ) -> None:
         """Draining, engine stopped, all uploaded, sidecar stopped, position read, released."""
         assert self._claim is not None
         assert self._sidecar is not None
@@ -378,10 +386,15 @@ class Supervisor:
             self._store, self._claim, lambda now: ownership.drain(now, owner, epoch)
         )
         await self.checks.close()
-        await self._engine.stop()
+        while not engine_keeper.done():
+            # It may be starting one just now, which has no process yet that could be stopped.
+            await self._engine.stop()
+            await asyncio.wait([engine_keeper], timeout=STOPPED_AGAIN)
+        engine_keeper.result()
         self._set(serving=False)
         final = await self._proofs.final()
         await self._proofs.close()
+        await _cancel([sidecar_keeper])
         await self._sidecar.stop()
         reached = await asyncio.to_thread(list_epoch, self._store, self._order.tenant, epoch)
         if reached.reachable < final or reached.gapped:
@@ -429,7 +442,8 @@ class Supervisor:
             self._set(serving=True, serving_since=self._clock())
 
     async def _keep_engine(self) -> None:
-        """Restart a dead engine in place, on its file and in its epoch: the host is not lost.
+        """Restart a dead engine in place, on its file and in its epoch: the host is not lost. Ends
+        with an engine's end once the node is told to stop.
 
         The sidecar is restarted before it. An engine that is killed between writing a commit's last
         frame and publishing it in the shared WAL index leaves a commit that Litestream, which reads
@@ -446,6 +460,8 @@ class Supervisor:
             began = time.monotonic()
             status = await self._engine.ended()
             served = self.status.serving or self._replacing is not None
+            if self._drain.is_set() and status == 0:
+                return
             self._restart_sidecar()
             if any(await asyncio.gather(self.checks.cut_off(), self._copying.cut_off())):
                 # They had the file open, and so the sidecar may not have been the first.
@@ -465,12 +481,13 @@ class Supervisor:
                     sidecar_restarts=self.status.sidecar_restarts + 1,
                     serving=False,
                 )
-                await asyncio.sleep(pause)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._drain.wait(), pause)
             await self._replication.streaming()
-            if not served:
+            if not served and not self._drain.is_set():
                 # It ends again and again, and would take a check of what might mend it along.
                 await self.checks.look(CHECK_PATIENCE)
-            if not self._authority.alive():
+            if self._drain.is_set() or not self._authority.alive():
                 return
             await self._start_engine(self._engine)
 

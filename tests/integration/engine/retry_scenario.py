@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 from node import RetryPolicy, activity, workflow
 from node.engine.application import collect
 from node.engine.engine import Engine
 from node.engine.events import Kind, Status
+from node.engine.inspection import events_of
 from tests.integration.engine.engine_app import record, recorded
-from tests.integration.engine.harness import events_of
 
 
 @activity(retry=RetryPolicy(max_attempts=1))
@@ -52,7 +53,7 @@ async def leaf_of_stone() -> str:
 
 
 APP = collect("retry", [repaired_part, leaf, branch, tree, patient, leaf_of_stone])
-WANTED = {
+WANTED: dict[str, list[Any]] = {
     "t": ["COMPLETED", ["stone", ["left", "left"], "right"]],
     "left": ["COMPLETED", ["left", "left"]],
     "left-leaf": ["COMPLETED", "left"],

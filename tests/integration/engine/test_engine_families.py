@@ -14,13 +14,12 @@ from node.engine.durability import Durability
 from node.engine.errors import ExecutionClosed, ExecutionConflict
 from node.engine.events import Kind, Reuse, Status
 from node.engine.families import Families
-from node.engine.inspection import inspect_log
+from node.engine.inspection import events_of, inspect_log
 from tests.integration.engine import families_scenario, retry_scenario
 from tests.integration.engine.harness import (
     Proves,
     application,
     engine,
-    events_of,
     go,
     until,
 )

@@ -306,6 +306,34 @@ def test_engines_killed_in_the_middle_of_commits_leave_the_replica_whole(on_host
     on_host(scenario)
 
 
+@pytest.mark.parametrize("process", ["engine", "sidecar", "both"])
+@pytest.mark.parametrize("later", [0.0, 0.02, 0.15, 0.4])
+def test_a_planned_stop_finds_what_it_needs_being_restarted(
+    on_host: OnHost, process: str, later: float
+) -> None:
+    """Whatever is dead or half started when the node is told to stop, all of the log is in the
+    bucket when it says that it is released, and nothing is added to it any more."""
+
+    async def scenario(host: TestHost) -> None:
+        node = await host.start()
+        await node.serving()
+        await node.begin("job", steps=200, pause=0.01, ack="async")
+        while len(host.effects()) < 5:
+            await asyncio.sleep(0.01)
+        pids = (await node.status()).pids
+        for name in ("engine", "sidecar"):
+            if process in (name, "both"):
+                os.kill(pids[name], signal.SIGKILL)
+        await asyncio.sleep(later)
+        await node.remote.drain()
+        status = await node.ended()
+        assert status.state is NodeState.RELEASED, (status.detail, status.incidents)
+        latest = await newest(host)
+        assert latest.checked == inspect_log(node.folder / "data" / "log.db")
+
+    on_host(scenario)
+
+
 @pytest.mark.parametrize("process", ["engine", "sidecar"])
 def test_a_sync_cut_off_by_a_planned_restart_is_no_incident(on_host: OnHost, process: str) -> None:
     """The sidecar is frozen, so that a sync is surely under way when it is killed.
