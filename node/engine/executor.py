@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from random import Random
-from time import perf_counter
 from typing import Any, Final, cast
 
 from node.engine.activities import Activities, StandIn
-from node.engine.beginning import KEYS, Beginning, Post, standing
-from node.engine.branching import Branching
+from node.engine.beginning import KEYS, Beginning, Post
 from node.engine.commits import Commits
 from node.engine.definition import Workflow
 from node.engine.durability import Durability, Proofs, effective
@@ -25,7 +23,6 @@ from node.engine.errors import (
 )
 from node.engine.events import (
     CLOSING,
-    NOTES,
     UPDATE_ENDS,
     Event,
     Kind,
@@ -34,16 +31,15 @@ from node.engine.events import (
 )
 from node.engine.external import execution_secret
 from node.engine.families import Families
-from node.engine.forked import Kept, Supply
 from node.engine.identities import Identities
 from node.engine.lines import emit
 from node.engine.live import Answered, Ending, Live, Origin
 from node.engine.observer import Observer
-from node.engine.queue_ticket import Ticket, Turn
+from node.engine.queue_ticket import Ticket
 from node.engine.queues import KEEPER, Queues, keeper_of
-from node.engine.releases import Releases, with_pin
+from node.engine.releases import Releases
+from node.engine.restoring import Restoring
 from node.engine.run import Run
-from node.engine.schedule_state import SCHEDULE
 from node.engine.schedules import Schedules
 from node.engine.steps import Command, Pending, Step
 from node.engine.store import Stored
@@ -58,7 +54,7 @@ _TIMER: Final = Kind.TIMER
 _CONTINUED: Final = Kind.CONTINUED
 
 
-class Executor(Branching):
+class Executor(Restoring):
     """The open executions of one engine.
 
     `on_closed` is called with an execution and its closing event's kind once that is committed;
@@ -343,119 +339,6 @@ class Executor(Branching):
         payload, at = beginning.payload(), self._commits.at
         return payload, begin
 
-    def restore(self, stored: Stored, whole: Sequence[Event]) -> Live:
-        """Go on with an execution that the log has open."""
-        history = standing(whole)
-        beginning = Beginning.of(history[0])
-        given = str(stored.input)
-        turn = Turn.of(whole)
-        begun = turn is None or turn.begun is not None
-        origin = with_pin(Origin.of(history), whole)
-        live = self._admit(
-            stored.id, stored.rowid, stored.workflow, given, beginning, origin, begun
-        )
-        self._go_on_from(live, stored, whole, history, turn, beginning.paused)
-        return live
-
-    def _go_on_from(
-        self,
-        live: Live,
-        stored: Stored,
-        whole: Sequence[Event],
-        history: list[Event],
-        turn: Turn | None,
-        paused: bool | None,
-    ) -> None:
-        beginning = Beginning.of(history[0])
-        live.post = Post.of(history)
-        live.started, live.started_at = stored.started, stored.started_at
-        live.forked_from = stored.forked_from
-        seen = {event.kind for event in whole}
-        if Kind.REOPENED in seen:
-            live.reopened_at = max(event.at for event in whole if event.kind is Kind.REOPENED)
-        if paused is not None:
-            # One that began paused may have been resumed only.
-            told = seen & {Kind.PAUSED, Kind.RESUMED}
-            live.paused = _is_paused(paused, history) if told else paused
-        live.cancelled = Kind.CANCEL in seen and Kind.CANCEL in {event.kind for event in history}
-        if not live.committed.done():
-            live.committed.set_result(None)
-        if stored.workflow == SCHEDULE:
-            self.schedules.kept(live, history)
-        known = self.knows(stored.workflow, live.origin)
-        if turn is not None and turn.begun is not None and (turn.since is None or known):
-            self.queues.restored(live, turn, live.reopened_at or live.started_at)
-        if not known:
-            self._give_up(live, self.releases.missing(stored.workflow, live.origin))
-            return
-        if live.history is not None:
-            live.history.clear()
-            for event in history:
-                if event.kind not in NOTES:
-                    live.remember(*event[2:7])
-                    if event.commit < 0:
-                        # A fork's code was told it as somebody else.
-                        live.history[-1] = live.history[-1]._replace(commit=event.commit)
-        live.post = Post.of(history)
-        if live.run is None:
-            signals = (event for event in history if event.kind is Kind.SIGNAL)
-            live.early = [(event.name, event.payload) for event in signals]
-        kept = Kept.of(history) if beginning.forked is not None else None
-        if kept is not None:
-            live.kept = kept
-            live.supply = Supply(kept.results, history) if kept.results else None
-        if live.run is None:
-            if turn is not None:
-                # It may begin before this returns.
-                self.queues.restored(live, turn, live.started_at)
-            return
-        began = perf_counter()
-        try:
-            commands = live.run.replay(history, strict=_strict(live.durability))
-        except EngineError as error:
-            self._give_up(live, error)
-            return
-        live.origin = replace(live.origin, labels=live.run.labels)
-        for event in live.run.untold:
-            self._wait_for_proof(live, event.kind, event.name, event.payload)
-        self._commits.tally.replays.add(perf_counter() - began)
-        fresh = {id(command.pending) for command in commands}
-        waiting = [pending for pending in live.run.pending.values() if id(pending) not in fresh]
-        self._carry_out(live, commands)
-        if kept is not None:
-            self._hand_over(live, kept, whole)
-            waiting = [pending for pending in waiting if not live.keeps(pending.step)]
-        for pending in waiting:
-            if pending.kind is _TIMER:
-                self._timers.add(cast(int, pending.payload), (live, pending.step))
-            elif pending.kind is _STEP:
-                crashes = self._crashes(pending.progress.sign)
-                self._activities.launch_again(live, pending, crashes)
-
-    def recover(self, begun: Iterable[tuple[str, str | None, int]]) -> None:
-        """Every open execution is restored: settle what a crash has left between them. `begun`
-        as for `Queues.recover`."""
-        self.schedules.restored()
-        self._depth -= 1
-        self._drain()
-        self._families.recover()
-        self._drain()
-        self.queues.recover(self._commits.sequence, begun)
-        self.schedules.recover()
-
-    def rehearse(self, stored: Stored, whole: Sequence[Event], *, unpinned: bool = False) -> Run:
-        """The code of an execution as the log has it, beside the one that runs, to be looked at
-        and dropped; `unpinned`, that of the current version. Raises UnknownWorkflow,
-        VersionMissing, Divergence, DeterminismError."""
-        history = standing(whole)
-        origin = Origin() if unpinned else with_pin(Origin.of(history), whole)
-        definition = self.releases.definition(stored.workflow, origin)
-        if definition is None:
-            raise self.releases.missing(stored.workflow, origin)
-        run = self._run(stored.id, definition, Beginning.of(history[0]), Origin.of(history))
-        run.replay(history, strict=_strict(effective(self._floor, definition.durability)))
-        return run
-
     def _run(
         self, key: str, definition: Workflow[..., Any], beginning: Beginning, origin: Origin
     ) -> Run:
@@ -660,15 +543,3 @@ class Executor(Branching):
 def _still_waits(item: tuple[Live, Step]) -> bool:
     live, step = item
     return not live.over and step in live.code.pending
-
-
-def _strict(durability: Durability) -> bool:
-    # With every_commit, outcomes are logged before the code is told.
-    return durability is not Durability.EVERY_COMMIT
-
-
-def _is_paused(paused: bool, history: Iterable[Event]) -> bool:
-    for event in history:
-        if event.kind in (Kind.PAUSED, Kind.RESUMED):
-            paused = event.kind is Kind.PAUSED
-    return paused
