@@ -17,10 +17,12 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from fleet.deletion_views import DeletionList, DeletionWanted, ReceiptList, ReceiptView
 from fleet.problem import Problem
 from fleet.views import (
     CopyList,
     CopyView,
+    DeletionView,
     DrillsList,
     DrillsView,
     DrillView,
@@ -164,6 +166,30 @@ def list_epochs(name: str) -> Call[EpochList]:
 def hold_tenant(name: str, hold: bool) -> Call[HoldView]:
     path = f"/api/tenants/{quote(name, safe='')}/hold"
     return Call("PUT" if hold else "DELETE", path, HoldView)
+
+
+def _deletion_path(name: str) -> str:
+    return f"/api/tenants/{quote(name, safe='')}/deletion"
+
+
+def delete_tenant(name: str, wanted: DeletionWanted) -> Call[DeletionView]:
+    return Call("POST", _deletion_path(name), DeletionView, wanted.model_dump(mode="json"))
+
+
+def undelete_tenant(name: str) -> Call[Empty]:
+    return Call("DELETE", _deletion_path(name), Empty)
+
+
+def show_deletion(name: str) -> Call[DeletionView]:
+    return Call("GET", _deletion_path(name), DeletionView)
+
+
+def list_deletions(after: str | None = None) -> Call[DeletionList]:
+    return Call("GET", "/api/deletions", DeletionList, query=_page(after))
+
+
+def list_receipts(name: str) -> Call[ReceiptList]:
+    return Call("GET", f"/api/tenants/{quote(name, safe='')}/receipts", ReceiptList)
 
 
 def show_tenant(name: str) -> Call[TenantView]:
@@ -407,6 +433,25 @@ class Client:
     def tenant(self, name: str) -> TenantView:
         return self.send(show_tenant(name))
 
+    def delete_tenant(self, name: str, wanted: DeletionWanted) -> DeletionView:
+        """Delete a tenant, or bring the end of its grace period forward; `deletion` follows it."""
+        return self.send(delete_tenant(name, wanted))
+
+    def undelete_tenant(self, name: str) -> None:
+        """Bring a deleted tenant back. Raises FleetConflict when it is too late."""
+        self.send(undelete_tenant(name))
+
+    def deletion(self, name: str) -> DeletionView:
+        """The deletion of a tenant, of one that is gone as well."""
+        return self.send(show_deletion(name))
+
+    def deletions(self) -> list[DeletionView]:
+        return self._all(list_deletions)
+
+    def receipts(self, name: str) -> list[ReceiptView]:
+        """What was removed of the tenants that had this name, oldest first."""
+        return self.send(list_receipts(name)).items
+
     def tenants(self) -> list[TenantView]:
         return self._all(list_tenants)
 
@@ -544,6 +589,25 @@ class AsyncClient:
 
     async def tenant(self, name: str) -> TenantView:
         return await self.send(show_tenant(name))
+
+    async def delete_tenant(self, name: str, wanted: DeletionWanted) -> DeletionView:
+        """Delete a tenant, or bring the end of its grace period forward; `deletion` follows it."""
+        return await self.send(delete_tenant(name, wanted))
+
+    async def undelete_tenant(self, name: str) -> None:
+        """Bring a deleted tenant back. Raises FleetConflict when it is too late."""
+        await self.send(undelete_tenant(name))
+
+    async def deletion(self, name: str) -> DeletionView:
+        """The deletion of a tenant, of one that is gone as well."""
+        return await self.send(show_deletion(name))
+
+    async def deletions(self) -> list[DeletionView]:
+        return await self._all(list_deletions)
+
+    async def receipts(self, name: str) -> list[ReceiptView]:
+        """What was removed of the tenants that had this name, oldest first."""
+        return (await self.send(list_receipts(name))).items
 
     async def tenants(self) -> list[TenantView]:
         return await self._all(list_tenants)

@@ -17,6 +17,7 @@ TenantState = Literal[
 ExecutionStatus = Literal[
     "running", "completed", "failed", "cancelled", "terminated", "queued", "diverged", "parked"
 ]
+DeletionPhase = Literal["stopping", "kept", "purging", "purged"]
 HostState = Literal["live", "suspect", "fenced"]
 Item = TypeVar("Item")
 
@@ -82,6 +83,25 @@ class AlertView(View):
     action: str = "none"
 
 
+class DeletionView(View):
+    """A tenant's deletion: how far it is. All moments are UNIX seconds by the store's clock."""
+
+    tenant: str
+    number: int = Field(description="counts the deletions under this name; that of the receipt")
+    phase: DeletionPhase = Field(
+        description="`stopping`; `kept`, until `purge_after`, to be brought back; `purging`, from "
+        "where there is no way back; `purged`"
+    )
+    asked_at: float
+    purge_after: float
+    by: str = ""
+    why: str = ""
+    hold: bool = Field(default=False, description="on hold: nothing of it is removed")
+    blocked: str = Field(default="", description="why it is not purged though its time has come")
+    removed: int = Field(default=0, description="objects removed so far, while it is purged")
+    purged_at: float | None = None
+
+
 class TenantView(View):
     """One tenant: what it should be, where it is, and how far its log is proven."""
 
@@ -112,6 +132,7 @@ class TenantView(View):
     origin: str | None = Field(
         default=None, description="`tenant epoch:sequence`: the state that its epoch was made of"
     )
+    deletion: DeletionView | None = Field(default=None, description="that it shall be deleted")
 
 
 class CopyView(View):

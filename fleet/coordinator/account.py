@@ -6,6 +6,7 @@ import asyncio
 import math
 from dataclasses import dataclass, field
 
+from backup.errors import Denied
 from backup.ownership import OwnerRecord, OwnerState, TenantRecord
 from backup.records import Versioned
 from backup.settings import Credentials
@@ -48,7 +49,13 @@ class Tenant:
     drain_after: float = -math.inf
 
     async def issued(self, issuer: CredentialIssuer) -> Credentials:
-        """The storage key of its sidecar, issued when it is first wanted. Raises `StoreError`."""
+        """The storage key of its sidecar, issued when it is first wanted.
+
+        Raises:
+            StoreError: it could not be issued, or the tenant is deleted and gets none.
+        """
+        if self.wanted.deletion is not None:
+            raise Denied(f"{self.wanted.tenant} is deleted; no storage key is issued for it")
         if self.credentials is None:
             self.credentials = await asyncio.to_thread(issuer.issue, self.wanted.tenant)
         return self.credentials

@@ -22,6 +22,7 @@ from fleet.coordinator.account import Ordered, Tenant, TenantExists, recovery_of
 from fleet.coordinator.copying import Copies
 from fleet.coordinator.decide import (
     Brake,
+    Bury,
     Drain,
     Fence,
     Picture,
@@ -29,6 +30,7 @@ from fleet.coordinator.decide import (
     Upgrade,
     decide,
 )
+from fleet.coordinator.deletions import Deletions
 from fleet.coordinator.drills import Drills
 from fleet.coordinator.observe import Observer
 from fleet.coordinator.restores import Restores
@@ -87,6 +89,7 @@ class Coordinator:
         self.epochs = Epochs(
             store, self.tenants, self.restores.running, self.timeline, days=chores.epoch_days
         )
+        self.deletions = Deletions(self, store, issuer, http, token, grace_days=chores.grace_days)
         self._rounds = (
             Rounds(self._active, self.epochs.looked_at, self.epochs.tidy, every=chores.purge_every),
             Rounds(
@@ -126,13 +129,27 @@ class Coordinator:
         return await self._create(wanted, f"{name} was forked from {source} at {origin.bookmark}")
 
     async def _create(self, wanted: TenantRecord, words: str) -> Tenant:
-        name = wanted.tenant
-        try:
-            await asyncio.to_thread(records.swap, self._store, keys.wanted(name), wanted, None)
-        except Precondition as error:
-            raise TenantExists(f"there is a tenant {name!r} already") from error
+        name, key = wanted.tenant, keys.wanted(wanted.tenant)
+
+        def free(now: TenantRecord | None) -> TenantRecord | None:
+            if now is None:
+                return wanted
+            if now.gone:
+                return wanted.model_copy(update={"rev": now.rev + 1})
+            if now.nonce == wanted.nonce:
+                return None
+            raise TenantExists(
+                f"there is a tenant {name!r} that is deleted, and can be brought back still"
+                if now.deletion is not None
+                else f"there is a tenant {name!r} already"
+            )
+
+        record = await asyncio.to_thread(records.change, self._store, key, TenantRecord, free)
+        assert record is not None
+        wanted = record
         tenant = Tenant(wanted)
         self.tenants[name] = tenant
+        self.deletions.gone.pop(name, None)
         self.timeline.note("tenant_created", words, tenant=name)
         self._wake.set()
         return tenant
@@ -156,6 +173,7 @@ class Coordinator:
     async def run(self) -> None:
         """Look, decide and act until cancelled. A store that does not answer is waited for."""
         self._acting.update(asyncio.create_task(rounds.run()) for rounds in self._rounds)
+        self._acting.add(asyncio.create_task(self.deletions.run()))
         try:
             while True:
                 try:
@@ -192,11 +210,16 @@ class Coordinator:
                 self._act(self.upgrades.order(action))
             elif isinstance(action, Drain):
                 self._act(self.restores.order(action))
+            elif isinstance(action, Bury):
+                await self.deletions.bury(action)
             else:
                 self._begin(action)
 
     async def _read_catalog(self) -> None:
         for name, wanted in (await self.observer.read_catalog()).items():
+            if wanted.gone:
+                self.deletions.forget(wanted)
+                continue
             known = self.tenants.setdefault(name, Tenant(wanted))
             if wanted.rev >= known.wanted.rev:  # it may have been changed since it was read
                 known.wanted = wanted

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from backup.burial import deletion_wanted, is_buried
 from backup.lease import TTL, WATCH, LeaseRecord, LeaseState
 from backup.ownership import (
     RESTORABLE,
@@ -157,12 +158,40 @@ class Drain:
     cause: str
 
 
-Action = Fence | Start | Brake | Upgrade | Drain
+@dataclass(frozen=True, slots=True)
+class Bury:
+    """Take a tenant that shall be deleted from whoever has it, at the version in the picture."""
+
+    tenant: str
+    owner: Versioned[OwnerRecord] | None
+    number: int
+
+
+Action = Fence | Start | Brake | Upgrade | Drain | Bury
 
 
 def decide(picture: Picture) -> list[Action]:
     """The actions that the picture calls for, most urgent first."""
-    return [*_fences(picture), *_starts(picture), *_drains(picture), *_upgrades(picture)]
+    return [
+        *_fences(picture),
+        *_burials(picture),
+        *_starts(picture),
+        *_drains(picture),
+        *_upgrades(picture),
+    ]
+
+
+def _burials(picture: Picture) -> Iterable[Bury]:
+    """Of tenants that shall be deleted and that nobody runs. One that serves is stopped first, with
+    a final sync, and one whose host is lost is buried once that is fenced."""
+    for name in sorted(picture.tenants):
+        tenant = picture.tenants[name]
+        deletion = deletion_wanted(tenant.wanted, tenant.owner.record if tenant.owner else None)
+        if deletion is None:
+            continue
+        damaged = tenant.owner is not None and tenant.owner.record.state is OwnerState.DAMAGED
+        if damaged or _nobody_runs(tenant, picture.hosts) is not None:
+            yield Bury(name, tenant.owner, deletion.number)
 
 
 def _drains(picture: Picture) -> Iterable[Drain]:
@@ -172,11 +201,14 @@ def _drains(picture: Picture) -> Iterable[Drain]:
         if owner is None or owner.state is not OwnerState.ACTIVE:
             continue
         host = picture.hosts.get(owner.host)
-        if picture.now < tenant.drain_after or restore_wanted(tenant.wanted, owner) is None:
+        cause = "delete" if deletion_wanted(tenant.wanted, owner) is not None else None
+        if cause is None and restore_wanted(tenant.wanted, owner) is not None:
+            cause = "restore"
+        if picture.now < tenant.drain_after or cause is None:
             continue
         for node in (host.nodes or ()) if host is not None and host.fit else ():
             if node.incarnation == owner.incarnation and node.state == "active":
-                yield Drain(name, owner.host, "restore")
+                yield Drain(name, owner.host, cause)
 
 
 def _upgrades(picture: Picture) -> Iterable[Upgrade]:
@@ -280,7 +312,14 @@ def needs_start(tenant: SeenTenant, hosts: Mapping[str, SeenHost]) -> Need | Non
     Absence of evidence is not enough: an owner is gone only if its lease was fenced or replaced, or
     if its own agent, alive, says that the node is over.
     """
-    if tenant.owner is None:
+    if tenant.wanted.deletion is not None:
+        return None
+    return _nobody_runs(tenant, hosts)
+
+
+def _nobody_runs(tenant: SeenTenant, hosts: Mapping[str, SeenHost]) -> Need | None:
+    erased = tenant.owner is not None and tenant.owner.record.tomb is not None
+    if tenant.owner is None or (erased and not is_buried(tenant.owner.record)):
         past = restore_wanted(tenant.wanted, None)
         return Need("forked" if past else "created", authority_ended=True, origin=past)
     record = tenant.owner.record
