@@ -75,10 +75,8 @@ def tenant_delete(
     elif receipt is not None:
         console.show(_receipt(receipt))
     elif not now:
-        console.note(
-            f"{tenant} can be brought back until {dated(view.purge_after, 'seconds')} UTC: "
-            f"litefleet tenant undelete {tenant}"
-        )
+        console.note(f"{tenant} can be brought back until {dated(view.purge_after, 'seconds')}:")
+        console.note(f"litefleet tenant undelete {tenant}")
         if view.hold:
             console.note(f"{tenant} is on hold: it is not removed before `tenant unhold {tenant}`")
 

@@ -178,7 +178,7 @@ def _tenant_details(view: TenantView) -> Table:
         rows["hold"] = "none of its epochs is removed"
     if view.deletion is not None:
         until = dated(view.deletion.purge_after, "seconds")
-        rows["deleted"] = f"{view.deletion.phase}; it can be brought back until {until} UTC"
+        rows["deleted"] = f"{view.deletion.phase}; it can be brought back until {until}"
         if view.deletion.phase == "purging":
             rows["deleted"] = "it is being removed"
         if view.deletion.blocked:
