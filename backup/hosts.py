@@ -30,7 +30,7 @@ def cordon(now: HostRecord | None, host: str, *, drain: bool, at: float, why: st
     )
 
 
-def uncordon(now: HostRecord | None, host: str, *, at: float) -> HostRecord | None:
+def uncordon(now: HostRecord | None, *, at: float) -> HostRecord | None:
     """The record of a host that takes tenants; None where it does already."""
     if now is None or not (now.cordoned or now.draining):
         return None

@@ -60,6 +60,21 @@ def owner(tenant: str) -> str:
     return f"tenants/{tenant}/owner.json"
 
 
+def everything(tenant: str) -> str:
+    """The prefix of all that is a tenant's, and, by the slash at its end, of no other's."""
+    return f"tenants/{check_tenant(tenant)}/"
+
+
+def receipts(tenant: str) -> str:
+    """The prefix of what is kept of the tenants of this name that were deleted."""
+    return f"deleted/{check_tenant(tenant)}/"
+
+
+def receipt(tenant: str, number: int) -> str:
+    """What a deletion has removed."""
+    return f"{receipts(tenant)}{number:08d}.json"
+
+
 def epochs(tenant: str) -> str:
     """The prefix under which all of the tenant's replicas lie."""
     return f"tenants/{tenant}/epochs/"

@@ -10,7 +10,7 @@ from threading import RLock
 from typing import Literal
 
 from backup.errors import Ambiguous, NotFound, Precondition, StoreError
-from backup.store import Entry, Stored
+from backup.store import Entry, Stored, Versioning
 
 Operation = Literal["get", "put", "list", "delete"]
 Fault = Callable[[Operation, str], StoreError | Literal["after"] | None]
@@ -84,6 +84,9 @@ class MemoryStore:
         with self._lock:
             self.objects.pop(key, None)
         self._leave(lost, key)
+
+    def versioning(self) -> Versioning:
+        return "off"
 
     def date(self) -> datetime:
         return self._clock()

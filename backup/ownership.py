@@ -84,6 +84,35 @@ class Owner(BaseModel):
         return self.incarnation.partition(".")[0]
 
 
+class Deletion(BaseModel):
+    """That a tenant shall be deleted. ``number`` counts the deletions that were ever asked for
+    under its name. ``asked_at`` and ``purge_after`` are unix seconds by the store's clock; until
+    the latter nothing is removed. ``by`` and ``why`` are what the asker said. ``purged_at`` is when
+    all of it was gone: from then on the name is free."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    number: int = Field(ge=1)
+    asked_at: float
+    purge_after: float
+    by: str = ""
+    why: str = ""
+    purged_at: float | None = None
+
+
+class Tomb(BaseModel):
+    """What a deletion has made of a tenant: the ``state`` that it was in, with its ``reason``, to
+    be brought back to. ``erasing``: its data may be gone in part, so there is no way back.
+    ``erased``: nothing of it is left, and the name may be claimed for another tenant."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    state: OwnerState
+    reason: str = ""
+    erasing: bool = False
+    erased: bool = False
+
+
 class OwnerRecord(Record):
     """``owner.json``. ``genesis`` without parent is the one case that may start empty.
 
@@ -97,6 +126,9 @@ class OwnerRecord(Record):
 
     ``purging`` are epochs whose data is being removed: nobody restores from them any more. With
     ``hold`` none is marked.
+
+    ``deletion`` is the number of the last deletion that was carried out or taken back, ``tomb``
+    what it has left, None but in ``deleted``; see `backup.burial`.
     """
 
     tenant: str
@@ -116,6 +148,8 @@ class OwnerRecord(Record):
     restored: int = 0
     restore_failure: str = ""
     purging: tuple[int, ...] = ()
+    deletion: int = 0
+    tomb: Tomb | None = None
 
     @property
     def owner(self) -> Owner:
@@ -150,6 +184,8 @@ class TenantRecord(Record):
     that the tenant was last told to go back to; it is taken up once, see ``OwnerRecord.restored``.
     ``asleep``: it shall not run until somebody or a timer wakes it. ``move`` is the last one that
     was asked for.
+    ``deletion`` is the tombstone: while it stands the tenant is stopped, and nobody is created
+    under its name.
     """
 
     tenant: str
@@ -162,6 +198,13 @@ class TenantRecord(Record):
     restore: Origin | None = None
     asleep: bool = False
     move: Move | None = None
+    deletion: Deletion | None = None
+
+    @property
+    def gone(self) -> bool:
+        """Whether all of the tenant was removed; the record is kept so that it can be written over
+        by compare-and-swap."""
+        return self.deletion is not None and self.deletion.purged_at is not None
 
 
 SUPERSEDABLE = frozenset({OwnerState.RESTORING, OwnerState.RELEASED})
@@ -206,17 +249,19 @@ def claim(
         NotAllowed: the present owner may still be serving, or the tenant is damaged or deleted, or
             cannot be restored from where it stands.
     """
-    if now is None:
+    if now is None or (now.tomb is not None and now.tomb.erased):
         return OwnerRecord(
+            rev=now.rev + 1 if now is not None else 1,
             tenant=tenant,
             lineage=secrets.token_hex(8),
-            epoch=1,
+            epoch=now.epoch + 1 if now is not None else 1,
             host=owner.host,
             incarnation=owner.incarnation,
             state=OwnerState.RESTORING,
             genesis=origin is None,
             origin=origin,
             restored=origin.number if origin else 0,
+            deletion=now.deletion if now is not None else 0,
         )
     if now.state is OwnerState.DELETED:
         raise NotAllowed(f"{tenant} is deleted")
@@ -228,8 +273,20 @@ def claim(
             raise NotAllowed(f"{tenant} is {now.state}; release it before it is restored")
         if origin.number <= now.restored:
             raise NotAllowed(f"restore {origin.number} of {tenant} was taken up before")
-    elif now.state not in SUPERSEDABLE and not authority_ended:
-        raise NotAllowed(f"{tenant} is {now.state} on {now.host}, whose lease is not fenced")
+    else:
+        refuse_if_serving(now, authority_ended)
+    return succeeding(now, owner, origin)
+
+
+def refuse_if_serving(now: OwnerRecord, authority_ended: bool) -> None:
+    """Raises `NotAllowed` where the present owner may still be serving."""
+    settled = now.state in SUPERSEDABLE or now.state is OwnerState.DAMAGED
+    if not settled and not authority_ended:
+        raise NotAllowed(f"{now.tenant} is {now.state} on {now.host}, whose lease is not fenced")
+
+
+def succeeding(now: OwnerRecord, owner: Owner, origin: Origin | None = None) -> OwnerRecord:
+    """The record of the next epoch, ``restoring``, whatever ``now`` is; see `claim`."""
     # A record that never became active has no data of its own: its claimant's parent is copied,
     # and so is its origin. Walking further back would turn a lost prefix into a silent return to
     # older data.
@@ -344,7 +401,7 @@ def damage(now: OwnerRecord, owner: Owner, epoch: int, reason: str) -> OwnerReco
 def needed(now: OwnerRecord) -> frozenset[int]:
     """The epochs without which the tenant cannot be started or go on as this record has it."""
     found = {now.epoch}
-    if now.state in (OwnerState.RESTORING, OwnerState.DAMAGED):
+    if now.state in (OwnerState.RESTORING, OwnerState.DAMAGED, OwnerState.DELETED):
         found |= {now.parent.epoch} if now.parent is not None else set()
         found |= {now.origin.epoch} if now.origin and now.origin.tenant == now.tenant else set()
     return frozenset(found)
@@ -359,6 +416,8 @@ def mark_purging(now: OwnerRecord, epochs: Iterable[int]) -> OwnerRecord:
     wanted = frozenset(epochs)
     if now.hold:
         raise NotAllowed(f"{now.tenant} is on hold; nothing of it is removed")
+    if now.state is OwnerState.DELETED:
+        raise NotAllowed(f"{now.tenant} is deleted; its data goes with it")
     if now.state is OwnerState.DAMAGED:
         raise NotAllowed(f"{now.tenant} is damaged; what is there may be needed to mend it")
     kept = needed(now) & wanted | {epoch for epoch in wanted if epoch > now.epoch}
@@ -375,5 +434,11 @@ def unmark_purged(now: OwnerRecord, epoch: int) -> OwnerRecord:
 
 
 def set_hold(now: OwnerRecord, hold: bool) -> OwnerRecord:
-    """Put a tenant on hold, or take it off. What was marked before is removed all the same."""
+    """Put a tenant on hold, or take it off. What was marked before is removed all the same.
+
+    Raises:
+        NotAllowed: its data is being removed, so that a hold would keep half of it.
+    """
+    if hold and now.tomb is not None and now.tomb.erasing:
+        raise NotAllowed(f"{now.tenant} is being purged; it is too late to put it on hold")
     return now.model_copy(update=now.succeeded_by(hold=hold))

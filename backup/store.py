@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import boto3
 import botocore.exceptions
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 T = TypeVar("T")
+Versioning = Literal["off", "enabled", "suspended", "unknown"]
+"""Suspended: what was written before is kept still. Unknown: the fleet's key may not ask."""
 
 READ_ATTEMPTS = 3
 """How often a read is tried before its error is raised; with back-off, at most about 10 s."""
@@ -102,6 +104,9 @@ class ObjectStore(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove an object; no error if there is none."""
+
+    def versioning(self) -> Versioning:
+        """Whether the bucket keeps what is removed or written over."""
 
     def date(self) -> datetime:
         """The store's clock, from the ``Date`` header of an answer (resolution: one second)."""
@@ -249,6 +254,14 @@ class S3Store:
         self._read(
             key, lambda: self._client.delete_object(Bucket=self._bucket, Key=self._root + key)
         )
+
+    def versioning(self) -> Versioning:
+        try:
+            answer = self._read("", lambda: self._client.get_bucket_versioning(Bucket=self._bucket))
+        except (Denied, Unsupported):
+            return "unknown"
+        status = answer.get("Status", "")
+        return {"Enabled": "enabled", "Suspended": "suspended"}.get(status, "off")  # type: ignore[return-value]
 
     def date(self) -> datetime:
         answer = self._read("", lambda: self._client.head_bucket(Bucket=self._bucket))

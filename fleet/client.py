@@ -17,10 +17,12 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from fleet.deletion_views import DeletionList, DeletionWanted, ReceiptList, ReceiptView
 from fleet.problem import Problem
 from fleet.views import (
     CopyList,
     CopyView,
+    DeletionView,
     DrillsList,
     DrillsView,
     DrillView,
@@ -35,6 +37,7 @@ from fleet.views import (
     HostView,
     LagList,
     LagView,
+    MoveView,
     Outcome,
     Page,
     RestoreView,
@@ -166,8 +169,62 @@ def hold_tenant(name: str, hold: bool) -> Call[HoldView]:
     return Call("PUT" if hold else "DELETE", path, HoldView)
 
 
+def _deletion_path(name: str) -> str:
+    return f"/api/tenants/{quote(name, safe='')}/deletion"
+
+
+def delete_tenant(name: str, wanted: DeletionWanted) -> Call[DeletionView]:
+    return Call("POST", _deletion_path(name), DeletionView, wanted.model_dump(mode="json"))
+
+
+def undelete_tenant(name: str) -> Call[Empty]:
+    return Call("DELETE", _deletion_path(name), Empty)
+
+
+def show_deletion(name: str) -> Call[DeletionView]:
+    return Call("GET", _deletion_path(name), DeletionView)
+
+
+def list_deletions(after: str | None = None) -> Call[DeletionList]:
+    return Call("GET", "/api/deletions", DeletionList, query=_page(after))
+
+
+def list_receipts(name: str) -> Call[ReceiptList]:
+    return Call("GET", f"/api/tenants/{quote(name, safe='')}/receipts", ReceiptList)
+
+
 def show_tenant(name: str) -> Call[TenantView]:
     return Call("GET", f"/api/tenants/{quote(name, safe='')}", TenantView)
+
+
+def sleep_tenant(name: str) -> Call[TenantView]:
+    return Call("POST", f"/api/tenants/{quote(name, safe='')}/sleep", TenantView)
+
+
+def wake_tenant(name: str) -> Call[TenantView]:
+    return Call("POST", f"/api/tenants/{quote(name, safe='')}/wake", TenantView)
+
+
+def move_tenant(name: str, host: str | None) -> Call[MoveView]:
+    path = f"/api/tenants/{quote(name, safe='')}/move"
+    return Call("POST", path, MoveView, {"host": host})
+
+
+def show_move(name: str) -> Call[MoveView]:
+    return Call("GET", f"/api/tenants/{quote(name, safe='')}/move", MoveView)
+
+
+def show_host(name: str) -> Call[HostView]:
+    return Call("GET", f"/api/hosts/{quote(name, safe='')}", HostView)
+
+
+def cordon_host(name: str, drain: bool, why: str) -> Call[HostView]:
+    path = f"/api/hosts/{quote(name, safe='')}/cordon"
+    return Call("PUT", path, HostView, {"drain": drain, "why": why})
+
+
+def uncordon_host(name: str) -> Call[HostView]:
+    return Call("DELETE", f"/api/hosts/{quote(name, safe='')}/cordon", HostView)
 
 
 def list_tenants(after: str | None = None) -> Call[TenantList]:
@@ -407,6 +464,25 @@ class Client:
     def tenant(self, name: str) -> TenantView:
         return self.send(show_tenant(name))
 
+    def delete_tenant(self, name: str, wanted: DeletionWanted) -> DeletionView:
+        """Delete a tenant, or bring the end of its grace period forward; `deletion` follows it."""
+        return self.send(delete_tenant(name, wanted))
+
+    def undelete_tenant(self, name: str) -> None:
+        """Bring a deleted tenant back. Raises FleetConflict when it is too late."""
+        self.send(undelete_tenant(name))
+
+    def deletion(self, name: str) -> DeletionView:
+        """The deletion of a tenant, of one that is gone as well."""
+        return self.send(show_deletion(name))
+
+    def deletions(self) -> list[DeletionView]:
+        return self._all(list_deletions)
+
+    def receipts(self, name: str) -> list[ReceiptView]:
+        """What was removed of the tenants that had this name, oldest first."""
+        return self.send(list_receipts(name)).items
+
     def tenants(self) -> list[TenantView]:
         return self._all(list_tenants)
 
@@ -440,6 +516,35 @@ class Client:
     def hold(self, name: str, hold: bool) -> HoldView:
         """Put a tenant on hold, so that no epoch of it is removed, or take it off."""
         return self.send(hold_tenant(name, hold))
+
+    def sleep(self, name: str) -> TenantView:
+        """Have a tenant stop until it is woken: by hand, by a request or by its next timer."""
+        return self.send(sleep_tenant(name))
+
+    def wake(self, name: str) -> TenantView:
+        """Have a tenant that sleeps run again."""
+        return self.send(wake_tenant(name))
+
+    def move(self, name: str, host: str | None = None) -> MoveView:
+        """Have a tenant run on this host, or on any other than now. It is under way when this
+        returns; `move_of` tells how far it is."""
+        return self.send(move_tenant(name, host))
+
+    def move_of(self, name: str) -> MoveView:
+        """How far the last move of a tenant is."""
+        return self.send(show_move(name))
+
+    def host(self, name: str) -> HostView:
+        """One host. Raises FleetNotFound."""
+        return self.send(show_host(name))
+
+    def cordon(self, name: str, *, drain: bool = False, why: str = "") -> HostView:
+        """Give a host no more tenants, and with `drain` have its tenants moved to others."""
+        return self.send(cordon_host(name, drain, why))
+
+    def uncordon(self, name: str) -> HostView:
+        """Give a host tenants again."""
+        return self.send(uncordon_host(name))
 
     def resume(self) -> None:
         self.send(resume_fleet())
@@ -544,6 +649,25 @@ class AsyncClient:
 
     async def tenant(self, name: str) -> TenantView:
         return await self.send(show_tenant(name))
+
+    async def delete_tenant(self, name: str, wanted: DeletionWanted) -> DeletionView:
+        """Delete a tenant, or bring the end of its grace period forward; `deletion` follows it."""
+        return await self.send(delete_tenant(name, wanted))
+
+    async def undelete_tenant(self, name: str) -> None:
+        """Bring a deleted tenant back. Raises FleetConflict when it is too late."""
+        await self.send(undelete_tenant(name))
+
+    async def deletion(self, name: str) -> DeletionView:
+        """The deletion of a tenant, of one that is gone as well."""
+        return await self.send(show_deletion(name))
+
+    async def deletions(self) -> list[DeletionView]:
+        return await self._all(list_deletions)
+
+    async def receipts(self, name: str) -> list[ReceiptView]:
+        """What was removed of the tenants that had this name, oldest first."""
+        return (await self.send(list_receipts(name))).items
 
     async def tenants(self) -> list[TenantView]:
         return await self._all(list_tenants)

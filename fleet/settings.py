@@ -172,7 +172,7 @@ class Chores(BaseModel):
     ``copy_every``, within which it gets an independent copy. Copies are kept for ``copy_days``, the
     newest ``copies_least`` of them for as long as there is no newer one. Every ``purge_every`` it
     looks for epochs that may go: ``epoch_days`` after their successor began, if that or a later one
-    was restored in a drill."""
+    was restored in a drill. A tenant that is deleted can be brought back for ``grace_days``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -182,6 +182,7 @@ class Chores(BaseModel):
     copies_least: int = Field(default=2, ge=1)
     purge_every: float = Field(default=3_600.0, ge=0)
     epoch_days: float = Field(default=30.0, ge=0)
+    grace_days: float = Field(default=7.0, ge=0)
 
 
 class CoordinatorSettings(ProcessSettings):

@@ -14,6 +14,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from backup.copies import Copy
 from backup.errors import StoreError
+from backup.receipts import HostRemains
 from backup.sealing import BadKeys
 from fleet.agent.agent import Agent
 from fleet.agent.drilling import DrillDone, DrillRequest, Rehearsal, RehearsalRequest
@@ -151,6 +152,13 @@ def create_app(agent: Agent, token: str) -> FastAPI:
             headers={EXPORT_HEADER: about.model_dump_json()},
             background=BackgroundTask(file.unlink, missing_ok=True),
         )
+
+    @app.delete("/api/remains/{tenant}", dependencies=guarded)
+    async def remove_remains(tenant: str, epoch: int) -> HostRemains:
+        try:
+            return await agent.nodes.remove_remains(tenant, epoch)
+        except AlreadyHere as error:
+            raise HTTPException(409, {"type": "already_here", "message": str(error)}) from error
 
     @app.post("/api/drills/{tenant}", dependencies=guarded)
     async def drill(tenant: str, request: DrillRequest) -> DrillDone:

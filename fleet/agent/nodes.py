@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from backup.copies import Copy
 from backup.guards import GuardSettings
 from backup.ownership import Durability, Origin
+from backup.receipts import HostRemains
 from backup.sealing import KeySource
 from backup.settings import Credentials, StoreSettings
 from fleet.agent import remains
@@ -354,6 +355,16 @@ class Nodes:
         for folder in remains.folders(self._data):
             if folder not in used:
                 remains.keep(self._data, folder)
+
+    async def remove_remains(self, tenant: str, epoch: int) -> HostRemains:
+        """Remove what earlier nodes of a tenant that is gone have left here, up to its last epoch.
+
+        Raises:
+            AlreadyHere: it has a node here that has not ended.
+        """
+        if self.live(tenant) is not None:
+            raise AlreadyHere(f"{tenant} still has a node on {self._host}")
+        return await asyncio.to_thread(remains.remove, self._data, tenant, epoch)
 
     async def extend(self, deadline: float) -> None:
         """Let all nodes live until ``deadline``. One that does not answer fences itself."""

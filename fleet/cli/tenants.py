@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fleet import DEFAULT_NAME, console
-from fleet.cli import connection, epochs, restoring, upgrading
+from fleet.cli import connection, deleting, epochs, moving, restoring, upgrading
 from fleet.cli.options import Address, DurabilityChoice, Json, Name
-from fleet.cli.tables import details, position, table
+from fleet.cli.tables import dated, details, position, table
 from fleet.problem import Problem
 
 if TYPE_CHECKING:
@@ -74,18 +74,38 @@ def _await_serving(client: Client, view: TenantView, seconds: float) -> TenantVi
 
 
 app.command("upgrade")(upgrading.tenant_upgrade)
+app.command("sleep")(moving.tenant_sleep)
+app.command("wake")(moving.tenant_wake)
+app.command("move")(moving.tenant_move)
 app.command("restore")(restoring.tenant_restore)
 app.command("fork")(restoring.tenant_fork)
 app.command("export")(restoring.tenant_export)
+app.command("delete")(deleting.tenant_delete)
+app.command("undelete")(deleting.tenant_undelete)
+app.command("receipt")(deleting.tenant_receipt)
 app.command("epochs")(epochs.tenant_epochs)
 app.command("hold")(epochs.tenant_hold)
 app.command("unhold")(epochs.tenant_unhold)
 
 
 @app.command("list")
-def tenant_list(name: Name = DEFAULT_NAME, address: Address = None, as_json: Json = False) -> None:
+def tenant_list(
+    deleted: Annotated[
+        bool, typer.Option("--deleted", help="Those that are deleted, and those that are gone.")
+    ] = False,
+    name: Name = DEFAULT_NAME,
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
     """List the tenants."""
     with connection.connect(name, address) as client:
+        if deleted:
+            deletions = client.deletions()
+            if as_json:
+                console.print_json(deletions)
+            else:
+                console.show(deleting.deleted_table(deletions))
+            return
         tenants = client.tenants()
     if as_json:
         console.print_json(tenants)
@@ -157,8 +177,17 @@ def _tenant_details(view: TenantView) -> Table:
         del rows["kept"]
     if view.origin is not None:
         rows["made of"] = view.origin
+    if view.asleep:
+        rows["wakes"] = "when it is asked" if view.next_wake is None else dated(view.next_wake)
     if view.hold:
         rows["hold"] = "none of its epochs is removed"
+    if view.deletion is not None:
+        until = dated(view.deletion.purge_after, "seconds")
+        rows["deleted"] = f"{view.deletion.phase}; it can be brought back until {until}"
+        if view.deletion.phase == "purging":
+            rows["deleted"] = "it is being removed"
+        if view.deletion.blocked:
+            rows["not removed"] = view.deletion.blocked
     if view.detail:
         rows["trouble"] = view.detail
     made = details(rows)

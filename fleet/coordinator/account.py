@@ -6,10 +6,12 @@ import asyncio
 import math
 from dataclasses import dataclass, field
 
+from backup.errors import Denied
 from backup.ownership import OwnerRecord, OwnerState, TenantRecord
 from backup.records import Versioned
 from backup.settings import Credentials
-from fleet.coordinator.decide import SeenHost, SeenTenant, Start, authority_over
+from fleet.coordinator.needs import authority_over, resting
+from fleet.coordinator.picture import SeenHost, SeenTenant, Start
 from fleet.issuer import CredentialIssuer
 from fleet.views import Recovery, RecoverySplit, TenantState
 from node.order import NodeStatus
@@ -48,7 +50,13 @@ class Tenant:
     drain_after: float = -math.inf
 
     async def issued(self, issuer: CredentialIssuer) -> Credentials:
-        """The storage key of its sidecar, issued when it is first wanted. Raises `StoreError`."""
+        """The storage key of its sidecar, issued when it is first wanted.
+
+        Raises:
+            StoreError: it could not be issued, or the tenant is deleted and gets none.
+        """
+        if self.wanted.deletion is not None:
+            raise Denied(f"{self.wanted.tenant} is deleted; no storage key is issued for it")
         if self.credentials is None:
             self.credentials = await asyncio.to_thread(issuer.issue, self.wanted.tenant)
         return self.credentials
@@ -72,6 +80,8 @@ class Tenant:
         Args:
             owner: the host that the record names, as it is seen.
         """
+        if resting(self.wanted, self.owner.record if self.owner else None):
+            return "asleep"
         if self.owner is None:
             return "pending"
         record = self.owner.record

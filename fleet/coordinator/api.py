@@ -18,9 +18,11 @@ from backup.keys import BadTenantName
 from backup.lease import LeaseState
 from fleet.coordinator.account import Tenant, TenantExists
 from fleet.coordinator.coordinator import Coordinator
-from fleet.coordinator.decide import SUSPECT_AFTER
-from fleet.coordinator.lookup import tenant_of
+from fleet.coordinator.deletions_api import add_deletions
+from fleet.coordinator.lifecycle_api import add_lifecycle
+from fleet.coordinator.lookup import living, tenant_of
 from fleet.coordinator.metrics import exposed
+from fleet.coordinator.picture import SUSPECT_AFTER
 from fleet.coordinator.restores_api import add_restores
 from fleet.coordinator.rounds import NoHost
 from fleet.coordinator.upgrades import UpgradeRunning
@@ -49,6 +51,16 @@ from node.order import ENDED, NodeStatus
 from restore.drill import Drill, DrillRecord
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+TOLD: dict[int, tuple[str, str | None]] = {
+    401: ("unauthorized", "send the header Authorization: Bearer <token>"),
+    404: ("not_found", None),
+    405: ("method_not_allowed", None),
+    410: (
+        "tenant_deleted",
+        "`litefleet tenant list --deleted` tells until when it can be brought back",
+    ),
+}
+"""The kind of an error by its status, and what to do about it."""
 
 
 class Resumed(BaseModel):
@@ -76,9 +88,8 @@ def create_app(coordinator: Coordinator, token: str) -> FastAPI:
 
     @app.exception_handler(HTTPException)
     async def told(request: Request, error: HTTPException) -> Response:
-        kinds = {401: "unauthorized", 404: "not_found", 405: "method_not_allowed"}
-        hint = "send the header Authorization: Bearer <token>" if error.status_code == 401 else None
-        return _error(error.status_code, kinds.get(error.status_code, "error"), error.detail, hint)
+        kind, hint = TOLD.get(error.status_code, ("error", None))
+        return _error(error.status_code, kind, error.detail, hint)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
@@ -128,6 +139,7 @@ def create_app(coordinator: Coordinator, token: str) -> FastAPI:
             items=[
                 _tenant(coordinator, name, tenant)
                 for name, tenant in sorted(coordinator.tenants.items())
+                if tenant.wanted.deletion is None
             ]
         )
 
@@ -137,7 +149,7 @@ def create_app(coordinator: Coordinator, token: str) -> FastAPI:
 
     @app.post("/api/tenants/{name}/upgrade", status_code=202, dependencies=guarded)
     async def upgrade(name: str, wanted: UpgradeWanted) -> Response:
-        tenant_of(coordinator, name)
+        living(coordinator, name)
         try:
             view = coordinator.upgrades.begin(name, wanted)
         except UpgradeRunning as error:
@@ -162,6 +174,7 @@ def create_app(coordinator: Coordinator, token: str) -> FastAPI:
         views = (
             _tenant(coordinator, name, tenant)
             for name, tenant in sorted(coordinator.tenants.items())
+            if tenant.wanted.deletion is None
         )
         return LagList(items=[LagView(tenant=view.name, **view.model_dump()) for view in views])
 
@@ -176,7 +189,7 @@ def create_app(coordinator: Coordinator, token: str) -> FastAPI:
 
     @app.post("/api/tenants/{name}/drill", dependencies=guarded)
     async def drill(name: str) -> Response:
-        tenant_of(coordinator, name)
+        living(coordinator, name)
         try:
             done = await coordinator.drills.drill(name)
         except NoHost as error:
@@ -190,7 +203,7 @@ def create_app(coordinator: Coordinator, token: str) -> FastAPI:
 
     @app.post("/api/tenants/{name}/copies", dependencies=guarded)
     async def copy(name: str) -> Response:
-        tenant_of(coordinator, name)
+        living(coordinator, name)
         try:
             made = await coordinator.copies.copy(name)
         except NoHost as error:
@@ -198,6 +211,15 @@ def create_app(coordinator: Coordinator, token: str) -> FastAPI:
         return JSONResponse(_copy(made).model_dump(mode="json"))
 
     add_restores(app, coordinator, guarded, _error, token)
+    add_deletions(app, coordinator, guarded, _error)
+    add_lifecycle(
+        app,
+        coordinator,
+        guarded,
+        _error,
+        tenant_view=lambda name: _tenant(coordinator, name, coordinator.tenants[name]),
+        host_view=lambda name: _host(coordinator, name),
+    )
 
     @app.post("/api/resume", dependencies=guarded)
     async def resume() -> Resumed:
@@ -210,7 +232,9 @@ def create_app(coordinator: Coordinator, token: str) -> FastAPI:
             await bearer(request)
         elif sender := request.headers.get("authorization"):
             headers[SENDER_HEADER] = sender
-        wanted = tenant_of(coordinator, tenant)
+        wanted = living(coordinator, tenant)
+        if wanted.wanted.asleep:
+            await coordinator.lifecycle.wake_soon(tenant, "a request")
         node = wanted.node
         host = coordinator.observer.hosts.get(node.host) if node else None
         if node is None or host is None or not node.serving or node.state in ENDED:
@@ -253,8 +277,13 @@ def _tenant(coordinator: Coordinator, name: str, tenant: Tenant) -> TenantView:
         "lineage": owner.lineage if owner else None,
         "recoveries": tenant.recoveries,
         "hold": owner.hold if owner else False,
+        "asleep": tenant.wanted.asleep,
+        "next_wake": owner.next_wake if owner and tenant.wanted.asleep else None,
         "origin": f"{owner.origin.tenant} {owner.origin.bookmark}"
         if owner and owner.origin
+        else None,
+        "deletion": coordinator.deletions.view(name, tenant)
+        if tenant.wanted.deletion is not None
         else None,
     }
     if node is not None and owner is not None and node.epoch == owner.epoch:
@@ -306,6 +335,7 @@ def _trouble(node: NodeStatus) -> str:
 
 def _host(coordinator: Coordinator, name: str) -> HostView:
     host = coordinator.observer.hosts[name]
+    wanted = coordinator.cordons.known.get(name)
     age = max(0.0, time.time() - host.changed_at)
     lease = host.lease.record
     state: HostState = "live" if age < SUSPECT_AFTER else "suspect"
@@ -320,5 +350,8 @@ def _host(coordinator: Coordinator, name: str) -> HostView:
         if state != "fenced"
         else [],
         lease_age_seconds=age,
+        cordoned=wanted is not None and wanted.cordoned,
+        draining=wanted is not None and wanted.draining,
+        why=wanted.why if wanted is not None else "",
         load=LoadView.model_validate(lease.load.model_dump(exclude={"address"})),
     )

@@ -20,17 +20,23 @@ from backup.store import ObjectStore
 from fleet.agent.nodes import StartRequest
 from fleet.coordinator.account import Ordered, Tenant, TenantExists, recovery_of
 from fleet.coordinator.copying import Copies
-from fleet.coordinator.decide import (
+from fleet.coordinator.cordons import Cordons
+from fleet.coordinator.decide import decide
+from fleet.coordinator.deletions import Deletions
+from fleet.coordinator.drills import Drills
+from fleet.coordinator.lifecycle import Lifecycle, is_resting
+from fleet.coordinator.observe import Observer
+from fleet.coordinator.picture import (
     Brake,
+    Bury,
     Drain,
     Fence,
     Picture,
+    SeenHost,
     Start,
     Upgrade,
-    decide,
+    Wake,
 )
-from fleet.coordinator.drills import Drills
-from fleet.coordinator.observe import Observer
 from fleet.coordinator.restores import Restores
 from fleet.coordinator.retention import Epochs
 from fleet.coordinator.rounds import Rounds
@@ -79,6 +85,8 @@ class Coordinator:
         self.observer = Observer(store, http, token, on_change=self._wake.set)
         self.upgrades = Upgrades(self, store, http, token)
         self.restores = Restores(self, store, issuer, http, token)
+        self.lifecycle = Lifecycle(self, store, http, token)
+        self.cordons = Cordons(self, store)
         shared = (self.observer, self.tenants, self.timeline, http, token)
         self.drills = Drills(store, issuer, *shared)
         self.copies = Copies(
@@ -87,6 +95,7 @@ class Coordinator:
         self.epochs = Epochs(
             store, self.tenants, self.restores.running, self.timeline, days=chores.epoch_days
         )
+        self.deletions = Deletions(self, store, issuer, http, token, grace_days=chores.grace_days)
         self._rounds = (
             Rounds(self._active, self.epochs.looked_at, self.epochs.tidy, every=chores.purge_every),
             Rounds(
@@ -126,13 +135,27 @@ class Coordinator:
         return await self._create(wanted, f"{name} was forked from {source} at {origin.bookmark}")
 
     async def _create(self, wanted: TenantRecord, words: str) -> Tenant:
-        name = wanted.tenant
-        try:
-            await asyncio.to_thread(records.swap, self._store, keys.wanted(name), wanted, None)
-        except Precondition as error:
-            raise TenantExists(f"there is a tenant {name!r} already") from error
+        name, key = wanted.tenant, keys.wanted(wanted.tenant)
+
+        def free(now: TenantRecord | None) -> TenantRecord | None:
+            if now is None:
+                return wanted
+            if now.gone:
+                return wanted.model_copy(update={"rev": now.rev + 1})
+            if now.nonce == wanted.nonce:
+                return None
+            raise TenantExists(
+                f"there is a tenant {name!r} that is deleted, and can be brought back still"
+                if now.deletion is not None
+                else f"there is a tenant {name!r} already"
+            )
+
+        record = await asyncio.to_thread(records.change, self._store, key, TenantRecord, free)
+        assert record is not None
+        wanted = record
         tenant = Tenant(wanted)
         self.tenants[name] = tenant
+        self.deletions.gone.pop(name, None)
         self.timeline.note("tenant_created", words, tenant=name)
         self._wake.set()
         return tenant
@@ -156,12 +179,13 @@ class Coordinator:
     async def run(self) -> None:
         """Look, decide and act until cancelled. A store that does not answer is waited for."""
         self._acting.update(asyncio.create_task(rounds.run()) for rounds in self._rounds)
+        self._acting.add(asyncio.create_task(self.deletions.run()))
         try:
             while True:
                 try:
                     await self._turn()
                 except StoreError as error:
-                    self._say_once(f"the store does not answer: {error}")
+                    self.say_once(f"the store does not answer: {error}")
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), TICK)
                 self._wake.clear()
@@ -191,16 +215,27 @@ class Coordinator:
             elif isinstance(action, Upgrade):
                 self._act(self.upgrades.order(action))
             elif isinstance(action, Drain):
-                self._act(self.restores.order(action))
+                self._act(self.lifecycle.order(action))
+            elif isinstance(action, Wake):
+                self._act(self.lifecycle.woken(action))
+            elif isinstance(action, Bury):
+                await self.deletions.bury(action)
             else:
                 self._begin(action)
 
     async def _read_catalog(self) -> None:
-        for name, wanted in (await self.observer.read_catalog()).items():
+        """Those that sleep are known, and change only through this coordinator: they cost a share
+        of the list, and no request of their own."""
+        asleep = {name for name, tenant in self.tenants.items() if is_resting(tenant)}
+        for name, wanted in (await self.observer.read_catalog(without=asleep)).items():
+            if wanted.gone:
+                self.deletions.forget(wanted)
+                continue
             known = self.tenants.setdefault(name, Tenant(wanted))
             if wanted.rev >= known.wanted.rev:  # it may have been changed since it was read
                 known.wanted = wanted
             known.stale = True
+        await self.cordons.read()
         self._catalog_at = time.monotonic()
 
     async def _read_stale_owners(self) -> None:
@@ -212,15 +247,24 @@ class Coordinator:
         stale = [(name, tenant) for name, tenant in self.tenants.items() if tenant.stale]
         await asyncio.gather(*(one(name, tenant) for name, tenant in stale))
 
+    def seen_hosts(self) -> dict[str, SeenHost]:
+        """The hosts as they are seen now, with what is wanted of them."""
+        now = time.monotonic()
+        return {
+            name: host.seen(now, self.cordons.known.get(name))
+            for name, host in self.observer.hosts.items()
+        }
+
     def _picture(self) -> Picture:
         now = time.monotonic()
         return Picture(
-            hosts={name: host.seen(now) for name, host in self.observer.hosts.items()},
+            hosts=self.seen_hosts(),
             tenants={
                 name: tenant.seen() for name, tenant in self.tenants.items() if not tenant.stale
             },
             watching_for=now - self._began,
             now=now,
+            wall=time.time(),
             resumed=frozenset(self._resumed),
         )
 
@@ -352,6 +396,7 @@ class Coordinator:
                     self._follow(host_name, tenant, node)
         for tenant in self.tenants.values():
             self._expire_order(tenant)
+        self.lifecycle.follow()
 
     def _follow(self, host: str, tenant: Tenant, node: NodeStatus) -> None:
         known = tenant.node
@@ -432,7 +477,8 @@ class Coordinator:
         if not there:
             self._failed(order.action, tenant, "the order left no trace")
 
-    def _say_once(self, text: str) -> None:
+    def say_once(self, text: str) -> None:
+        """Tell the operator, unless it was told before."""
         if text not in self._said:
             self._said.add(text)
             print(text, flush=True)

@@ -42,7 +42,7 @@ class Cordons:
     async def cordon(self, name: str, *, drain: bool, why: str = "") -> HostRecord:
         """Give a host no more tenants, and with ``drain`` have those that it has moved to others.
         Raises `StoreError`."""
-        found = await asyncio.to_thread(
+        found: HostRecord | None = await asyncio.to_thread(
             records.change,
             self._store,
             keys.host(name),
@@ -62,19 +62,19 @@ class Cordons:
 
     async def uncordon(self, name: str) -> HostRecord:
         """Give a host tenants again. Raises `StoreError`."""
-        found = await asyncio.to_thread(
+        found: HostRecord | None = await asyncio.to_thread(
             records.change,
             self._store,
             keys.host(name),
             HostRecord,
-            lambda now: hosts.uncordon(now, name, at=time.time()),
+            lambda now: hosts.uncordon(now, at=time.time()),
         )
         before = self.known.get(name)
         self._learn(name, found)
         if before is not None and before.cordoned:
             self._fleet.timeline.note("host_uncordoned", f"{name} takes tenants", host=name)
         self._fleet.wake()
-        return found or HostRecord(host=name)
+        return HostRecord(host=name) if found is None else found
 
     def _learn(self, name: str, record: HostRecord | None) -> None:
         known = self.known.get(name)

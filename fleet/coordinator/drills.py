@@ -47,6 +47,8 @@ class Drills:
         self._turn = asyncio.Lock()
         self.known: dict[str, DrillRecord] = {}
         """What is known of each tenant's drills, from the bucket."""
+        self.running: str | None = None
+        """The tenant whose drill is under way."""
 
     async def verified_at(self, name: str) -> float | None:
         """When a tenant's backup was last restored well, in unix seconds. Raises `StoreError`."""
@@ -71,15 +73,12 @@ class Drills:
             StoreError: the bucket could not be read, or the record not be written.
         """
         async with self._turn:
-            tenant = self._tenants[name]
-            source = _source_of(tenant)
+            # Before anything is read: what is deleted is not removed meanwhile.
+            self.running = name
             try:
-                done = await self._order(name, tenant)
-                live = await self._live_chain(name, done.drill)
-            except (httpx.HTTPError, ValidationError) as error:
-                raise NoHost(f"no host carried the drill out: {error}") from error
-            judged = judge(done.drill, done.chain, source, live)
-            self.known[name] = await asyncio.to_thread(drills.note, self._store, judged)
+                judged = await self._drill(name)
+            finally:
+                self.running = None
         verdict = "its backup was restored and is whole" if judged.ok else judged.finding
         self._timeline.note(
             "drill_passed" if judged.ok else "drill_failed",
@@ -88,6 +87,18 @@ class Drills:
             host=judged.host,
             seconds=judged.seconds,
         )
+        return judged
+
+    async def _drill(self, name: str) -> Drill:
+        tenant = self._tenants[name]
+        source = _source_of(tenant)
+        try:
+            done = await self._order(name, tenant)
+            live = await self._live_chain(name, done.drill)
+        except (httpx.HTTPError, ValidationError) as error:
+            raise NoHost(f"no host carried the drill out: {error}") from error
+        judged = judge(done.drill, done.chain, source, live)
+        self.known[name] = await asyncio.to_thread(drills.note, self._store, judged)
         return judged
 
     async def _order(self, name: str, tenant: Tenant) -> DrillDone:

@@ -15,9 +15,10 @@ import httpx
 
 from backup import keys, records
 from backup.errors import StoreError
-from backup.ownership import Move, OwnerState, TenantRecord, move_wanted
+from backup.ownership import Move, OwnerState, TenantRecord
 from backup.store import ObjectStore
-from fleet.coordinator.decide import Drain, Wake, resting
+from fleet.coordinator.needs import resting
+from fleet.coordinator.picture import Drain, Wake
 from fleet.views import MoveView
 
 if TYPE_CHECKING:
@@ -130,11 +131,12 @@ class Lifecycle:
             known = self._moves[name] = _Moving(move, "")
         return known.view(name, tenant)
 
-    def follow(self, name: str, tenant: Tenant, serving: bool) -> None:
-        """Note when a tenant that is being moved stops and begins to serve."""
-        known = self._moves.get(name)
-        if known is not None and tenant.node is not None:
-            known.follow(tenant.node.epoch, serving, time.time())
+    def follow(self) -> None:
+        """Note when tenants that are being moved stop, and when they serve again."""
+        for name, known in self._moves.items():
+            tenant = self._fleet.tenants.get(name)
+            if tenant is not None and tenant.node is not None:
+                known.follow(tenant.node.epoch, tenant.node.serving, time.time())
 
     def _open_hosts(self) -> set[str]:
         hosts = self._fleet.seen_hosts()
@@ -153,9 +155,7 @@ class Lifecycle:
             changed = wanted is not None
             return None if wanted is None else now.model_copy(update=now.succeeded_by(**wanted))
 
-        found = await asyncio.to_thread(
-            records.change, self._store, key, TenantRecord, changing
-        )
+        found = await asyncio.to_thread(records.change, self._store, key, TenantRecord, changing)
         assert found is not None
         self._fleet.tenants[name].wanted = found
         self._fleet.wake()
@@ -204,22 +204,23 @@ class _Moving:
         gone = None
         if self._stopped_at is not None and self._back_at is not None:
             gone = self._back_at - self._stopped_at
-        under_way = move_wanted(tenant.wanted, owner) is not None or self._back_at is None
-        served = tenant.node is not None and tenant.node.serving
-        if under_way and self._stopped_at is None and owner is not None and served:
-            # Of an earlier coordinator's moves only the end is known.
-            under_way = move_wanted(tenant.wanted, owner) is not None
+        node = tenant.node
+        back = node is not None and node.serving and node.epoch > self.move.epoch
+        stays = node is not None and node.serving and node.host == self.move.host
         return MoveView(
             tenant=name,
-            state="moving" if under_way else "done",
+            state="done" if back or stays else "moving",
             from_host=self.source or None,
-            to_host=None if under_way or owner is None else owner.host,
+            to_host=node.host if node is not None and (back or stays) else None,
             wanted_host=self.move.host or None,
             asked_at=self.move.asked_at,
             unavailable_seconds=gone,
+            epoch=owner.epoch if owner is not None else 0,
         )
 
 
 def is_resting(tenant: Tenant) -> bool:
     """Whether a tenant sleeps and needs nothing: no process, and no look at its records."""
-    return not tenant.stale and resting(tenant.wanted, tenant.owner.record if tenant.owner else None)
+    return not tenant.stale and resting(
+        tenant.wanted, tenant.owner.record if tenant.owner else None
+    )

@@ -45,6 +45,12 @@ FLEET_METRICS: Final = (
         "when the last drill began that restored its backup well",
         _OF_TENANT,
     ),
+    FleetMetric(
+        "litefleet_tenant_purge_blocked",
+        "gauge",
+        "1 while a deleted tenant is not removed though its time has come",
+        _OF_TENANT,
+    ),
     FleetMetric("litefleet_tenant_alert", "gauge", "1 while a guard warns", ("tenant", "guard")),
     FleetMetric("litefleet_host_state", "gauge", "1 for its state", ("host", "state")),
     FleetMetric(
@@ -105,10 +111,13 @@ Found = tuple[str, tuple[str, ...], float | None]
 
 
 def _of_tenant(one: TenantView, verified: float | None) -> Iterator[Found]:
+    yield "litefleet_tenant_state", (one.state,), 1
+    if one.deletion is not None:
+        yield "litefleet_tenant_purge_blocked", (), bool(one.deletion.blocked)
+        return
     known = one.lag_seconds is not None
     proven = one.proven_sequence
     behind = max(0, one.sequence - proven) if known and proven is not None else None
-    yield "litefleet_tenant_state", (one.state,), 1
     yield "litefleet_tenant_serving", (), one.serving
     yield "litefleet_tenant_epoch", (), one.epoch
     yield "litefleet_tenant_lag_known", (), known

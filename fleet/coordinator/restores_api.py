@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from backup.keys import BadTenantName
 from fleet.coordinator.account import TenantExists
 from fleet.coordinator.coordinator import Coordinator
-from fleet.coordinator.lookup import tenant_of
+from fleet.coordinator.lookup import living, tenant_of
 from fleet.coordinator.restores import RestoreRunning
 from fleet.coordinator.retention import NotHeld
 from fleet.proxy import forward
@@ -34,7 +34,7 @@ def add_restores(
 
     @app.post("/api/tenants/{name}/restore", status_code=202, dependencies=guarded)
     async def restore(name: str, wanted: RestoreWanted) -> Response:
-        tenant_of(coordinator, name)
+        living(coordinator, name)
         try:
             view = coordinator.restores.begin(name, wanted)
         except RestoreRunning as error:
@@ -51,7 +51,7 @@ def add_restores(
 
     @app.post("/api/tenants/{name}/forks", status_code=202, dependencies=guarded)
     async def fork(name: str, wanted: ForkWanted) -> Response:
-        tenant_of(coordinator, name)
+        living(coordinator, name)
         try:
             view = coordinator.restores.fork(name, wanted)
         except BadTenantName as error:
@@ -71,7 +71,7 @@ def add_restores(
 
     @app.get("/api/tenants/{name}/export", dependencies=guarded)
     async def export(name: str, request: Request) -> Response:
-        node = tenant_of(coordinator, name).node
+        node = living(coordinator, name).node
         host = coordinator.observer.hosts.get(node.host) if node is not None else None
         if node is None or host is None or node.state in ENDED:
             return refuse(

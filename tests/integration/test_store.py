@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import boto3
 import pytest
@@ -177,3 +178,26 @@ def test_what_is_wrong_is_told_apart(
     with pytest.raises(error):
         store.get("x")
     assert not probe(store).ok
+
+
+def test_whether_removed_objects_are_kept_is_told(store: ObjectStore) -> None:
+    assert store.versioning() == "off"
+
+
+@pytest.mark.parametrize("status", ["Enabled", "Suspended"])
+def test_a_bucket_that_keeps_versions_says_so(
+    moto_settings: StoreSettings, status: Literal["Enabled", "Suspended"]
+) -> None:
+    client = boto3.client(
+        "s3",
+        endpoint_url=moto_settings.endpoint,
+        region_name=moto_settings.region,
+        aws_access_key_id="any",
+        aws_secret_access_key="any",
+    )
+    client.create_bucket(Bucket=f"versions-{status.lower()}")
+    client.put_bucket_versioning(
+        Bucket=f"versions-{status.lower()}", VersioningConfiguration={"Status": status}
+    )
+    settings = moto_settings.model_copy(update={"bucket": f"versions-{status.lower()}"})
+    assert S3Store(settings).versioning() == status.lower()

@@ -1,5 +1,6 @@
-"""Every walk of a few steps through the transitions of owner.json, restores in place and removals
-among them: what a tenant is made of is always what it was told, and nothing needed is marked.
+"""Every walk of a few steps through the transitions of owner.json, restores in place, removals and
+deletions among them: what a tenant is made of is always what it was told, and nothing needed is
+marked.
 
 The bucket is as simple as can be: each epoch holds a list of commits, and a claim that becomes
 active begins with those of its source. The broken twins change one transition each.
@@ -12,12 +13,13 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from backup import ownership
+from backup import burial, ownership
 from backup.ownership import NotAllowed, Origin, Owner, OwnerRecord, OwnerState, Parent
 
 A = Owner(host="a", incarnation="l.a")
 B = Owner(host="b", incarnation="l.b")
 DEPTH = 11
+MOST_DELETIONS = 1
 
 
 class Wrong(AssertionError):
@@ -38,6 +40,10 @@ class Walk:
     pending: Origin | None = None
     gone: frozenset[int] = frozenset()
     commits: int = 0
+    deletions: int = 0
+    """Deletions that were asked for."""
+    erasing: bool = False
+    """Its data is being removed."""
     did: tuple[str, ...] = ()
 
     def content(self, epoch: int) -> tuple[int, ...]:
@@ -79,7 +85,10 @@ def steps(walk: Walk) -> Iterator[Walk]:
         yield from claims(walk, None)
     elif record.state is OwnerState.RELEASED:
         yield from claims(walk, None)
+    yield from deletions(walk)
     for older, content in walk.epochs:
+        if record.state is OwnerState.DELETED:
+            break  # the coordinator refuses it
         if walk.pending is None and walk.asked < 2 and older not in (*walk.gone, *record.purging):
             number = walk.asked + 1
             origin = Origin(
@@ -104,6 +113,43 @@ def steps(walk: Walk) -> Iterator[Walk]:
         )
 
 
+def deletions(walk: Walk) -> Iterator[Walk]:
+    """The tenant is buried, brought back, or removed and made anew."""
+    record, tomb = walk.record, walk.record.tomb
+    if tomb is None or tomb.erased:
+        if walk.deletions < MOST_DELETIONS and not (tomb and tomb.erased):
+            number = walk.deletions + 1
+            buried = burial.bury(record, "t", number, authority_ended=True)
+            expected = walk.expected
+            if record.state is not OwnerState.RESTORING:
+                expected = walk.content(record.epoch)
+            yield walk.then("bury", record=buried, deletions=number, expected=expected)
+        if tomb is not None:
+            yield from claims(walk, None)
+        return
+    number = walk.deletions
+    if not walk.erasing:
+        yield walk.then("bring back", record=burial.unbury(record, "t", number))
+        begun = burial.begin_erasing(record, number)
+        yield walk.then("begin to erase", record=begun, erasing=True)
+        return
+    try:
+        burial.unbury(record, "t", number)
+    except NotAllowed:
+        pass
+    else:
+        raise Wrong(f"{walk.did}: half of it is brought back")
+    yield walk.then(
+        "erase",
+        record=burial.end_erasing(record, number),
+        gone=frozenset(epoch for epoch, _ in walk.epochs),
+        expected=(),
+        asked=0,
+        pending=None,
+        erasing=False,
+    )
+
+
 def claims(walk: Walk, origin: Origin | None) -> Iterator[Walk]:
     """The next claim, if there may be one."""
     other = B if walk.owner == A else A
@@ -115,7 +161,10 @@ def claims(walk: Walk, origin: Origin | None) -> Iterator[Walk]:
     except NotAllowed:
         return
     expected = walk.expected
-    if origin is not None:
+    if record.state is OwnerState.DELETED:
+        if claimed.lineage == record.lineage or not claimed.genesis:
+            raise Wrong(f"{walk.did}: another tenant goes on from one that was removed")
+    elif origin is not None:
         expected = walk.content(origin.epoch)
     elif record.state is not OwnerState.RESTORING:
         expected = walk.content(record.epoch)
@@ -131,10 +180,15 @@ def claims(walk: Walk, origin: Origin | None) -> Iterator[Walk]:
 def activated(walk: Walk) -> Walk:
     """A take-over restores what its record says, and nothing else."""
     record = walk.record
-    source = record.origin.epoch if record.origin is not None else record.parent.epoch  # type: ignore[union-attr]
-    if source in walk.gone:
-        raise Wrong(f"{walk.did}: what it is made of is gone")
-    content = walk.content(source)
+    if record.epoch in dict(walk.epochs):
+        raise Wrong(f"{walk.did}: epoch {record.epoch} is used again")
+    if record.genesis and record.parent is None and record.origin is None:
+        content: tuple[int, ...] = ()
+    else:
+        source = record.origin.epoch if record.origin is not None else record.parent.epoch  # type: ignore[union-attr]
+        if source in walk.gone:
+            raise Wrong(f"{walk.did}: what it is made of is gone")
+        content = walk.content(source)
     if content != walk.expected:
         raise Wrong(f"{walk.did}: made of {content}, and it was to be {walk.expected}")
     return walk.then(
@@ -165,7 +219,8 @@ def check(walk: Walk) -> None:
         raise Wrong(f"{walk.did}: a restore that nobody asked for")
     if walk.pending is not None and record.restored >= walk.pending.number:
         raise Wrong(f"{walk.did}: a restore that was never carried out counts as taken up")
-    taken = sum(one.startswith("claim ") for one in walk.did)
+    since = walk.did[::-1].index("erase") if "erase" in walk.did else len(walk.did)
+    taken = sum(one.startswith("claim ") for one in walk.did[len(walk.did) - since :])
     if record.restored != taken:
         raise Wrong(
             f"{walk.did}: {taken} restores were taken up, and {record.restored} are counted"
@@ -183,8 +238,8 @@ def explore(depth: int = DEPTH) -> int:
                 fields = after.record.model_dump_json(exclude={"nonce", "rev", "lineage"})
                 pending = after.pending.number if after.pending is not None else 0
                 goes_to = after.pending.epoch if after.pending is not None else 0
-                ahead = (after.expected, after.asked, after.gone, pending, goes_to)
-                state = (fields, after.epochs, ahead)
+                ahead = (after.expected, after.asked, after.gone, pending, goes_to, after.deletions)
+                state = (fields, after.epochs, ahead, after.erasing)
                 if state not in seen:
                     seen.add(state)
                     following.append(after)
@@ -243,4 +298,60 @@ def test_a_mark_that_sees_only_the_present_epoch_is_noticed(
     """What a claim reads is marked under it, and is gone when it comes to read."""
     monkeypatch.setattr(ownership, "needed", lambda now: frozenset({now.epoch}))
     with pytest.raises(Wrong, match="gone"):
+        explore()
+
+
+def brought_back_by_the_old_owner(record: OwnerRecord, before: OwnerRecord) -> OwnerRecord:
+    """Bringing back forgets what the newest state was."""
+    return record.model_copy(update={"parent": before.parent and Parent(epoch=1)})
+
+
+def brought_back_empty(record: OwnerRecord, before: OwnerRecord) -> OwnerRecord:
+    """Bringing back makes a new tenant."""
+    return record.model_copy(update={"parent": None, "genesis": True})
+
+
+def erased_in_place(record: OwnerRecord, before: OwnerRecord) -> OwnerRecord:
+    """The epoch begins anew with the name."""
+    return record.model_copy(update={"epoch": 0})
+
+
+def erased_with_its_past(record: OwnerRecord, before: OwnerRecord) -> OwnerRecord:
+    """The name's next tenant is not told from the one that is gone."""
+    return record.model_copy(update={"tomb": None, "state": OwnerState.RELEASED})
+
+
+def erased_with_its_restores(record: OwnerRecord, before: OwnerRecord) -> OwnerRecord:
+    """The next tenant's first restore, or the fork that it is, counts as taken up."""
+    return record.model_copy(update={"restored": 1})
+
+
+def way_back_from_half(record: OwnerRecord, before: OwnerRecord) -> OwnerRecord:
+    """The removal begins without a mark."""
+    return record.model_copy(update={"tomb": before.tomb})
+
+
+@pytest.mark.parametrize(
+    ("what", "twin"),
+    [
+        ("unbury", brought_back_by_the_old_owner),
+        ("unbury", brought_back_empty),
+        ("end_erasing", erased_in_place),
+        ("end_erasing", erased_with_its_past),
+        ("end_erasing", erased_with_its_restores),
+        ("begin_erasing", way_back_from_half),
+    ],
+)
+def test_a_burial_that_is_broken_is_noticed(
+    what: str,
+    twin: Callable[[OwnerRecord, OwnerRecord], OwnerRecord],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    right = getattr(burial, what)
+
+    def broken(now: OwnerRecord, *rest: object) -> OwnerRecord:
+        return twin(right(now, *rest), now)
+
+    monkeypatch.setattr(burial, what, broken)
+    with pytest.raises((Wrong, KeyError)):
         explore()

@@ -10,8 +10,8 @@ from backup import ownership
 from backup.lease import TTL, WATCH, LeaseRecord, fenced
 from backup.ownership import Origin, Owner, OwnerRecord, OwnerState, TenantRecord
 from backup.records import Versioned
-from fleet.coordinator.decide import (
-    STARTS_PER_HOST,
+from fleet.coordinator.decide import decide
+from fleet.coordinator.picture import (
     Brake,
     Drain,
     Fence,
@@ -21,8 +21,8 @@ from fleet.coordinator.decide import (
     SeenTenant,
     Start,
     Upgrade,
-    decide,
 )
+from fleet.coordinator.placement import STARTS_PER_HOST
 
 
 def host(
