@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 from fleet.deletion_views import DeletionList, DeletionWanted, ReceiptList, ReceiptView
 from fleet.history_views import BY_HEADER, WHY_HEADER, HistoryPage, OperationView
 from fleet.problem import Problem
+from fleet.remains_views import RemainsList, RemainsView
 from fleet.views import (
     CopyList,
     CopyView,
@@ -191,6 +192,11 @@ def list_deletions(after: str | None = None) -> Call[DeletionList]:
 
 def list_receipts(name: str) -> Call[ReceiptList]:
     return Call("GET", f"/api/tenants/{quote(name, safe='')}/receipts", ReceiptList)
+
+
+def list_remains(host: str) -> Call[RemainsList]:
+    path = f"/api/hosts/{quote(host, safe='')}/remains"
+    return Call("GET", path, RemainsList, timeout=STREAM_TIMEOUT)
 
 
 def show_tenant(name: str) -> Call[TenantView]:
@@ -481,6 +487,10 @@ class Client:
         """What was removed of the tenants that had this name, oldest first."""
         return self.send(list_receipts(name)).items
 
+    def remains(self, host: str) -> list[RemainsView]:
+        """What ended nodes have left on a host, and what becomes of it."""
+        return self.send(list_remains(host)).items
+
     def tenants(self) -> list[TenantView]:
         return self._all(list_tenants)
 
@@ -655,6 +665,10 @@ class AsyncClient:
     async def receipts(self, name: str) -> list[ReceiptView]:
         """What was removed of the tenants that had this name, oldest first."""
         return (await self.send(list_receipts(name))).items
+
+    async def remains(self, host: str) -> list[RemainsView]:
+        """What ended nodes have left on a host, and what becomes of it."""
+        return (await self.send(list_remains(host))).items
 
     async def tenants(self) -> list[TenantView]:
         return await self._all(list_tenants)

@@ -121,7 +121,8 @@ class AgentSettings(ProcessSettings):
     followed, stay in a log whose application has no rule for them; None: for ever. ``guards``
     say from what on each node alerts. With ``copy_keys``, the tenants' independent copies are
     encrypted before they leave the host. ``runtime`` is how nodes are run, ``limits`` what each
-    may use, ``accounts`` as whom they run."""
+    may use, ``accounts`` as whom they run. What nodes have left on the host's disk is removed after
+    ``quarantine_days``, if the bucket proves that it is superseded; None: never."""
 
     host: str
     data: Path
@@ -136,6 +137,7 @@ class AgentSettings(ProcessSettings):
     docker: DockerSettings = DockerSettings()
     limits: NodeLimits = NodeLimits()
     accounts: AccountSettings = AccountSettings()
+    quarantine_days: float | None = Field(default=30.0, ge=0)
 
     @property
     def own_users(self) -> bool:

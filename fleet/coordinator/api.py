@@ -213,7 +213,7 @@ def create_app(coordinator: Coordinator, token: str) -> FastAPI:
         return JSONResponse(_copy(made).model_dump(mode="json"))
 
     add_restores(app, coordinator, guarded, _error, token)
-    add_deletions(app, coordinator, guarded, _error)
+    add_deletions(app, coordinator, guarded, _error, token)
     add_history(app, coordinator, guarded, _error)
 
     @app.post("/api/resume", dependencies=guarded)
