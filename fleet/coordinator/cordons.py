@@ -57,6 +57,9 @@ class Cordons:
             f"{name} {what}{f': {found.why}' if found.why else ''}",
             host=name,
         )
+        self._fleet.history.note(
+            "drain_host" if drain else "cordon", from_host=name, data={"why": found.why}
+        )
         self._fleet.wake()
         return found
 
@@ -73,6 +76,7 @@ class Cordons:
         self._learn(name, found)
         if before is not None and before.cordoned:
             self._fleet.timeline.note("host_uncordoned", f"{name} takes tenants", host=name)
+            self._fleet.history.note("uncordon", to_host=name)
         self._fleet.wake()
         return HostRecord(host=name) if found is None else found
 

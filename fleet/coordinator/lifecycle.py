@@ -17,6 +17,7 @@ from backup import keys, records
 from backup.errors import StoreError
 from backup.ownership import Move, OwnerState, TenantRecord
 from backup.store import ObjectStore
+from fleet.coordinator.asking import asked
 from fleet.coordinator.needs import resting
 from fleet.coordinator.picture import Drain, Wake
 from fleet.views import MoveView
@@ -59,6 +60,7 @@ class Lifecycle:
             self._fleet.timeline.note(
                 "sleep_wanted", f"{name} shall sleep ({why})", tenant=name, cause=why
             )
+            self._fleet.history.note("sleep", tenant=name, data={"cause": why})
 
     async def wake(self, name: str, why: str = "an operator") -> None:
         """Have a tenant that sleeps run again. Raises `StoreError`."""
@@ -66,6 +68,7 @@ class Lifecycle:
             self._fleet.timeline.note(
                 "wake_wanted", f"{name} shall wake ({why})", tenant=name, cause=why
             )
+            self._fleet.history.note("wake", tenant=name, data={"cause": why})
 
     async def woken(self, action: Wake) -> None:
         """Wake a tenant whose time has come. One that is being woken is left alone."""
@@ -110,6 +113,7 @@ class Lifecycle:
         if host == owner.host:
             return MoveView(tenant=name, state="done", from_host=host, to_host=host)
         move = Move(epoch=owner.epoch, host=host, asked_at=time.time())
+        tenant.asked = asked()
         await self._want(name, lambda now: {"move": move})
         self._moves[name] = _Moving(move, owner.host)
         self._fleet.timeline.note(

@@ -13,6 +13,7 @@ from backup.ownership import (
     OwnerRecord,
     OwnerState,
     TenantRecord,
+    move_wanted,
     restore_wanted,
 )
 from fleet.coordinator.picture import SeenHost, SeenTenant
@@ -69,7 +70,10 @@ def nobody_runs(tenant: SeenTenant, hosts: Mapping[str, SeenHost]) -> Need | Non
     if record.state in (OwnerState.DAMAGED, OwnerState.DELETED):
         return None
     if record.state is OwnerState.RELEASED:
-        return Need("released", authority_ended=True)
+        left = hosts.get(record.host)
+        away = left is not None and left.draining
+        moved = away or move_wanted(tenant.wanted, record) is not None
+        return Need("moved" if moved else "released", authority_ended=True)
     if not record.host:
         return Need("given_up", authority_ended=True)
     if authority_over(record, hosts, tenant.owner_at):
