@@ -18,7 +18,9 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from fleet.deletion_views import DeletionList, DeletionWanted, ReceiptList, ReceiptView
+from fleet.history_views import BY_HEADER, WHY_HEADER, HistoryPage, OperationView
 from fleet.problem import Problem
+from fleet.remains_views import RemainsList, RemainsView
 from fleet.views import (
     CopyList,
     CopyView,
@@ -192,6 +194,11 @@ def list_receipts(name: str) -> Call[ReceiptList]:
     return Call("GET", f"/api/tenants/{quote(name, safe='')}/receipts", ReceiptList)
 
 
+def list_remains(host: str) -> Call[RemainsList]:
+    path = f"/api/hosts/{quote(host, safe='')}/remains"
+    return Call("GET", path, RemainsList, timeout=STREAM_TIMEOUT)
+
+
 def show_tenant(name: str) -> Call[TenantView]:
     return Call("GET", f"/api/tenants/{quote(name, safe='')}", TenantView)
 
@@ -210,6 +217,20 @@ def list_lag(after: str | None = None) -> Call[LagList]:
 
 def read_timeline(after: int = 0) -> Call[Timeline]:
     return Call("GET", "/api/timeline", Timeline, query={"after": after})
+
+
+def read_history(
+    tenant: str | None = None,
+    kind: str | None = None,
+    since: float | None = None,
+    after: int = 0,
+    limit: int = PAGE,
+    newest: bool = False,
+) -> Call[HistoryPage]:
+    given = {"tenant": tenant, "kind": kind, "since": since}
+    query: dict[str, str | int | float] = {k: v for k, v in given.items() if v is not None}
+    query |= {"after": after, "limit": limit, "newest": newest}
+    return Call("GET", "/api/history", HistoryPage, query=query)
 
 
 def resume_fleet() -> Call[Empty]:
@@ -332,6 +353,13 @@ def _request_arguments(call: Call[Any]) -> dict[str, Any]:
     return arguments
 
 
+def _headers(token: str | None, by: str, why: str) -> dict[str, str]:
+    given = {BY_HEADER: quote(by, safe="@"), WHY_HEADER: quote(why, safe="")}
+    if token is not None:
+        given["authorization"] = f"Bearer {token}"
+    return {name: value for name, value in given.items() if value}
+
+
 class Client:
     """The fleet's API for plain code. Close it, or use it as a context manager.
 
@@ -339,12 +367,19 @@ class Client:
     """
 
     def __init__(
-        self, address: str, token: str | None, transport: httpx.BaseTransport | None = None
+        self,
+        address: str,
+        token: str | None,
+        transport: httpx.BaseTransport | None = None,
+        *,
+        by: str = "",
+        why: str = "",
     ) -> None:
+        """`by` and `why`: who asks, and the reason, for the fleet's history."""
         self.address = address.rstrip("/")
         self._http = httpx.Client(
             base_url=self.address,
-            headers={} if token is None else {"authorization": f"Bearer {token}"},
+            headers=_headers(token, by, why),
             timeout=TIMEOUT,
             transport=transport,
             trust_env=False,
@@ -452,6 +487,10 @@ class Client:
         """What was removed of the tenants that had this name, oldest first."""
         return self.send(list_receipts(name)).items
 
+    def remains(self, host: str) -> list[RemainsView]:
+        """What ended nodes have left on a host, and what becomes of it."""
+        return self.send(list_remains(host)).items
+
     def tenants(self) -> list[TenantView]:
         return self._all(list_tenants)
 
@@ -463,6 +502,21 @@ class Client:
 
     def timeline(self, after: int = 0) -> list[TimelineEntry]:
         return self.send(read_timeline(after)).items
+
+    def history(
+        self,
+        tenant: str | None = None,
+        *,
+        kind: str | None = None,
+        since: float | None = None,
+        after: int = 0,
+        limit: int = PAGE,
+        newest: bool = False,
+    ) -> list[OperationView]:
+        """What was done, in the order in which it ended: up to `limit` operations (at most 1000)
+        with numbers above `after`. `since` is in UNIX seconds. `newest`: the last of them."""
+        call = read_history(tenant, kind, since, after, limit, newest)
+        return self.send(call).items
 
     def drill(self, name: str) -> DrillView:
         """Have a tenant's backup restored and verified; returns when that is done."""
@@ -514,12 +568,15 @@ class AsyncClient:
         address: str,
         token: str,
         transport: httpx.AsyncBaseTransport | None = None,
+        *,
+        by: str = "",
+        why: str = "",
         connections: int = 20,
     ) -> None:
         self.address = address.rstrip("/")
         self._http = httpx.AsyncClient(
             base_url=self.address,
-            headers={"authorization": f"Bearer {token}"},
+            headers=_headers(token, by, why),
             timeout=httpx.Timeout(30.0, connect=5.0, pool=None),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
             transport=transport,
@@ -609,6 +666,10 @@ class AsyncClient:
         """What was removed of the tenants that had this name, oldest first."""
         return (await self.send(list_receipts(name))).items
 
+    async def remains(self, host: str) -> list[RemainsView]:
+        """What ended nodes have left on a host, and what becomes of it."""
+        return (await self.send(list_remains(host))).items
+
     async def tenants(self) -> list[TenantView]:
         return await self._all(list_tenants)
 
@@ -617,6 +678,21 @@ class AsyncClient:
 
     async def timeline(self, after: int = 0) -> list[TimelineEntry]:
         return (await self.send(read_timeline(after))).items
+
+    async def history(
+        self,
+        tenant: str | None = None,
+        *,
+        kind: str | None = None,
+        since: float | None = None,
+        after: int = 0,
+        limit: int = PAGE,
+        newest: bool = False,
+    ) -> list[OperationView]:
+        """What was done, in the order in which it ended: up to `limit` operations (at most 1000)
+        with numbers above `after`. `since` is in UNIX seconds. `newest`: the last of them."""
+        call = read_history(tenant, kind, since, after, limit, newest)
+        return (await self.send(call)).items
 
     async def start(
         self,

@@ -195,6 +195,7 @@ class LocalFleet:
             # A user's store is not ours to make users in.
             issuer="iam" if self.embedded is not None else "shared",
             chores=self.settings.chores,
+            data=folder / "data",
         )
         self.coordinator = Machine("coordinator")
         self.address = await _launch(

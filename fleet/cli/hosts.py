@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fleet import DEFAULT_NAME, console
 from fleet.cli import connection
 from fleet.cli.options import Address, Json, Name
-from fleet.cli.tables import table
+from fleet.cli.tables import dated, table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,6 +28,27 @@ def host_list(name: Name = DEFAULT_NAME, address: Address = None, as_json: Json 
         console.print_json(hosts)
     else:
         console.show(_host_table(hosts))
+
+
+@app.command("remains")
+def host_remains(
+    host: Annotated[str, typer.Argument(help="Its name.")],
+    name: Name = DEFAULT_NAME,
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Show what ended nodes have left on a host's disk, and what becomes of it."""
+    with connection.connect(name, address) as client:
+        found = client.remains(host)
+    if as_json:
+        console.print_json(found)
+        return
+    rows = table("tenant", "epoch", "put away", "bytes", "goes", "why", right=("epoch", "bytes"))
+    for one in found:
+        goes = "yes" if one.goes else "no"
+        at = dated(one.put_away_at, "seconds")
+        rows.add_row(one.tenant, str(one.epoch), at, f"{one.bytes:,}", goes, one.reason)
+    console.show(rows)
 
 
 def _host_table(hosts: list[HostView]) -> Table:

@@ -10,6 +10,7 @@ from backup.errors import Denied
 from backup.ownership import OwnerRecord, OwnerState, TenantRecord
 from backup.records import Versioned
 from backup.settings import Credentials
+from fleet.coordinator.asking import Asked
 from fleet.coordinator.decide import SeenHost, SeenTenant, Start, authority_over
 from fleet.issuer import CredentialIssuer
 from fleet.views import Recovery, RecoverySplit, TenantState
@@ -47,6 +48,8 @@ class Tenant:
     credentials: Credentials | None = None
     upgrade_after: float = -math.inf
     drain_after: float = -math.inf
+    asked: Asked | None = None
+    """Who wants its newest creation, fork or restore, where that was asked of this coordinator."""
 
     async def issued(self, issuer: CredentialIssuer) -> Credentials:
         """The storage key of its sidecar, issued when it is first wanted.

@@ -17,9 +17,11 @@ from backup.errors import StoreError
 from backup.keys import BadTenantName
 from backup.lease import LeaseState
 from fleet.coordinator.account import Tenant, TenantExists
+from fleet.coordinator.asking import note_asker
 from fleet.coordinator.coordinator import Coordinator
 from fleet.coordinator.decide import SUSPECT_AFTER
 from fleet.coordinator.deletions_api import add_deletions
+from fleet.coordinator.history_api import add_history
 from fleet.coordinator.lookup import living, tenant_of
 from fleet.coordinator.metrics import exposed
 from fleet.coordinator.restores_api import add_restores
@@ -82,6 +84,7 @@ def create_app(coordinator: Coordinator, token: str) -> FastAPI:
         given = request.headers.get("authorization", "")
         if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
             raise HTTPException(401, "the token is missing or wrong")
+        note_asker(request)
 
     guarded = [Depends(bearer)]
 
@@ -210,7 +213,8 @@ def create_app(coordinator: Coordinator, token: str) -> FastAPI:
         return JSONResponse(_copy(made).model_dump(mode="json"))
 
     add_restores(app, coordinator, guarded, _error, token)
-    add_deletions(app, coordinator, guarded, _error)
+    add_deletions(app, coordinator, guarded, _error, token)
+    add_history(app, coordinator, guarded, _error)
 
     @app.post("/api/resume", dependencies=guarded)
     async def resume() -> Resumed:

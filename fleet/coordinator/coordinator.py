@@ -7,6 +7,7 @@ import contextlib
 import math
 import time
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,6 +20,7 @@ from backup.settings import REVEAL
 from backup.store import ObjectStore
 from fleet.agent.nodes import StartRequest
 from fleet.coordinator.account import Ordered, Tenant, TenantExists, recovery_of
+from fleet.coordinator.asking import Asked, asked
 from fleet.coordinator.copying import Copies
 from fleet.coordinator.decide import (
     Brake,
@@ -32,7 +34,9 @@ from fleet.coordinator.decide import (
 )
 from fleet.coordinator.deletions import Deletions
 from fleet.coordinator.drills import Drills
+from fleet.coordinator.history import FileRecords, History
 from fleet.coordinator.observe import Observer
+from fleet.coordinator.recording import note_failed, note_started
 from fleet.coordinator.restores import Restores
 from fleet.coordinator.retention import Epochs
 from fleet.coordinator.rounds import Rounds
@@ -62,7 +66,12 @@ class Coordinator:
         token: str,
         http: httpx.AsyncClient,
         chores: Chores,
+        data: Path | None = None,
     ):
+        """
+        Args:
+            data: the coordinator's folder, for its history; None to keep that in memory only.
+        """
         self._store = store
         self._issuer = issuer
         self._http = http
@@ -75,7 +84,8 @@ class Coordinator:
         self._leases_at = -math.inf
         self._acting: set[asyncio.Task[None]] = set()
         self._said: set[str] = set()
-        self.timeline = TimelineLog()
+        self.history = History(FileRecords(data / "history.db" if data is not None else None))
+        self.timeline = TimelineLog(history=self.history)
         self.tenants: dict[str, Tenant] = {}
         self.braked_hosts: tuple[str, ...] = ()
         self.observer = Observer(store, http, token, on_change=self._wake.set)
@@ -147,7 +157,7 @@ class Coordinator:
         record = await asyncio.to_thread(records.change, self._store, key, TenantRecord, free)
         assert record is not None
         wanted = record
-        tenant = Tenant(wanted)
+        tenant = Tenant(wanted, asked=asked())
         self.tenants[name] = tenant
         self.deletions.gone.pop(name, None)
         self.timeline.note("tenant_created", words, tenant=name)
@@ -165,6 +175,7 @@ class Coordinator:
         self.braked_hosts = ()
         if held:
             self.timeline.note("resumed", f"an operator confirmed the loss of {', '.join(held)}")
+            self.history.note("resume", data={"hosts": list(held)})
         self._wake.set()
         return held
 
@@ -174,6 +185,7 @@ class Coordinator:
         """Look, decide and act until cancelled. A store that does not answer is waited for."""
         self._acting.update(asyncio.create_task(rounds.run()) for rounds in self._rounds)
         self._acting.add(asyncio.create_task(self.deletions.run()))
+        self._acting.add(asyncio.create_task(self.history.run()))
         try:
             while True:
                 try:
@@ -190,6 +202,7 @@ class Coordinator:
                 task.cancel()
             await asyncio.gather(*self._acting, return_exceptions=True)
             await self.observer.close()
+            await self.history.close()
 
     async def _turn(self) -> None:
         if time.monotonic() - self._leases_at >= TICK:
@@ -279,6 +292,13 @@ class Coordinator:
         self.timeline.note(
             "lease_fenced", f"{action.host} is fenced; its tenants move", host=action.host
         )
+        self.history.note(
+            "fence",
+            id=f"fence/{action.host}/{incarnation}",
+            asked_by=Asked(why="its lease was not renewed"),
+            steps={"detect": silent, "fence": time.time() - detected_at},
+            from_host=action.host,
+        )
         for tenant in self.tenants.values():
             if tenant.owner is not None and tenant.owner.record.host == action.host:
                 tenant.stale = True
@@ -351,6 +371,7 @@ class Coordinator:
     def _failed(self, action: Start, tenant: Tenant, why: str) -> None:
         if tenant.ordered is None or tenant.ordered.action is not action:
             return
+        note_failed(self.history, tenant, tenant.ordered, why, time.monotonic())
         tenant.ordered = None
         tenant.stale = True
         tenant.failed_on.add(action.host)
@@ -426,6 +447,7 @@ class Coordinator:
             phases=phases.model_dump(),
         )
         recovery = recovery_of(order, node, time.time())
+        note_started(self.history, tenant, order, node, recovery, time.monotonic())
         if recovery is None:
             return
         tenant.recoveries.append(recovery)

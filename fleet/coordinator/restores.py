@@ -23,6 +23,7 @@ from backup.settings import REVEAL
 from backup.store import ObjectStore
 from fleet.agent.drilling import Rehearsal, RehearsalRequest
 from fleet.coordinator.account import TenantExists
+from fleet.coordinator.asking import asked as asker
 from fleet.coordinator.decide import Drain
 from fleet.issuer import CredentialIssuer
 from fleet.views import ErrorBody, ForkWanted, RestoreView, RestoreWanted
@@ -141,6 +142,7 @@ class Restores:
     @asynccontextmanager
     async def _told(self, view: RestoreView) -> AsyncIterator[None]:
         """Whatever ends it before it is recorded is in its view."""
+        began_at = time.time()
         try:
             yield
         except _Stop as stop:
@@ -151,6 +153,16 @@ class Restores:
                 type="restore_failed",
                 message=f"It was not begun: {type(error).__name__}: {error}",
                 hint="Nothing was changed; the same command can be given again.",
+            )
+        if view.problem is not None and not view.check:
+            self._fleet.history.note(
+                "fork" if view.source else "restore",
+                tenant=view.tenant,
+                began_at=began_at,
+                steps={"rehearse": time.time() - began_at},
+                outcome="refused" if view.state == "refused" else "failed",
+                error=view.problem.message,
+                data={"source": view.source} if view.source else {},
             )
 
     async def _request(self, name: str, asked: RestoreWanted) -> RehearsalRequest:
@@ -213,7 +225,7 @@ class Restores:
         assert origin is not None
         tenant = self._fleet.tenants[name]
         view.left = tenant.newest_epoch
-        tenant.wanted = wanted
+        tenant.wanted, tenant.asked = wanted, asker()
         view.number, view.state = origin.number, "stopping"
         self._fleet.timeline.note(
             "restore_wanted", f"{name} shall go back to {origin.bookmark}", tenant=name
