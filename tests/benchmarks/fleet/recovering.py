@@ -12,7 +12,7 @@ from typing import Any
 from backup import keys
 from backup.litestream import binary, config
 from backup.settings import StoreSettings
-from fleet.coordinator.decide import STARTS_PER_HOST
+from fleet.coordinator.placement import STARTS_PER_HOST
 from fleet.views import Recovery, TenantView
 from tests.benchmarks.fleet.place import Place, Stuck, place
 from tests.benchmarks.spread import percentiles
