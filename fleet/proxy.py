@@ -11,6 +11,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 EPOCH_HEADER = "litefleet-epoch"
+COORDINATOR_EPOCH_HEADER = "litefleet-coordinator-epoch"
+"""Of a coordinator's request to an agent: the epoch at which it is the active one."""
 EXPORT_HEADER = "litefleet-export"
 """What an exported database is: `backup.copies.Copy` as JSON."""
 SENDER_HEADER = "litefleet-authorization"

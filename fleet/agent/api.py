@@ -28,7 +28,15 @@ from fleet.agent.nodes import (
     NotHere,
     StartRequest,
 )
-from fleet.proxy import EPOCH_HEADER, EXPORT_HEADER, SENDER_HEADER, forward, is_webhook, unavailable
+from fleet.proxy import (
+    COORDINATOR_EPOCH_HEADER,
+    EPOCH_HEADER,
+    EXPORT_HEADER,
+    SENDER_HEADER,
+    forward,
+    is_webhook,
+    unavailable,
+)
 from fleet.remains_views import RemainsList
 from fleet.runtimes.accounts import NoAccount
 from node.checks import CheckStatus
@@ -60,6 +68,10 @@ def create_app(agent: Agent, token: str) -> FastAPI:
             raise HTTPException(
                 401, {"type": "unauthorized", "message": "the token is missing or wrong"}
             )
+        epoch = request.headers.get(COORDINATOR_EPOCH_HEADER, "")
+        if epoch.isdigit() and not agent.heard_of(int(epoch)) and request.method != "GET":
+            message = f"a coordinator of a later epoch than {epoch} has been here"
+            raise HTTPException(409, {"type": "stale_coordinator", "message": message})
 
     guarded = [Depends(bearer)]
 

@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Coroutine
-from pathlib import Path
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import httpx
@@ -34,7 +33,7 @@ from fleet.coordinator.decide import (
 )
 from fleet.coordinator.deletions import Deletions
 from fleet.coordinator.drills import Drills
-from fleet.coordinator.history import FileRecords, History
+from fleet.coordinator.history import History
 from fleet.coordinator.observe import Observer
 from fleet.coordinator.recording import note_failed, note_started
 from fleet.coordinator.restores import Restores
@@ -66,12 +65,15 @@ class Coordinator:
         token: str,
         http: httpx.AsyncClient,
         chores: Chores,
-        data: Path | None = None,
+        history: History,
+        holds: Callable[[], bool] = lambda: True,
     ):
         """
         Args:
-            data: the coordinator's folder, for its history; None to keep that in memory only.
+            history: where operations are recorded.
+            holds: whether this is still the active coordinator; asked before every action.
         """
+        self._holds = holds
         self._store = store
         self._issuer = issuer
         self._http = http
@@ -84,7 +86,7 @@ class Coordinator:
         self._leases_at = -math.inf
         self._acting: set[asyncio.Task[None]] = set()
         self._said: set[str] = set()
-        self.history = History(FileRecords(data / "history.db" if data is not None else None))
+        self.history = history
         self.timeline = TimelineLog(history=self.history)
         self.tenants: dict[str, Tenant] = {}
         self.braked_hosts: tuple[str, ...] = ()
@@ -215,6 +217,8 @@ class Coordinator:
         self._follow_nodes()
         await self._read_stale_owners()
         for action in decide(self._picture()):
+            if not self._holds():
+                return
             if isinstance(action, Fence):
                 await self._fence(action)
             elif isinstance(action, Brake):
