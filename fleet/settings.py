@@ -191,7 +191,15 @@ class CoordinatorSettings(ProcessSettings):
     """The coordinator. ``issuer`` says where each tenant's sidecar gets its credentials:
     ``iam`` creates a user for each tenant, limited to its replicas; ``shared`` gives every
     sidecar the fleet's own, for stores without an IAM interface. ``chores`` are what it does for
-    every tenant now and then."""
+    every tenant now and then. ``data`` is its folder, for the history of operations; without it
+    that is kept in memory only."""
 
     issuer: Literal["iam", "shared"] = "shared"
     chores: Chores = Field(default_factory=Chores)
+    data: Path | None = None
+
+    def folder(self) -> Path | None:
+        """``data``, which is made where it is not there. Raises OSError."""
+        if self.data is not None:
+            self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self.data
