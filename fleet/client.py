@@ -42,6 +42,7 @@ from fleet.views import (
     HostView,
     LagList,
     LagView,
+    MoveView,
     Outcome,
     Page,
     RestoreView,
@@ -204,6 +205,36 @@ def list_remains(host: str) -> Call[RemainsList]:
 
 def show_tenant(name: str) -> Call[TenantView]:
     return Call("GET", f"/api/tenants/{quote(name, safe='')}", TenantView)
+
+
+def sleep_tenant(name: str) -> Call[TenantView]:
+    return Call("POST", f"/api/tenants/{quote(name, safe='')}/sleep", TenantView)
+
+
+def wake_tenant(name: str) -> Call[TenantView]:
+    return Call("POST", f"/api/tenants/{quote(name, safe='')}/wake", TenantView)
+
+
+def move_tenant(name: str, host: str | None) -> Call[MoveView]:
+    path = f"/api/tenants/{quote(name, safe='')}/move"
+    return Call("POST", path, MoveView, {"host": host})
+
+
+def show_move(name: str) -> Call[MoveView]:
+    return Call("GET", f"/api/tenants/{quote(name, safe='')}/move", MoveView)
+
+
+def show_host(name: str) -> Call[HostView]:
+    return Call("GET", f"/api/hosts/{quote(name, safe='')}", HostView)
+
+
+def cordon_host(name: str, drain: bool, why: str) -> Call[HostView]:
+    path = f"/api/hosts/{quote(name, safe='')}/cordon"
+    return Call("PUT", path, HostView, {"drain": drain, "why": why})
+
+
+def uncordon_host(name: str) -> Call[HostView]:
+    return Call("DELETE", f"/api/hosts/{quote(name, safe='')}/cordon", HostView)
 
 
 def list_tenants(after: str | None = None) -> Call[TenantList]:
@@ -553,6 +584,35 @@ class Client:
     def hold(self, name: str, hold: bool) -> HoldView:
         """Put a tenant on hold, so that no epoch of it is removed, or take it off."""
         return self.send(hold_tenant(name, hold))
+
+    def sleep(self, name: str) -> TenantView:
+        """Have a tenant stop until it is woken: by hand, by a request or by its next timer."""
+        return self.send(sleep_tenant(name))
+
+    def wake(self, name: str) -> TenantView:
+        """Have a tenant that sleeps run again."""
+        return self.send(wake_tenant(name))
+
+    def move(self, name: str, host: str | None = None) -> MoveView:
+        """Have a tenant run on this host, or on any other than now. It is under way when this
+        returns; `move_of` tells how far it is."""
+        return self.send(move_tenant(name, host))
+
+    def move_of(self, name: str) -> MoveView:
+        """How far the last move of a tenant is."""
+        return self.send(show_move(name))
+
+    def host(self, name: str) -> HostView:
+        """One host. Raises FleetNotFound."""
+        return self.send(show_host(name))
+
+    def cordon(self, name: str, *, drain: bool = False, why: str = "") -> HostView:
+        """Give a host no more tenants, and with `drain` have its tenants moved to others."""
+        return self.send(cordon_host(name, drain, why))
+
+    def uncordon(self, name: str) -> HostView:
+        """Give a host tenants again."""
+        return self.send(uncordon_host(name))
 
     def resume(self) -> None:
         self.send(resume_fleet())

@@ -262,6 +262,15 @@ class LocalFleet:
                     "--keep or --data).",
                 )
 
+    async def add_host(self, name: str) -> LocalHost:
+        """Start one more host, or one that was lost as a new machine, and wait until it has joined.
+
+        Raises Problem.
+        """
+        await self._start_host(name, self.store_settings)
+        await self._await_hosts([name])
+        return self.hosts[name]
+
     async def host_views(self) -> dict[str, HostView]:
         async with self.client() as client:
             return {host.name: host for host in await client.hosts()}

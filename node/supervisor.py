@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from backup import keys, ownership, records
+from backup.backlog import Backlog
 from backup.barrier import GroupBarrier
 from backup.copies import BadCopy, Copy
 from backup.errors import StoreError
@@ -78,6 +79,7 @@ class Supervisor:
         self._store = store or S3Store(order.store)
         self._clock = clock
         self._database = folder / "data" / "log.db"
+        self._backlog = Backlog(self._database)
         if order.users is not None:
             users.open_folders(order.users, folder, sockets)
         self._authority = AuthorityFile(sockets / "authority")
@@ -96,6 +98,8 @@ class Supervisor:
         """It was ended on purpose, and not by itself."""
         self._copying = Copying()
         self._replacing: asyncio.Task[None] | None = None
+        self._next_wake: float | None = 0.0
+        """What the last engine said when it stopped; at once where it had no time to say."""
         """The end of an engine that is to be started again with other code."""
         self.checks = Checks(
             self._check_order, folder / "check.log", self._streaming, self._is_streaming
@@ -151,6 +155,10 @@ class Supervisor:
         if self._sidecar is not None and self._sidecar.pid is not None:
             pids["sidecar"] = self._sidecar.pid
         lag = self._proofs.lag() if self._proofs is not None else Lag()
+        if self._proofs is not None:
+            # Nothing is looked at while nothing can be behind: most tenants are idle.
+            behind = self._backlog.bytes(lag.replicated_txid) if lag.seconds or lag.txids else 0
+            lag = lag.model_copy(update={"bytes": behind})
         return self.status.model_copy(update={"lag": lag, "pids": pids})
 
     async def chain_at(self, sequence: int) -> str:
@@ -404,7 +412,7 @@ class Supervisor:
         self._claim = await transition(
             self._store,
             self._claim,
-            lambda now: ownership.release(now, owner, epoch, reached.reachable, None),
+            lambda now: ownership.release(now, owner, epoch, reached.reachable, self._next_wake),
         )
         self._set(NodeState.RELEASED)
 
@@ -434,6 +442,7 @@ class Supervisor:
         )
 
     async def _start_engine(self, engine: EngineProcess) -> None:
+        self._next_wake = 0.0
         serves = await engine.start()
         if not self._authority.alive():
             # The watchdog may have fired between the fork and this line, with no pid to kill.
@@ -513,8 +522,12 @@ class Supervisor:
         return self._replication is not None and self._replication.is_streaming
 
     async def _for_engine(self, op: str, message: Message) -> Message:
-        """What an engine may ask: a proof, and to be heard about its commits."""
+        """What an engine may ask: a proof, and to be heard about its commits and its rest."""
         assert self._proofs is not None
+        if op == "resting":
+            wake = message["next_wake"]
+            self._next_wake = None if wake is None else float(wake)
+            return {}
         sequence = int(message["sequence"])
         if op == "committed":
             self.status = self.status.model_copy(update={"executions": message["executions"]})

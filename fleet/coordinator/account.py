@@ -11,7 +11,8 @@ from backup.ownership import OwnerRecord, OwnerState, TenantRecord
 from backup.records import Versioned
 from backup.settings import Credentials
 from fleet.coordinator.asking import Asked
-from fleet.coordinator.decide import SeenHost, SeenTenant, Start, authority_over
+from fleet.coordinator.needs import authority_over, resting
+from fleet.coordinator.picture import SeenHost, SeenTenant, Start
 from fleet.issuer import CredentialIssuer
 from fleet.views import Recovery, RecoverySplit, TenantState
 from node.order import NodeStatus
@@ -82,6 +83,8 @@ class Tenant:
         Args:
             owner: the host that the record names, as it is seen.
         """
+        if resting(self.wanted, self.owner.record if self.owner else None):
+            return "asleep"
         if self.owner is None:
             return "pending"
         record = self.owner.record

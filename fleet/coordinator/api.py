@@ -19,12 +19,13 @@ from backup.lease import LeaseState
 from fleet.coordinator.account import Tenant, TenantExists
 from fleet.coordinator.asking import note_asker
 from fleet.coordinator.coordinator import Coordinator
-from fleet.coordinator.decide import SUSPECT_AFTER
 from fleet.coordinator.deletions_api import add_deletions
 from fleet.coordinator.front import add_coordinators
 from fleet.coordinator.history_api import add_history
+from fleet.coordinator.lifecycle_api import add_lifecycle
 from fleet.coordinator.lookup import living, tenant_of
 from fleet.coordinator.metrics import exposed
+from fleet.coordinator.picture import SUSPECT_AFTER
 from fleet.coordinator.restores_api import add_restores
 from fleet.coordinator.rounds import NoHost
 from fleet.coordinator.seat import Seat
@@ -215,6 +216,14 @@ def create_app(coordinator: Coordinator, token: str, seat: Seat | None = None) -
         return JSONResponse(_copy(made).model_dump(mode="json"))
 
     add_restores(app, coordinator, guarded, _error, token)
+    add_lifecycle(
+        app,
+        coordinator,
+        guarded,
+        _error,
+        tenant_view=lambda name: _tenant(coordinator, name, coordinator.tenants[name]),
+        host_view=lambda name: _host(coordinator, name),
+    )
     add_deletions(app, coordinator, guarded, _error, token)
     add_history(app, coordinator, guarded, _error)
     add_coordinators(app, seat, bearer)
@@ -231,6 +240,8 @@ def create_app(coordinator: Coordinator, token: str, seat: Seat | None = None) -
         elif sender := request.headers.get("authorization"):
             headers[SENDER_HEADER] = sender
         wanted = living(coordinator, tenant)
+        if wanted.wanted.asleep:
+            await coordinator.lifecycle.wake_soon(tenant, "a request")
         node = wanted.node
         host = coordinator.observer.hosts.get(node.host) if node else None
         if node is None or host is None or not node.serving or node.state in ENDED:
@@ -273,6 +284,8 @@ def _tenant(coordinator: Coordinator, name: str, tenant: Tenant) -> TenantView:
         "lineage": owner.lineage if owner else None,
         "recoveries": tenant.recoveries,
         "hold": owner.hold if owner else False,
+        "asleep": tenant.wanted.asleep,
+        "next_wake": owner.next_wake if owner and tenant.wanted.asleep else None,
         "origin": f"{owner.origin.tenant} {owner.origin.bookmark}"
         if owner and owner.origin
         else None,
@@ -296,6 +309,7 @@ def _tenant(coordinator: Coordinator, name: str, tenant: Tenant) -> TenantView:
             "replicated_txid": lag.replicated_txid,
             "lag_seconds": lag.seconds if known else None,
             "lag_txids": lag.txids if known else None,
+            "lag_bytes": lag.bytes if known else None,
             "proven_at": lag.proven_at,
             "alerts": [alert.model_dump() for alert in node.alerts] if answers else [],
         }
@@ -329,6 +343,7 @@ def _trouble(node: NodeStatus) -> str:
 
 def _host(coordinator: Coordinator, name: str) -> HostView:
     host = coordinator.observer.hosts[name]
+    wanted = coordinator.cordons.known.get(name)
     age = max(0.0, time.time() - host.changed_at)
     lease = host.lease.record
     state: HostState = "live" if age < SUSPECT_AFTER else "suspect"
@@ -343,5 +358,8 @@ def _host(coordinator: Coordinator, name: str) -> HostView:
         if state != "fenced"
         else [],
         lease_age_seconds=age,
+        cordoned=wanted is not None and wanted.cordoned,
+        draining=wanted is not None and wanted.draining,
+        why=wanted.why if wanted is not None else "",
         load=LoadView.model_validate(lease.load.model_dump(exclude={"address"})),
     )

@@ -21,20 +21,24 @@ from fleet.agent.nodes import StartRequest
 from fleet.coordinator.account import Ordered, Tenant, TenantExists, recovery_of
 from fleet.coordinator.asking import Asked, asked
 from fleet.coordinator.copying import Copies
-from fleet.coordinator.decide import (
+from fleet.coordinator.cordons import Cordons
+from fleet.coordinator.decide import decide
+from fleet.coordinator.deletions import Deletions
+from fleet.coordinator.drills import Drills
+from fleet.coordinator.history import History
+from fleet.coordinator.lifecycle import Lifecycle, is_resting
+from fleet.coordinator.observe import Observer
+from fleet.coordinator.picture import (
     Brake,
     Bury,
     Drain,
     Fence,
     Picture,
+    SeenHost,
     Start,
     Upgrade,
-    decide,
+    Wake,
 )
-from fleet.coordinator.deletions import Deletions
-from fleet.coordinator.drills import Drills
-from fleet.coordinator.history import History
-from fleet.coordinator.observe import Observer
 from fleet.coordinator.recording import note_failed, note_started
 from fleet.coordinator.restores import Restores
 from fleet.coordinator.retention import Epochs
@@ -93,6 +97,8 @@ class Coordinator:
         self.observer = Observer(store, http, token, on_change=self._wake.set)
         self.upgrades = Upgrades(self, store, http, token)
         self.restores = Restores(self, store, issuer, http, token)
+        self.lifecycle = Lifecycle(self, store, http, token)
+        self.cordons = Cordons(self, store)
         shared = (self.observer, self.tenants, self.timeline, http, token)
         self.drills = Drills(store, issuer, *shared)
         self.copies = Copies(
@@ -193,7 +199,7 @@ class Coordinator:
                 try:
                     await self._turn()
                 except StoreError as error:
-                    self._say_once(f"the store does not answer: {error}")
+                    self.say_once(f"the store does not answer: {error}")
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), TICK)
                 self._wake.clear()
@@ -226,14 +232,19 @@ class Coordinator:
             elif isinstance(action, Upgrade):
                 self._act(self.upgrades.order(action))
             elif isinstance(action, Drain):
-                self._act(self.restores.order(action))
+                self._act(self.lifecycle.order(action))
+            elif isinstance(action, Wake):
+                self._act(self.lifecycle.woken(action))
             elif isinstance(action, Bury):
                 await self.deletions.bury(action)
             else:
                 self._begin(action)
 
     async def _read_catalog(self) -> None:
-        for name, wanted in (await self.observer.read_catalog()).items():
+        """Those that sleep are known, and change only through this coordinator: they cost a share
+        of the list, and no request of their own."""
+        asleep = {name for name, tenant in self.tenants.items() if is_resting(tenant)}
+        for name, wanted in (await self.observer.read_catalog(without=asleep)).items():
             if wanted.gone:
                 self.deletions.forget(wanted)
                 continue
@@ -241,6 +252,7 @@ class Coordinator:
             if wanted.rev >= known.wanted.rev:  # it may have been changed since it was read
                 known.wanted = wanted
             known.stale = True
+        await self.cordons.read()
         self._catalog_at = time.monotonic()
 
     async def _read_stale_owners(self) -> None:
@@ -252,15 +264,24 @@ class Coordinator:
         stale = [(name, tenant) for name, tenant in self.tenants.items() if tenant.stale]
         await asyncio.gather(*(one(name, tenant) for name, tenant in stale))
 
+    def seen_hosts(self) -> dict[str, SeenHost]:
+        """The hosts as they are seen now, with what is wanted of them."""
+        now = time.monotonic()
+        return {
+            name: host.seen(now, self.cordons.known.get(name))
+            for name, host in self.observer.hosts.items()
+        }
+
     def _picture(self) -> Picture:
         now = time.monotonic()
         return Picture(
-            hosts={name: host.seen(now) for name, host in self.observer.hosts.items()},
+            hosts=self.seen_hosts(),
             tenants={
                 name: tenant.seen() for name, tenant in self.tenants.items() if not tenant.stale
             },
             watching_for=now - self._began,
             now=now,
+            wall=time.time(),
             resumed=frozenset(self._resumed),
         )
 
@@ -400,6 +421,7 @@ class Coordinator:
                     self._follow(host_name, tenant, node)
         for tenant in self.tenants.values():
             self._expire_order(tenant)
+        self.lifecycle.follow()
 
     def _follow(self, host: str, tenant: Tenant, node: NodeStatus) -> None:
         known = tenant.node
@@ -481,7 +503,8 @@ class Coordinator:
         if not there:
             self._failed(order.action, tenant, "the order left no trace")
 
-    def _say_once(self, text: str) -> None:
+    def say_once(self, text: str) -> None:
+        """Tell the operator, unless it was told before."""
         if text not in self._said:
             self._said.add(text)
             print(text, flush=True)

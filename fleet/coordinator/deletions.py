@@ -24,7 +24,7 @@ from backup.receipts import HostRemains, Receipt
 from backup.store import ObjectStore
 from fleet.coordinator.asking import Asked
 from fleet.coordinator.asking import asked as asker
-from fleet.coordinator.decide import Bury, SeenHost
+from fleet.coordinator.picture import Bury, SeenHost
 from fleet.deletion_views import DeletionWanted, ReceiptView
 from fleet.issuer import CredentialIssuer, SharedIssuer
 from fleet.views import DeletionPhase, DeletionView
@@ -132,8 +132,8 @@ class Deletions:
                 number=settled + 1,
                 asked_at=now,
                 purge_after=now + grace,
-                by=asked.by,
-                why=asked.why,
+                by=asked.by or asker().by,
+                why=asked.why or asker().why,
             )
             return wanted.model_copy(update=wanted.succeeded_by(deletion=deletion))
 

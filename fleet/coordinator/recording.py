@@ -18,6 +18,7 @@ KINDS: Final = {
     "node_lost": "restart",
     "given_up": "restart",
     "released": "start",
+    "moved": "move",
 }
 """The kind of a start in the history, by the cause for which `decide` ordered it."""
 
@@ -75,7 +76,7 @@ def note_failed(history: History, tenant: Tenant, order: Ordered, why: str, now:
 
 
 def _asker(tenant: Tenant, cause: str) -> Asked:
-    by_people = cause in ("created", "forked", "restored")
+    by_people = cause in ("created", "forked", "restored", "moved")
     who = tenant.asked if by_people and tenant.asked is not None else Asked()
     return who if who.why else Asked(who.by, cause.replace("_", " "))
 

@@ -24,7 +24,6 @@ from backup.store import ObjectStore
 from fleet.agent.drilling import Rehearsal, RehearsalRequest
 from fleet.coordinator.account import TenantExists
 from fleet.coordinator.asking import asked as asker
-from fleet.coordinator.decide import Drain
 from fleet.issuer import CredentialIssuer
 from fleet.views import ErrorBody, ForkWanted, RestoreView, RestoreWanted
 
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
 
 TIMEOUT = 900.0
 """Seconds for one rehearsal."""
-TELL_AGAIN = 5.0
-"""Seconds before a node that has not stopped is told again."""
 LOOK_EVERY = 0.1
 
 
@@ -231,26 +228,6 @@ class Restores:
             "restore_wanted", f"{name} shall go back to {origin.bookmark}", tenant=name
         )
         self._fleet.wake()
-
-    async def order(self, action: Drain) -> None:
-        """Have a node stopped in the planned way. One that does not hear of it is told again."""
-        tenant = self._fleet.tenants[action.tenant]
-        tenant.drain_after = time.monotonic() + TELL_AGAIN
-        address = self._fleet.observer.hosts[action.host].address
-        try:
-            answer = await self._http.post(
-                f"{address}/api/nodes/{action.tenant}/drain", headers=self._headers, timeout=10.0
-            )
-            answer.raise_for_status()
-        except httpx.HTTPError:
-            return
-        self._fleet.timeline.note(
-            "drain_ordered",
-            f"{action.host} stops {action.tenant} ({action.cause})",
-            tenant=action.tenant,
-            host=action.host,
-            cause=action.cause,
-        )
 
 
 def origin_of(tenant: str, found: Rehearsal, number: int) -> Origin:

@@ -23,7 +23,7 @@ from backup.settings import Credentials
 from backup.store import ObjectStore, S3Store
 from fleet.agent.agent import Agent
 from fleet.agent.nodes import AlreadyHere, NoAuthority, StartRequest
-from fleet.coordinator.decide import Fence, SeenHost, SeenNode
+from fleet.coordinator.picture import Fence, SeenHost, SeenNode
 from fleet.coordinator.seating import TENANT, Seats, Take, decide_seat, is_damaged
 from fleet.settings import AccountSettings, AgentSettings, CoordinatorSettings
 from fleet.views import CoordinatorView

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 from backup.ownership import OwnerRecord, OwnerState, TenantRecord
 from backup.records import Versioned
-from fleet.coordinator.decide import Fence, SeenHost, SeenTenant, floor_of, needs_start
+from fleet.coordinator.decide import floor_of
+from fleet.coordinator.needs import needs_start
+from fleet.coordinator.picture import Fence, SeenHost, SeenTenant
 
 TENANT = "log"
 """The one tenant of the fleet of coordinators. That fleet has a prefix of its own, so that no user

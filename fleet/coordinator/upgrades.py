@@ -21,8 +21,8 @@ from backup.errors import Precondition
 from backup.ownership import TenantRecord
 from backup.store import ObjectStore
 from fleet.agent.nodes import CodeRequest
-from fleet.coordinator.decide import Upgrade
 from fleet.coordinator.history import Steps
+from fleet.coordinator.picture import Upgrade
 from fleet.views import ErrorBody, UpgradeView, UpgradeWanted
 from node.checks import CheckStatus
 from node.engine.upgrade import UpgradeReport

@@ -13,7 +13,7 @@ from backup.lease import RENEW_EVERY, WATCH, Authority, LeaseRecord, LeaseState,
 from backup.memory import MemoryStore
 from backup.ownership import NotAllowed, Owner, OwnerRecord, OwnerState
 from backup.records import Versioned
-from fleet.coordinator.decide import Fence, SeenHost, SeenNode
+from fleet.coordinator.picture import Fence, SeenHost, SeenNode
 from fleet.coordinator.seating import TENANT, Seats, Take, decide_seat, is_damaged
 
 STEP = 0.5
