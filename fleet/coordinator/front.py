@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from fleet.coordinator.picture import SUSPECT_AFTER
 from fleet.coordinator.seat import Seat
 from fleet.proxy import forward, unavailable
 from fleet.views import CoordinatorList
@@ -75,6 +76,8 @@ def waiting_app(seat: Seat, token: str) -> FastAPI:
         active = seat.active()
         if active is None or active.name == seat.name or PASSED_ON in request.headers:
             return unavailable("no coordinator is active now; one takes over within 20 s", 2)
+        if active.lease_age_seconds >= SUSPECT_AFTER:
+            return unavailable("the active coordinator is silent; it may have to be replaced", 2)
         headers = {PASSED_ON: seat.name}
         if given := request.headers.get("authorization"):
             headers["authorization"] = given

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -20,6 +21,8 @@ from node.engine import schema
 from node.engine.errors import EngineError
 from node.order import ENDED, NodeStatus
 
+PATIENCE = 5.0
+"""Seconds for which somebody who reads waits for a log that is being brought up."""
 WAIT = 20.0
 """Seconds for the engine to carry out what it was asked, and to prove it in the bucket."""
 
@@ -58,7 +61,7 @@ class OwnLog:
 
     async def read(self, wanted: Wanted) -> list[OperationView]:
         """Raises `NotRecorded`."""
-        path = Path(self._serving().database)
+        path = Path((await self._soon()).database)
 
         def look() -> list[OperationView]:
             with closing(schema.connect(path, read_only=True)) as db:
@@ -68,6 +71,16 @@ class OwnLog:
             return await asyncio.to_thread(look)
         except (apsw.Error, EngineError, OSError) as error:
             raise NotRecorded(f"the coordinator's log cannot be read: {error}") from error
+
+    async def _soon(self) -> NodeStatus:
+        """The node; waited for, since a log is soon brought up. Raises `NotRecorded`."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + PATIENCE
+        while loop.time() < until:
+            with contextlib.suppress(NotRecorded):
+                return self._serving()
+            await asyncio.sleep(0.05)
+        return self._serving()
 
     def _serving(self) -> NodeStatus:
         node = self._node()
