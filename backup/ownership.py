@@ -14,6 +14,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from backup.limits import RequestLimits
 from backup.records import Record
 
 Durability = Literal["async", "before_effects", "every_commit"]
@@ -171,7 +172,7 @@ class TenantRecord(Record):
     either: a node that has a lower one is to load its code again. ``restore`` is the past state
     that the tenant was last told to go back to; it is taken up once, see ``OwnerRecord.restored``.
     ``deletion`` is the tombstone: while it stands the tenant is stopped, and nobody is created
-    under its name.
+    under its name. ``limits`` are those of the requests to it, None for the fleet's own.
     """
 
     tenant: str
@@ -183,6 +184,7 @@ class TenantRecord(Record):
     release: int = 0
     restore: Origin | None = None
     deletion: Deletion | None = None
+    limits: RequestLimits | None = None
 
     @property
     def gone(self) -> bool:

@@ -39,6 +39,7 @@ async def run(settings: CoordinatorSettings) -> None:
             token,
             http,
             settings.chores,
+            settings.gateway,
         )
         server = HttpServer(
             create_app(coordinator, token), settings.listen_host, settings.listen_port
