@@ -13,7 +13,7 @@ RUNTIME_STAMP := $(VENV)/installed-runtime
 .DEFAULT_GOAL := help
 .PHONY: help venv test unit integration acceptance simulation model lint format types demo clean
 .PHONY: bench bench-short four-ways properties faults faults-short bench-idle image docker-tests
-.PHONY: docker-long
+.PHONY: docker-long bench-fleet
 
 help:
 	@echo "make demo    lose a host, lose nothing (arguments: ARGS=\"--lose 2\")"
@@ -23,6 +23,7 @@ help:
 	@echo "make lint    ruff check and format check; make types: mypy; make format: rewrite"
 	@echo "make bench   the engine beside SQLite itself, DBOS and Temporal: a quarter of an hour;"
 	@echo "             make bench-short: only see that the measurements run"
+	@echo "make bench-fleet  a whole fleet: provisions, recoveries, gateways, idle tenants: 15 minutes"
 	@echo "make faults  every fault on real parts, many times, with the books compared: half an hour;"
 	@echo "             make faults-short: once, without the long ones"
 	@echo "make image   the container image litefleet:<version> (BASE=python:3.11-slim-bookworm for"
@@ -100,6 +101,11 @@ bench: $(STAMP)
 
 bench-short: $(STAMP)
 	$(BIN)/python -m tests.benchmarks --build $(BENCH) --short $(ARGS)
+	$(BIN)/python -m tests.benchmarks.fleet --build $(BENCH) --short
+
+# Hosts are lost, and found lost after 16 s each time; ARGS="--only many --tenants 25" for a part.
+bench-fleet: $(STAMP)
+	$(BIN)/python -m tests.benchmarks.fleet --build $(BENCH) $(ARGS)
 
 # Every fault of tests/faults on real parts, with the books compared; half an hour.
 faults: $(STAMP)

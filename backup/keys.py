@@ -41,6 +41,11 @@ def lease(host: str) -> str:
     return f"hosts/{host}/lease.json"
 
 
+def host(host: str) -> str:
+    """What is wanted of the host."""
+    return f"hosts/{host}/host.json"
+
+
 HOSTS = "hosts/"
 TENANTS = "tenants/"
 

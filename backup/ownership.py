@@ -165,12 +165,26 @@ class OwnerRecord(Record):
         )
 
 
+class Move(BaseModel):
+    """That a tenant shall run on another host than at ``epoch``: on ``host``, or on any other where
+    that is empty. It is carried out once the tenant has a later epoch, whoever took it.
+    ``asked_at`` is in unix seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    epoch: int
+    host: str = ""
+    asked_at: float = 0.0
+
+
 class TenantRecord(Record):
     """``tenant.json``: the wanted state, written before the creation is answered.
 
     ``kept`` are the older versions of the application beside it. ``release`` counts the changes of
     either: a node that has a lower one is to load its code again. ``restore`` is the past state
     that the tenant was last told to go back to; it is taken up once, see ``OwnerRecord.restored``.
+    ``asleep``: it shall not run until somebody or a timer wakes it. ``move`` is the last one that
+    was asked for.
     ``deletion`` is the tombstone: while it stands the tenant is stopped, and nobody is created
     under its name. ``limits`` are those of the requests to it, None for the fleet's own.
     """
@@ -183,6 +197,8 @@ class TenantRecord(Record):
     kept: tuple[str, ...] = ()
     release: int = 0
     restore: Origin | None = None
+    asleep: bool = False
+    move: Move | None = None
     deletion: Deletion | None = None
     limits: RequestLimits | None = None
 
@@ -206,6 +222,13 @@ def restore_wanted(wanted: TenantRecord, now: OwnerRecord | None) -> Origin | No
     """The restore that the tenant was told of and that no claim has taken up yet."""
     taken_up = now.restored if now is not None else 0
     return wanted.restore if wanted.restore and wanted.restore.number > taken_up else None
+
+
+def move_wanted(wanted: TenantRecord, now: OwnerRecord | None) -> Move | None:
+    """The move that the tenant was told of and that no claim has carried out yet."""
+    move = wanted.move
+    due = move is not None and now is not None and now.epoch <= move.epoch
+    return move if due and move is not None and now is not None and now.host != move.host else None
 
 
 def claim(

@@ -18,7 +18,9 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from fleet.deletion_views import DeletionList, DeletionWanted, ReceiptList, ReceiptView
+from fleet.history_views import BY_HEADER, WHY_HEADER, HistoryPage, OperationView
 from fleet.problem import Problem
+from fleet.remains_views import RemainsList, RemainsView
 from fleet.views import (
     CopyList,
     CopyView,
@@ -37,6 +39,7 @@ from fleet.views import (
     HostView,
     LagList,
     LagView,
+    MoveView,
     Outcome,
     Page,
     RestoreView,
@@ -192,8 +195,43 @@ def list_receipts(name: str) -> Call[ReceiptList]:
     return Call("GET", f"/api/tenants/{quote(name, safe='')}/receipts", ReceiptList)
 
 
+def list_remains(host: str) -> Call[RemainsList]:
+    path = f"/api/hosts/{quote(host, safe='')}/remains"
+    return Call("GET", path, RemainsList, timeout=STREAM_TIMEOUT)
+
+
 def show_tenant(name: str) -> Call[TenantView]:
     return Call("GET", f"/api/tenants/{quote(name, safe='')}", TenantView)
+
+
+def sleep_tenant(name: str) -> Call[TenantView]:
+    return Call("POST", f"/api/tenants/{quote(name, safe='')}/sleep", TenantView)
+
+
+def wake_tenant(name: str) -> Call[TenantView]:
+    return Call("POST", f"/api/tenants/{quote(name, safe='')}/wake", TenantView)
+
+
+def move_tenant(name: str, host: str | None) -> Call[MoveView]:
+    path = f"/api/tenants/{quote(name, safe='')}/move"
+    return Call("POST", path, MoveView, {"host": host})
+
+
+def show_move(name: str) -> Call[MoveView]:
+    return Call("GET", f"/api/tenants/{quote(name, safe='')}/move", MoveView)
+
+
+def show_host(name: str) -> Call[HostView]:
+    return Call("GET", f"/api/hosts/{quote(name, safe='')}", HostView)
+
+
+def cordon_host(name: str, drain: bool, why: str) -> Call[HostView]:
+    path = f"/api/hosts/{quote(name, safe='')}/cordon"
+    return Call("PUT", path, HostView, {"drain": drain, "why": why})
+
+
+def uncordon_host(name: str) -> Call[HostView]:
+    return Call("DELETE", f"/api/hosts/{quote(name, safe='')}/cordon", HostView)
 
 
 def list_tenants(after: str | None = None) -> Call[TenantList]:
@@ -210,6 +248,20 @@ def list_lag(after: str | None = None) -> Call[LagList]:
 
 def read_timeline(after: int = 0) -> Call[Timeline]:
     return Call("GET", "/api/timeline", Timeline, query={"after": after})
+
+
+def read_history(
+    tenant: str | None = None,
+    kind: str | None = None,
+    since: float | None = None,
+    after: int = 0,
+    limit: int = PAGE,
+    newest: bool = False,
+) -> Call[HistoryPage]:
+    given = {"tenant": tenant, "kind": kind, "since": since}
+    query: dict[str, str | int | float] = {k: v for k, v in given.items() if v is not None}
+    query |= {"after": after, "limit": limit, "newest": newest}
+    return Call("GET", "/api/history", HistoryPage, query=query)
 
 
 def resume_fleet() -> Call[Empty]:
@@ -332,6 +384,13 @@ def _request_arguments(call: Call[Any]) -> dict[str, Any]:
     return arguments
 
 
+def _headers(token: str | None, by: str, why: str) -> dict[str, str]:
+    given = {BY_HEADER: quote(by, safe="@"), WHY_HEADER: quote(why, safe="")}
+    if token is not None:
+        given["authorization"] = f"Bearer {token}"
+    return {name: value for name, value in given.items() if value}
+
+
 class Client:
     """The fleet's API for plain code. Close it, or use it as a context manager.
 
@@ -339,12 +398,19 @@ class Client:
     """
 
     def __init__(
-        self, address: str, token: str | None, transport: httpx.BaseTransport | None = None
+        self,
+        address: str,
+        token: str | None,
+        transport: httpx.BaseTransport | None = None,
+        *,
+        by: str = "",
+        why: str = "",
     ) -> None:
+        """`by` and `why`: who asks, and the reason, for the fleet's history."""
         self.address = address.rstrip("/")
         self._http = httpx.Client(
             base_url=self.address,
-            headers={} if token is None else {"authorization": f"Bearer {token}"},
+            headers=_headers(token, by, why),
             timeout=TIMEOUT,
             transport=transport,
             trust_env=False,
@@ -452,6 +518,10 @@ class Client:
         """What was removed of the tenants that had this name, oldest first."""
         return self.send(list_receipts(name)).items
 
+    def remains(self, host: str) -> list[RemainsView]:
+        """What ended nodes have left on a host, and what becomes of it."""
+        return self.send(list_remains(host)).items
+
     def tenants(self) -> list[TenantView]:
         return self._all(list_tenants)
 
@@ -463,6 +533,21 @@ class Client:
 
     def timeline(self, after: int = 0) -> list[TimelineEntry]:
         return self.send(read_timeline(after)).items
+
+    def history(
+        self,
+        tenant: str | None = None,
+        *,
+        kind: str | None = None,
+        since: float | None = None,
+        after: int = 0,
+        limit: int = PAGE,
+        newest: bool = False,
+    ) -> list[OperationView]:
+        """What was done, in the order in which it ended: up to `limit` operations (at most 1000)
+        with numbers above `after`. `since` is in UNIX seconds. `newest`: the last of them."""
+        call = read_history(tenant, kind, since, after, limit, newest)
+        return self.send(call).items
 
     def drill(self, name: str) -> DrillView:
         """Have a tenant's backup restored and verified; returns when that is done."""
@@ -485,6 +570,35 @@ class Client:
     def hold(self, name: str, hold: bool) -> HoldView:
         """Put a tenant on hold, so that no epoch of it is removed, or take it off."""
         return self.send(hold_tenant(name, hold))
+
+    def sleep(self, name: str) -> TenantView:
+        """Have a tenant stop until it is woken: by hand, by a request or by its next timer."""
+        return self.send(sleep_tenant(name))
+
+    def wake(self, name: str) -> TenantView:
+        """Have a tenant that sleeps run again."""
+        return self.send(wake_tenant(name))
+
+    def move(self, name: str, host: str | None = None) -> MoveView:
+        """Have a tenant run on this host, or on any other than now. It is under way when this
+        returns; `move_of` tells how far it is."""
+        return self.send(move_tenant(name, host))
+
+    def move_of(self, name: str) -> MoveView:
+        """How far the last move of a tenant is."""
+        return self.send(show_move(name))
+
+    def host(self, name: str) -> HostView:
+        """One host. Raises FleetNotFound."""
+        return self.send(show_host(name))
+
+    def cordon(self, name: str, *, drain: bool = False, why: str = "") -> HostView:
+        """Give a host no more tenants, and with `drain` have its tenants moved to others."""
+        return self.send(cordon_host(name, drain, why))
+
+    def uncordon(self, name: str) -> HostView:
+        """Give a host tenants again."""
+        return self.send(uncordon_host(name))
 
     def resume(self) -> None:
         self.send(resume_fleet())
@@ -514,12 +628,15 @@ class AsyncClient:
         address: str,
         token: str,
         transport: httpx.AsyncBaseTransport | None = None,
+        *,
+        by: str = "",
+        why: str = "",
         connections: int = 20,
     ) -> None:
         self.address = address.rstrip("/")
         self._http = httpx.AsyncClient(
             base_url=self.address,
-            headers={"authorization": f"Bearer {token}"},
+            headers=_headers(token, by, why),
             timeout=httpx.Timeout(30.0, connect=5.0, pool=None),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
             transport=transport,
@@ -609,6 +726,10 @@ class AsyncClient:
         """What was removed of the tenants that had this name, oldest first."""
         return (await self.send(list_receipts(name))).items
 
+    async def remains(self, host: str) -> list[RemainsView]:
+        """What ended nodes have left on a host, and what becomes of it."""
+        return (await self.send(list_remains(host))).items
+
     async def tenants(self) -> list[TenantView]:
         return await self._all(list_tenants)
 
@@ -617,6 +738,21 @@ class AsyncClient:
 
     async def timeline(self, after: int = 0) -> list[TimelineEntry]:
         return (await self.send(read_timeline(after))).items
+
+    async def history(
+        self,
+        tenant: str | None = None,
+        *,
+        kind: str | None = None,
+        since: float | None = None,
+        after: int = 0,
+        limit: int = PAGE,
+        newest: bool = False,
+    ) -> list[OperationView]:
+        """What was done, in the order in which it ended: up to `limit` operations (at most 1000)
+        with numbers above `after`. `since` is in UNIX seconds. `newest`: the last of them."""
+        call = read_history(tenant, kind, since, after, limit, newest)
+        return (await self.send(call)).items
 
     async def start(
         self,

@@ -198,6 +198,7 @@ class LocalFleet:
             issuer="iam" if self.embedded is not None else "shared",
             chores=self.settings.chores,
             gateway=self.settings.gateway,
+            data=folder / "data",
         )
         self.coordinator = Machine("coordinator")
         self.address = await _launch(
@@ -255,6 +256,15 @@ class LocalFleet:
                     f"Look into the agents' logs under {self.settings.folder} (keep it with "
                     "--keep or --data).",
                 )
+
+    async def add_host(self, name: str) -> LocalHost:
+        """Start one more host, or one that was lost as a new machine, and wait until it has joined.
+
+        Raises Problem.
+        """
+        await self._start_host(name, self.store_settings)
+        await self._await_hosts([name])
+        return self.hosts[name]
 
     async def host_views(self) -> dict[str, HostView]:
         async with self.client() as client:

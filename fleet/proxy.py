@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import httpx
 from starlette.requests import Request
-from starlette.responses import JSONResponse, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 EPOCH_HEADER = "litefleet-epoch"
@@ -161,6 +161,14 @@ async def forward(
         message = await _message(answer)
         return Unreached(message or "the next gateway could not reach the node", sent=False)
     return Passed(answer)
+
+
+async def relayed(
+    request: Request, client: httpx.AsyncClient, url: str, headers: Mapping[str, str]
+) -> Response:
+    """As `forward`, of a request without a body; 503 where there is no answer."""
+    answer = await forward(request, client, url, None, headers=headers)
+    return unavailable(answer.message) if isinstance(answer, Unreached) else answer
 
 
 async def _message(answer: httpx.Response) -> str:

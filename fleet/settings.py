@@ -135,7 +135,8 @@ class AgentSettings(ProcessSettings):
     followed, stay in a log whose application has no rule for them; None: for ever. ``guards``
     say from what on each node alerts. With ``copy_keys``, the tenants' independent copies are
     encrypted before they leave the host. ``runtime`` is how nodes are run, ``limits`` what each
-    may use, ``accounts`` as whom they run."""
+    may use, ``accounts`` as whom they run. What nodes have left on the host's disk is removed after
+    ``quarantine_days``, if the bucket proves that it is superseded; None: never."""
 
     host: str
     data: Path
@@ -150,6 +151,7 @@ class AgentSettings(ProcessSettings):
     docker: DockerSettings = DockerSettings()
     limits: NodeLimits = NodeLimits()
     accounts: AccountSettings = AccountSettings()
+    quarantine_days: float | None = Field(default=30.0, ge=0)
 
     @property
     def own_users(self) -> bool:
@@ -203,8 +205,16 @@ class CoordinatorSettings(ProcessSettings):
     """The coordinator. ``issuer`` says where each tenant's sidecar gets its credentials:
     ``iam`` creates a user for each tenant, limited to its replicas; ``shared`` gives every
     sidecar the fleet's own, for stores without an IAM interface. ``chores`` are what it does for
-    every tenant now and then, ``gateway`` is what it lets in."""
+    every tenant now and then, ``gateway`` is what it lets in. ``data`` is its folder, for the
+    history of operations; without it that is kept in memory only."""
 
     issuer: Literal["iam", "shared"] = "shared"
     chores: Chores = Field(default_factory=Chores)
     gateway: GatewaySettings = GatewaySettings()
+    data: Path | None = None
+
+    def folder(self) -> Path | None:
+        """``data``, which is made where it is not there. Raises OSError."""
+        if self.data is not None:
+            self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self.data

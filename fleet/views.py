@@ -12,7 +12,15 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Durability = Literal["async", "before_effects", "every_commit"]
 TenantState = Literal[
-    "pending", "restoring", "active", "draining", "released", "damaged", "lost", "deleted"
+    "pending",
+    "restoring",
+    "active",
+    "draining",
+    "released",
+    "asleep",
+    "damaged",
+    "lost",
+    "deleted",
 ]
 ExecutionStatus = Literal[
     "running", "completed", "failed", "cancelled", "terminated", "queued", "diverged", "parked"
@@ -129,6 +137,10 @@ class TenantView(View):
     alerts: list[AlertView] = Field(default_factory=list)
     recoveries: list[Recovery] = Field(default_factory=list)
     hold: bool = Field(default=False, description="none of its epochs is removed")
+    asleep: bool = Field(default=False, description="it shall not run until it is woken")
+    next_wake: float | None = Field(
+        default=None, description="when a timer wakes it, while it sleeps, UNIX seconds"
+    )
     origin: str | None = Field(
         default=None, description="`tenant epoch:sequence`: the state that its epoch was made of"
     )
@@ -245,6 +257,40 @@ class HostView(View):
     tenants: list[str] = Field(default_factory=list)
     lease_age_seconds: float | None = None
     load: LoadView = Field(default_factory=LoadView)
+    cordoned: bool = Field(default=False, description="it is given no more tenants")
+    draining: bool = Field(default=False, description="its tenants move to other hosts")
+    why: str = Field(default="", description="what the operator said who cordoned it")
+
+
+class MoveView(View):
+    """How far the last move of a tenant is. `unavailable_seconds` is for how long nothing served
+    it, null where this coordinator has not seen both ends."""
+
+    tenant: str
+    state: Literal["none", "moving", "done"]
+    from_host: str | None = None
+    to_host: str | None = None
+    wanted_host: str | None = None
+    asked_at: float | None = None
+    unavailable_seconds: float | None = None
+    epoch: int = 0
+
+
+class MoveWanted(View):
+    """The body of `POST /api/tenants/{name}/move`; no host: any other than now."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    host: str | None = None
+
+
+class CordonWanted(View):
+    """The body of `PUT /api/hosts/{name}/cordon`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    drain: bool = False
+    why: str = ""
 
 
 class LagView(View):

@@ -50,6 +50,12 @@ class SupervisorLink:
             self._oldest_at = at
             asyncio.get_running_loop().call_later(NEWS_EVERY, self._tell)
 
+    async def resting(self, next_wake: float | None) -> None:
+        """Say, as the last thing, when time alone would have made something happen next: unix
+        seconds, None for never. Raises `WireError`."""
+        self._tell()
+        await self._client.call("resting", next_wake=next_wake)
+
     def _tell(self) -> None:
         if self._oldest_at is None:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -108,6 +109,9 @@ async def _serve(order: EngineOrder) -> None:
             os._exit(1)
         server.should_exit = True
         await serving
+        # What is under way now goes on as soon as an engine opens the log again.
+        with contextlib.suppress(WireError):
+            await link.resting(engine.next_wake if engine.at_rest() else time.time())
         for task in (lost, stop, looks):
             task.cancel()
         if telemetry is not None:

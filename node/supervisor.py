@@ -96,6 +96,8 @@ class Supervisor:
         """It was ended on purpose, and not by itself."""
         self._copying = Copying()
         self._replacing: asyncio.Task[None] | None = None
+        self._next_wake: float | None = 0.0
+        """What the last engine said when it stopped; at once where it had no time to say."""
         """The end of an engine that is to be started again with other code."""
         self.checks = Checks(
             self._check_order, folder / "check.log", self._streaming, self._is_streaming
@@ -404,7 +406,7 @@ class Supervisor:
         self._claim = await transition(
             self._store,
             self._claim,
-            lambda now: ownership.release(now, owner, epoch, reached.reachable, None),
+            lambda now: ownership.release(now, owner, epoch, reached.reachable, self._next_wake),
         )
         self._set(NodeState.RELEASED)
 
@@ -434,6 +436,7 @@ class Supervisor:
         )
 
     async def _start_engine(self, engine: EngineProcess) -> None:
+        self._next_wake = 0.0
         serves = await engine.start()
         if not self._authority.alive():
             # The watchdog may have fired between the fork and this line, with no pid to kill.
@@ -513,8 +516,12 @@ class Supervisor:
         return self._replication is not None and self._replication.is_streaming
 
     async def _for_engine(self, op: str, message: Message) -> Message:
-        """What an engine may ask: a proof, and to be heard about its commits."""
+        """What an engine may ask: a proof, and to be heard about its commits and its rest."""
         assert self._proofs is not None
+        if op == "resting":
+            wake = message["next_wake"]
+            self._next_wake = None if wake is None else float(wake)
+            return {}
         sequence = int(message["sequence"])
         if op == "committed":
             self.status = self.status.model_copy(update={"executions": message["executions"]})

@@ -1,4 +1,5 @@
-"""Which epochs of a tenant may go: decided from records alone, before anything is touched.
+"""Which epochs of a tenant may go, and which files of its nodes on hosts: decided from records
+alone, before anything is touched.
 
 An epoch is a chain of its own: it begins with a whole copy of what it was made of. So an epoch may
 go once a later one was the tenant's and has been restored in a drill, and nobody can want it any
@@ -98,3 +99,52 @@ def _judge(
     if now - left <= period:
         return False, f"it stays for {(period - (now - left)) / 86_400:.1f} more days"
     return True, f"epoch {verified} was restored in a drill, and its retention period is over"
+
+
+def judge_remains(
+    epoch: int,
+    empty: bool,
+    age: float,
+    owner: OwnerRecord | None,
+    history: Sequence[EpochRecord],
+    drills: Iterable[Drill],
+    gone_up_to: int,
+    period: float,
+) -> tuple[bool, str]:
+    """Say whether files that a node has left on a host may go, and why.
+
+    They may hold commits that the bucket never saw. So they stay while the tenant may still go on
+    from them (its newest epoch), and until a later epoch is known to restore: before that they may
+    be the best copy that there is.
+
+    Args:
+        epoch: the node's; 0 where that is not known.
+        empty: there is no log among them.
+        age: seconds since they were put away.
+        owner: the tenant's record, None for none.
+        history: the tenant's epochs by their records, newest first.
+        gone_up_to: the last epoch of the tenants of this name that were deleted and are gone; 0 for
+            none.
+        period: seconds for which they stay.
+    """
+    if epoch and epoch <= gone_up_to:
+        return True, "its tenant was deleted, and is gone"
+    if age <= period:
+        return False, f"it stays for {(period - age) / 86_400:.1f} more days"
+    if empty:
+        return True, "there is no log in it"
+    if not epoch:
+        return False, "nothing tells of which epoch it is"
+    if owner is None:
+        return False, "its tenant has no record"
+    if owner.hold:
+        return False, "the tenant is on hold"
+    if owner.state in (OwnerState.DAMAGED, OwnerState.DELETED):
+        return False, f"the tenant is {owner.state}"
+    newest = newest_epoch(owner)
+    if newest is None or epoch >= newest:
+        return False, "the tenant may go on from it"
+    verified = _verified(owner, {one.epoch: one.began_at for one in history}, drills)
+    if verified <= epoch:
+        return False, "no later epoch was restored in a drill"
+    return True, f"epoch {verified} was restored in a drill, and its time is over"

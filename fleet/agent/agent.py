@@ -15,6 +15,7 @@ from fleet.agent.drilling import Drilling
 from fleet.agent.memory import Memory
 from fleet.agent.nodes import NoAuthority, Nodes, StartRequest
 from fleet.agent.resources import Meter
+from fleet.agent.tidying import Tidying
 from fleet.runtimes.choice import accounts_of, runtime_of, store_of_nodes
 from fleet.settings import LIMITS, AgentSettings
 from node.order import NodeState, NodeStatus
@@ -57,6 +58,9 @@ class Agent:
             ),
         )
         self.drills = Drilling(settings.store, settings.data / "drills", settings.host)
+        self.tidying = Tidying(
+            S3Store(settings.store), settings.data, settings.quarantine_days, self._say
+        )
         self._meter = Meter(settings.data)
         self._keeper = LeaseKeeper(
             store or lease_store(settings.store),
@@ -127,6 +131,16 @@ class Agent:
             self._note()
             self._say(f"{self.host} has joined as {self._keeper.incarnation}")
         self.nodes.put_away_leftovers()
+        tidying = asyncio.create_task(self.tidying.run())
+        try:
+            await self._live()
+        finally:
+            tidying.cancel()
+        await self.nodes.close()
+        self._memory.close()
+
+    async def _live(self) -> None:
+        """Hold the lease, under one incarnation after the other, until `stop`."""
         while True:
             self._joined = True
             try:
@@ -147,8 +161,6 @@ class Agent:
             await self._renew_last()
         elif self._joined:
             await self._leave()
-        await self.nodes.close()
-        self._memory.close()
 
     async def _resume(self) -> bool:
         """Go on where an earlier agent of this host has stopped; whether that can be."""

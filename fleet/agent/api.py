@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ from fleet.proxy import (
     streamed,
     unavailable,
 )
+from fleet.remains_views import RemainsList
 from fleet.runtimes.accounts import NoAccount
 from node.checks import CheckStatus
 from node.order import NodeStatus
@@ -161,6 +163,15 @@ def create_app(agent: Agent, token: str) -> FastAPI:
             headers={EXPORT_HEADER: about.model_dump_json()},
             background=BackgroundTask(file.unlink, missing_ok=True),
         )
+
+    @app.get("/api/remains", dependencies=guarded)
+    async def look_at_remains() -> RemainsList:
+        try:
+            return RemainsList(items=await asyncio.to_thread(agent.tidying.look))
+        except StoreError as error:
+            raise HTTPException(
+                503, {"type": "store_unavailable", "message": str(error)}
+            ) from error
 
     @app.delete("/api/remains/{tenant}", dependencies=guarded)
     async def remove_remains(tenant: str, epoch: int) -> HostRemains:

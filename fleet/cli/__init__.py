@@ -22,6 +22,7 @@ from fleet.cli import (
     doctor,
     drill,
     executions,
+    history,
     hosts,
     lag,
     replay,
@@ -55,6 +56,7 @@ app.add_typer(schedules.app, name="schedule")
 app.add_typer(copies.app, name="copy")
 app.command()(sql.sql)
 app.command()(lag.lag)
+app.command()(history.history)
 app.command()(restore.restore)
 app.command()(verify.verify)
 app.command()(drill.drill)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import os
+import socket
 from typing import TYPE_CHECKING
 
 from fleet.problem import Problem
@@ -16,7 +18,18 @@ def connect(name: str, address: str | None) -> Client:
     """A client for the fleet that the options name. Raises Problem when there is none."""
     from fleet.client import Client
 
-    return Client(*whereabouts(name, address))
+    return Client(
+        *whereabouts(name, address), by=somebody(), why=os.environ.get("LITEFLEET_WHY", "")
+    )
+
+
+def somebody() -> str:
+    """Who gives this command, as far as this machine knows: `ada@laptop`."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a user id without a name, as containers have it
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
 
 
 def whereabouts(name: str, address: str | None) -> tuple[str, str]:

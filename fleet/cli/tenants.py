@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fleet import DEFAULT_NAME, console
-from fleet.cli import connection, deleting, epochs, restoring, upgrading
+from fleet.cli import connection, deleting, epochs, moving, restoring, upgrading
 from fleet.cli.options import Address, DurabilityChoice, Json, Name
 from fleet.cli.tables import dated, details, position, table
 from fleet.problem import Problem
@@ -74,6 +74,9 @@ def _await_serving(client: Client, view: TenantView, seconds: float) -> TenantVi
 
 
 app.command("upgrade")(upgrading.tenant_upgrade)
+app.command("sleep")(moving.tenant_sleep)
+app.command("wake")(moving.tenant_wake)
+app.command("move")(moving.tenant_move)
 app.command("restore")(restoring.tenant_restore)
 app.command("fork")(restoring.tenant_fork)
 app.command("export")(restoring.tenant_export)
@@ -174,6 +177,8 @@ def _tenant_details(view: TenantView) -> Table:
         del rows["kept"]
     if view.origin is not None:
         rows["made of"] = view.origin
+    if view.asleep:
+        rows["wakes"] = "when it is asked" if view.next_wake is None else dated(view.next_wake)
     if view.hold:
         rows["hold"] = "none of its epochs is removed"
     if view.deletion is not None:

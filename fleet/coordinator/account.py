@@ -10,7 +10,9 @@ from backup.errors import Denied
 from backup.ownership import OwnerRecord, OwnerState, TenantRecord
 from backup.records import Versioned
 from backup.settings import Credentials
-from fleet.coordinator.decide import SeenHost, SeenTenant, Start, authority_over
+from fleet.coordinator.asking import Asked
+from fleet.coordinator.needs import authority_over, resting
+from fleet.coordinator.picture import SeenHost, SeenTenant, Start
 from fleet.issuer import CredentialIssuer
 from fleet.views import Recovery, RecoverySplit, TenantState
 from node.order import NodeStatus
@@ -47,6 +49,8 @@ class Tenant:
     credentials: Credentials | None = None
     upgrade_after: float = -math.inf
     drain_after: float = -math.inf
+    asked: Asked | None = None
+    """Who wants its newest creation, fork or restore, where that was asked of this coordinator."""
 
     async def issued(self, issuer: CredentialIssuer) -> Credentials:
         """The storage key of its sidecar, issued when it is first wanted.
@@ -79,6 +83,8 @@ class Tenant:
         Args:
             owner: the host that the record names, as it is seen.
         """
+        if resting(self.wanted, self.owner.record if self.owner else None):
+            return "asleep"
         if self.owner is None:
             return "pending"
         record = self.owner.record

@@ -16,11 +16,14 @@ from backup.errors import StoreError
 from backup.keys import BadTenantName
 from backup.lease import LeaseState
 from fleet.coordinator.account import Tenant, TenantExists
+from fleet.coordinator.asking import note_asker
 from fleet.coordinator.coordinator import Coordinator
-from fleet.coordinator.decide import SUSPECT_AFTER
 from fleet.coordinator.deletions_api import add_deletions
+from fleet.coordinator.history_api import add_history
+from fleet.coordinator.lifecycle_api import add_lifecycle
 from fleet.coordinator.lookup import living, tenant_of
 from fleet.coordinator.metrics import exposed
+from fleet.coordinator.picture import SUSPECT_AFTER
 from fleet.coordinator.restores_api import add_restores
 from fleet.coordinator.rounds import NoHost
 from fleet.coordinator.upgrades import UpgradeRunning
@@ -79,6 +82,7 @@ def create_app(coordinator: Coordinator, token: str) -> FastAPI:
         given = request.headers.get("authorization", "")
         if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
             raise HTTPException(401, "the token is missing or wrong")
+        note_asker(request)
 
     guarded = [Depends(bearer)]
 
@@ -208,7 +212,16 @@ def create_app(coordinator: Coordinator, token: str) -> FastAPI:
         return JSONResponse(_copy(made).model_dump(mode="json"))
 
     add_restores(app, coordinator, guarded, _error, token)
-    add_deletions(app, coordinator, guarded, _error)
+    add_lifecycle(
+        app,
+        coordinator,
+        guarded,
+        _error,
+        tenant_view=lambda name: _tenant(coordinator, name, coordinator.tenants[name]),
+        host_view=lambda name: _host(coordinator, name),
+    )
+    add_deletions(app, coordinator, guarded, _error, token)
+    add_history(app, coordinator, guarded, _error)
 
     @app.post("/api/resume", dependencies=guarded)
     async def resume() -> Resumed:
@@ -252,6 +265,8 @@ def _tenant(coordinator: Coordinator, name: str, tenant: Tenant) -> TenantView:
         "lineage": owner.lineage if owner else None,
         "recoveries": tenant.recoveries,
         "hold": owner.hold if owner else False,
+        "asleep": tenant.wanted.asleep,
+        "next_wake": owner.next_wake if owner and tenant.wanted.asleep else None,
         "origin": f"{owner.origin.tenant} {owner.origin.bookmark}"
         if owner and owner.origin
         else None,
@@ -308,6 +323,7 @@ def _trouble(node: NodeStatus) -> str:
 
 def _host(coordinator: Coordinator, name: str) -> HostView:
     host = coordinator.observer.hosts[name]
+    wanted = coordinator.cordons.known.get(name)
     age = max(0.0, time.time() - host.changed_at)
     lease = host.lease.record
     state: HostState = "live" if age < SUSPECT_AFTER else "suspect"
@@ -322,5 +338,8 @@ def _host(coordinator: Coordinator, name: str) -> HostView:
         if state != "fenced"
         else [],
         lease_age_seconds=age,
+        cordoned=wanted is not None and wanted.cordoned,
+        draining=wanted is not None and wanted.draining,
+        why=wanted.why if wanted is not None else "",
         load=LoadView.model_validate(lease.load.model_dump(exclude={"address"})),
     )

@@ -8,6 +8,7 @@ import functools
 import math
 import time
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,20 +21,27 @@ from backup.settings import REVEAL
 from backup.store import ObjectStore
 from fleet.agent.nodes import StartRequest
 from fleet.coordinator.account import Ordered, Tenant, TenantExists, recovery_of
+from fleet.coordinator.asking import Asked, asked
 from fleet.coordinator.copying import Copies
-from fleet.coordinator.decide import (
+from fleet.coordinator.cordons import Cordons
+from fleet.coordinator.decide import decide
+from fleet.coordinator.deletions import Deletions
+from fleet.coordinator.drills import Drills
+from fleet.coordinator.history import FileRecords, History
+from fleet.coordinator.lifecycle import Lifecycle, is_resting
+from fleet.coordinator.observe import Observer
+from fleet.coordinator.picture import (
     Brake,
     Bury,
     Drain,
     Fence,
     Picture,
+    SeenHost,
     Start,
     Upgrade,
-    decide,
+    Wake,
 )
-from fleet.coordinator.deletions import Deletions
-from fleet.coordinator.drills import Drills
-from fleet.coordinator.observe import Observer
+from fleet.coordinator.recording import note_failed, note_started
 from fleet.coordinator.restores import Restores
 from fleet.coordinator.retention import Epochs
 from fleet.coordinator.rounds import Rounds
@@ -66,7 +74,12 @@ class Coordinator:
         http: httpx.AsyncClient,
         chores: Chores,
         gateway: GatewaySettings | None = None,
+        data: Path | None = None,
     ):
+        """
+        Args:
+            data: the coordinator's folder, for its history; None to keep that in memory only.
+        """
         self._store = store
         self._issuer = issuer
         self._http = http
@@ -79,16 +92,20 @@ class Coordinator:
         self._leases_at = -math.inf
         self._acting: set[asyncio.Task[None]] = set()
         self._said: set[str] = set()
-        self.timeline = TimelineLog()
+        self.history = History(FileRecords(data / "history.db" if data is not None else None))
+        self.timeline = TimelineLog(history=self.history)
         self.tenants: dict[str, Tenant] = {}
         self.braked_hosts: tuple[str, ...] = ()
         self.observer = Observer(store, http, token, on_change=self._host_changed)
         self.gate = Gate(
             gateway or GatewaySettings(),
             functools.partial(standing_of, self.tenants, self.observer.hosts),
+            self._wanted,
         )
         self.upgrades = Upgrades(self, store, http, token)
         self.restores = Restores(self, store, issuer, http, token)
+        self.lifecycle = Lifecycle(self, store, http, token)
+        self.cordons = Cordons(self, store)
         shared = (self.observer, self.tenants, self.timeline, http, token)
         self.drills = Drills(store, issuer, *shared)
         self.copies = Copies(
@@ -155,7 +172,7 @@ class Coordinator:
         record = await asyncio.to_thread(records.change, self._store, key, TenantRecord, free)
         assert record is not None
         wanted = record
-        tenant = Tenant(wanted)
+        tenant = Tenant(wanted, asked=asked())
         self.tenants[name] = tenant
         self.deletions.gone.pop(name, None)
         self.timeline.note("tenant_created", words, tenant=name)
@@ -178,6 +195,7 @@ class Coordinator:
         self.braked_hosts = ()
         if held:
             self.timeline.note("resumed", f"an operator confirmed the loss of {', '.join(held)}")
+            self.history.note("resume", data={"hosts": list(held)})
         self._wake.set()
         return held
 
@@ -187,12 +205,13 @@ class Coordinator:
         """Look, decide and act until cancelled. A store that does not answer is waited for."""
         self._acting.update(asyncio.create_task(rounds.run()) for rounds in self._rounds)
         self._acting.add(asyncio.create_task(self.deletions.run()))
+        self._acting.add(asyncio.create_task(self.history.run()))
         try:
             while True:
                 try:
                     await self._turn()
                 except StoreError as error:
-                    self._say_once(f"the store does not answer: {error}")
+                    self.say_once(f"the store does not answer: {error}")
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), TICK)
                 self._wake.clear()
@@ -203,6 +222,7 @@ class Coordinator:
                 task.cancel()
             await asyncio.gather(*self._acting, return_exceptions=True)
             await self.observer.close()
+            await self.history.close()
 
     async def _turn(self) -> None:
         if time.monotonic() - self._leases_at >= TICK:
@@ -223,14 +243,19 @@ class Coordinator:
             elif isinstance(action, Upgrade):
                 self._act(self.upgrades.order(action))
             elif isinstance(action, Drain):
-                self._act(self.restores.order(action))
+                self._act(self.lifecycle.order(action))
+            elif isinstance(action, Wake):
+                self._act(self.lifecycle.woken(action))
             elif isinstance(action, Bury):
                 await self.deletions.bury(action)
             else:
                 self._begin(action)
 
     async def _read_catalog(self) -> None:
-        for name, wanted in (await self.observer.read_catalog()).items():
+        """Those that sleep are known, and change only through this coordinator: they cost a share
+        of the list, and no request of their own."""
+        asleep = {name for name, tenant in self.tenants.items() if is_resting(tenant)}
+        for name, wanted in (await self.observer.read_catalog(without=asleep)).items():
             if wanted.gone:
                 self.deletions.forget(wanted)
                 continue
@@ -238,6 +263,7 @@ class Coordinator:
             if wanted.rev >= known.wanted.rev:  # it may have been changed since it was read
                 known.wanted = wanted
             known.stale = True
+        await self.cordons.read()
         self._catalog_at = time.monotonic()
 
     async def _read_stale_owners(self) -> None:
@@ -249,15 +275,24 @@ class Coordinator:
         stale = [(name, tenant) for name, tenant in self.tenants.items() if tenant.stale]
         await asyncio.gather(*(one(name, tenant) for name, tenant in stale))
 
+    def seen_hosts(self) -> dict[str, SeenHost]:
+        """The hosts as they are seen now, with what is wanted of them."""
+        now = time.monotonic()
+        return {
+            name: host.seen(now, self.cordons.known.get(name))
+            for name, host in self.observer.hosts.items()
+        }
+
     def _picture(self) -> Picture:
         now = time.monotonic()
         return Picture(
-            hosts={name: host.seen(now) for name, host in self.observer.hosts.items()},
+            hosts=self.seen_hosts(),
             tenants={
                 name: tenant.seen() for name, tenant in self.tenants.items() if not tenant.stale
             },
             watching_for=now - self._began,
             now=now,
+            wall=time.time(),
             resumed=frozenset(self._resumed),
         )
 
@@ -292,6 +327,13 @@ class Coordinator:
         self._resumed.discard(action.host)
         self.timeline.note(
             "lease_fenced", f"{action.host} is fenced; its tenants move", host=action.host
+        )
+        self.history.note(
+            "fence",
+            id=f"fence/{action.host}/{incarnation}",
+            asked_by=Asked(why="its lease was not renewed"),
+            steps={"detect": silent, "fence": time.time() - detected_at},
+            from_host=action.host,
         )
         for tenant in self.tenants.values():
             if tenant.owner is not None and tenant.owner.record.host == action.host:
@@ -365,6 +407,7 @@ class Coordinator:
     def _failed(self, action: Start, tenant: Tenant, why: str) -> None:
         if tenant.ordered is None or tenant.ordered.action is not action:
             return
+        note_failed(self.history, tenant, tenant.ordered, why, time.monotonic())
         tenant.ordered = None
         tenant.stale = True
         tenant.failed_on.add(action.host)
@@ -384,6 +427,7 @@ class Coordinator:
             self._follow_host(host)
         for tenant in self.tenants.values():
             self._expire_order(tenant)
+        self.lifecycle.follow()
 
     def _follow_host(self, name: str) -> None:
         host = self.observer.hosts[name]
@@ -399,6 +443,12 @@ class Coordinator:
         self._follow_host(name)
         self.gate.look()
         self._wake.set()
+
+    def _wanted(self, name: str) -> None:
+        """Requests for a tenant are held."""
+        tenant = self.tenants.get(name)
+        if tenant is not None and tenant.wanted.asleep:
+            self._act(self.lifecycle.wake_soon(name, "a request"))
 
     def _follow(self, host: str, tenant: Tenant, node: NodeStatus) -> None:
         known = tenant.node
@@ -450,6 +500,7 @@ class Coordinator:
             phases=phases.model_dump(),
         )
         recovery = recovery_of(order, node, time.time())
+        note_started(self.history, tenant, order, node, recovery, time.monotonic())
         if recovery is None:
             return
         tenant.recoveries.append(recovery)
@@ -479,7 +530,8 @@ class Coordinator:
         if not there:
             self._failed(order.action, tenant, "the order left no trace")
 
-    def _say_once(self, text: str) -> None:
+    def say_once(self, text: str) -> None:
+        """Tell the operator, unless it was told before."""
         if text not in self._said:
             self._said.add(text)
             print(text, flush=True)

@@ -77,8 +77,9 @@ class Copies:
         """
         node = self._tenants[name].node
         host = self._observer.hosts.get(node.host) if node is not None else None
-        if host is None:
+        if node is None or host is None:
             raise NoHost(f"{name} has no node that could copy it now")
+        began_at = self._clock()
         try:
             answer = await self._http.post(
                 f"{host.address}/api/nodes/{name}/copy", headers=self._headers, timeout=TIMEOUT
@@ -96,6 +97,14 @@ class Copies:
             tenant=name,
             copy=made.name,
             bytes=made.packed,
+        )
+        self._timeline.history.note(
+            "copy",
+            tenant=name,
+            began_at=began_at,
+            steps={"copy": self._clock() - began_at},
+            from_host=node.host,
+            data={"copy": made.name, "bookmark": made.bookmark, "bytes": made.packed},
         )
         for old in copies.expired(
             await self.of(name), self._clock(), self._keep_days, self._keep_least

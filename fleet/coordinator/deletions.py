@@ -22,7 +22,9 @@ from backup.lease import LeaseState
 from backup.ownership import Deletion, NotAllowed, OwnerRecord, TenantRecord
 from backup.receipts import HostRemains, Receipt
 from backup.store import ObjectStore
-from fleet.coordinator.decide import Bury, SeenHost
+from fleet.coordinator.asking import Asked
+from fleet.coordinator.asking import asked as asker
+from fleet.coordinator.picture import Bury, SeenHost
 from fleet.deletion_views import DeletionWanted, ReceiptView
 from fleet.issuer import CredentialIssuer, SharedIssuer
 from fleet.views import DeletionPhase, DeletionView
@@ -153,6 +155,14 @@ class Deletions:
                 by=asked.by,
                 why=asked.why,
             )
+            self._fleet.history.note(
+                "delete",
+                tenant=name,
+                id=f"delete/{name}/{wanted.deletion.number}",
+                asked_by=Asked(asked.by or asker().by, asked.why or asker().why),
+                epoch_before=tenant.newest_epoch or None,
+                data={"purge_after": wanted.deletion.purge_after},
+            )
         self._fleet.wake()
         return self.view(name, tenant)
 
@@ -186,6 +196,7 @@ class Deletions:
             ) from error
         await self._forget(name, number)
         self._fleet.timeline.note("undeleted", f"{name} was brought back", tenant=name)
+        self._fleet.history.note("undelete", tenant=name, id=f"undelete/{name}/{number}")
         self._fleet.wake()
 
     async def _forget(self, name: str, number: int) -> None:
@@ -390,6 +401,15 @@ class Deletions:
             objects=total.objects,
             bytes=total.bytes,
             content=receipt.content,
+        )
+        self._fleet.history.note(
+            "purge",
+            tenant=name,
+            id=f"purge/{name}/{receipt.number}",
+            asked_by=Asked(why="its grace period is over"),
+            began_at=receipt.began_at,
+            epoch_before=receipt.epoch or None,
+            data={"objects": total.objects, "bytes": total.bytes, "receipt": receipt.content},
         )
 
     def forget(self, wanted: TenantRecord) -> None:

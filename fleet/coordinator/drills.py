@@ -87,6 +87,17 @@ class Drills:
             host=judged.host,
             seconds=judged.seconds,
         )
+        self._timeline.history.note(
+            "drill",
+            tenant=name,
+            steps={"fetch": judged.fetch, "verify": judged.verify},
+            began_at=judged.began_at,
+            epoch_before=judged.epoch or None,
+            to_host=judged.host or None,
+            outcome="done" if judged.ok else "failed",
+            error=judged.finding,
+            data={"bookmark": judged.bookmark},
+        )
         return judged
 
     async def _drill(self, name: str) -> Drill:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 import httpx
@@ -12,12 +12,13 @@ from pydantic import ValidationError
 
 from backup import keys, records
 from backup.errors import StoreError
+from backup.hosts import HostRecord
 from backup.lease import LeaseRecord, LeaseState, Watch
 from backup.ownership import OwnerRecord, TenantRecord
 from backup.records import Versioned
 from backup.store import ObjectStore
 from fleet.agent.api import NodeList
-from fleet.coordinator.decide import SeenHost, SeenNode
+from fleet.coordinator.picture import SeenHost, SeenNode
 from node.order import ENDED, NodeStatus
 
 AGENT_WAIT = 1.0
@@ -53,8 +54,8 @@ class HostWatch:
             and self.nodes_incarnation == self.lease.record.incarnation
         )
 
-    def seen(self, now: float) -> SeenHost:
-        """This host in a picture for `decide`."""
+    def seen(self, now: float, wanted: HostRecord | None = None) -> SeenHost:
+        """This host in a picture for `decide`; ``wanted`` is what operators want of it."""
         answers = self.answers(now)
         nodes = tuple(
             SeenNode(node.tenant, node.incarnation, node.state, node.state in ENDED, node.release)
@@ -66,6 +67,8 @@ class HostWatch:
             nodes=nodes if answers else None,
             nodes_at=self.nodes_at,
             lease_at=self.lease_at,
+            cordoned=wanted is not None and wanted.cordoned,
+            draining=wanted is not None and wanted.draining,
         )
 
 
@@ -150,9 +153,11 @@ class Observer:
         record = await asyncio.to_thread(records.read, self._store, keys.owner(tenant), OwnerRecord)
         return record, self._clock()
 
-    async def read_catalog(self) -> dict[str, TenantRecord]:
-        """Every tenant's wanted state. Raises `StoreError`."""
-        names = await asyncio.to_thread(lambda: list(self._store.prefixes(keys.TENANTS)))
+    async def read_catalog(self, without: Collection[str]) -> dict[str, TenantRecord]:
+        """Every tenant's wanted state, but that of those ``without`` which it is asked for. Raises
+        `StoreError`."""
+        listed = await asyncio.to_thread(lambda: list(self._store.prefixes(keys.TENANTS)))
+        names = [name for name in listed if name not in without]
         found = await asyncio.gather(
             *(
                 asyncio.to_thread(records.read, self._store, keys.wanted(name), TenantRecord)

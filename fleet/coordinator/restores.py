@@ -23,7 +23,7 @@ from backup.settings import REVEAL
 from backup.store import ObjectStore
 from fleet.agent.drilling import Rehearsal, RehearsalRequest
 from fleet.coordinator.account import TenantExists
-from fleet.coordinator.decide import Drain
+from fleet.coordinator.asking import asked as asker
 from fleet.issuer import CredentialIssuer
 from fleet.views import ErrorBody, ForkWanted, RestoreView, RestoreWanted
 
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 TIMEOUT = 900.0
 """Seconds for one rehearsal."""
-TELL_AGAIN = 5.0
-"""Seconds before a node that has not stopped is told again."""
 LOOK_EVERY = 0.1
 
 
@@ -141,6 +139,7 @@ class Restores:
     @asynccontextmanager
     async def _told(self, view: RestoreView) -> AsyncIterator[None]:
         """Whatever ends it before it is recorded is in its view."""
+        began_at = time.time()
         try:
             yield
         except _Stop as stop:
@@ -151,6 +150,16 @@ class Restores:
                 type="restore_failed",
                 message=f"It was not begun: {type(error).__name__}: {error}",
                 hint="Nothing was changed; the same command can be given again.",
+            )
+        if view.problem is not None and not view.check:
+            self._fleet.history.note(
+                "fork" if view.source else "restore",
+                tenant=view.tenant,
+                began_at=began_at,
+                steps={"rehearse": time.time() - began_at},
+                outcome="refused" if view.state == "refused" else "failed",
+                error=view.problem.message,
+                data={"source": view.source} if view.source else {},
             )
 
     async def _request(self, name: str, asked: RestoreWanted) -> RehearsalRequest:
@@ -213,32 +222,12 @@ class Restores:
         assert origin is not None
         tenant = self._fleet.tenants[name]
         view.left = tenant.newest_epoch
-        tenant.wanted = wanted
+        tenant.wanted, tenant.asked = wanted, asker()
         view.number, view.state = origin.number, "stopping"
         self._fleet.timeline.note(
             "restore_wanted", f"{name} shall go back to {origin.bookmark}", tenant=name
         )
         self._fleet.wake()
-
-    async def order(self, action: Drain) -> None:
-        """Have a node stopped in the planned way. One that does not hear of it is told again."""
-        tenant = self._fleet.tenants[action.tenant]
-        tenant.drain_after = time.monotonic() + TELL_AGAIN
-        address = self._fleet.observer.hosts[action.host].address
-        try:
-            answer = await self._http.post(
-                f"{address}/api/nodes/{action.tenant}/drain", headers=self._headers, timeout=10.0
-            )
-            answer.raise_for_status()
-        except httpx.HTTPError:
-            return
-        self._fleet.timeline.note(
-            "drain_ordered",
-            f"{action.host} stops {action.tenant} ({action.cause})",
-            tenant=action.tenant,
-            host=action.host,
-            cause=action.cause,
-        )
 
 
 def origin_of(tenant: str, found: Rehearsal, number: int) -> Origin:

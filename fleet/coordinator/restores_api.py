@@ -16,7 +16,7 @@ from fleet.coordinator.coordinator import Coordinator
 from fleet.coordinator.lookup import living, tenant_of
 from fleet.coordinator.restores import RestoreRunning
 from fleet.coordinator.retention import NotHeld
-from fleet.proxy import Unreached, forward, unavailable
+from fleet.proxy import relayed
 from fleet.views import EpochList, ForkWanted, HoldView, RestoreView, RestoreWanted
 from node.order import ENDED
 
@@ -78,9 +78,7 @@ def add_restores(
                 503, "not_running", f"{name} is on no host now", f"try `litefleet restore {name}`"
             )
         url = f"{host.address}/api/nodes/{name}/export"
-        bearer = {"authorization": f"Bearer {token}"}
-        answer = await forward(request, http, url, None, headers=bearer)
-        return unavailable(answer.message) if isinstance(answer, Unreached) else answer
+        return await relayed(request, http, url, {"authorization": f"Bearer {token}"})
 
     @app.get("/api/tenants/{name}/epochs", dependencies=guarded)
     async def epochs(name: str) -> EpochList:

@@ -126,6 +126,13 @@ class Epochs:
             objects=gone.objects,
             bytes=gone.bytes,
         )
+        self._timeline.history.note(
+            "purge_epoch",
+            tenant=gone.tenant,
+            id=f"purge_epoch/{gone.tenant}/{gone.epoch}",
+            epoch_before=gone.epoch,
+            data={"objects": gone.objects, "bytes": gone.bytes},
+        )
 
     def _is_read(self, name: str) -> bool:
         """Whether a restore that is not recorded yet may be reading any of its epochs."""
@@ -169,4 +176,5 @@ class Epochs:
         if changed:
             kind, words = ("held", "on") if hold else ("unheld", "off")
             self._timeline.note(kind, f"{name} was put {words} hold", tenant=name)
+            self._timeline.history.note("hold" if hold else "unhold", tenant=name)
         return changed

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from fleet.coordinator.history import History
 from fleet.views import TimelineEntry
 
 KEPT = 10_000
@@ -16,8 +17,10 @@ KEPT = 10_000
 class TimelineLog:
     """An append-only list of numbered entries, the oldest of which fall off."""
 
-    def __init__(self, clock: Callable[[], float] = time.time):
+    def __init__(self, clock: Callable[[], float] = time.time, history: History | None = None):
         self._clock = clock
+        self.history = history or History()
+        """The record of operations, which outlives this list."""
         self._entries: list[TimelineEntry] = []
         self._next = 1
         self.counts: Counter[str] = Counter()

@@ -21,7 +21,8 @@ from backup.errors import Precondition
 from backup.ownership import TenantRecord
 from backup.store import ObjectStore
 from fleet.agent.nodes import CodeRequest
-from fleet.coordinator.decide import Upgrade
+from fleet.coordinator.history import Steps
+from fleet.coordinator.picture import Upgrade
 from fleet.views import ErrorBody, UpgradeView, UpgradeWanted
 from node.checks import CheckStatus
 from node.engine.upgrade import UpgradeReport
@@ -90,16 +91,20 @@ class Upgrades:
     # -- one upgrade ----------------------------------------------------------------------------
 
     async def _run(self, view: UpgradeView, asked: UpgradeWanted, wanted: TenantRecord) -> None:
+        began_at, steps = time.time(), Steps()
         try:
             check = await self._check(view, asked)
             await self._count(view, check)
+            steps.over("check")
             if asked.check:
                 view.state = "done"
                 return
             await self._settle(view, asked, wanted, check)
             view.release = await self._want(view, wanted)
+            steps.over("record")
             view.state = "restarting"
             await self._await_serving(view, wanted)
+            steps.over("restart")
             view.state = "done"
         except _Stop as stop:
             view.state, view.problem = stop.state, stop.problem  # type: ignore[assignment]
@@ -110,6 +115,16 @@ class Upgrades:
                 message=f"It could not be carried to its end: {type(error).__name__}: {error}",
                 hint=f"`litefleet tenant show {view.tenant}` tells what is wanted; the same command"
                 " can be given again.",
+            )
+        if not asked.check:
+            self._fleet.history.note(
+                "upgrade",
+                tenant=view.tenant,
+                began_at=began_at,
+                steps=steps.taken,
+                outcome=view.state if view.state in ("done", "refused") else "failed",
+                error=view.problem.message if view.problem is not None else "",
+                data={"app": view.app, "before": wanted.app, "release": view.release},
             )
 
     async def _check(self, view: UpgradeView, asked: UpgradeWanted) -> CheckStatus:

@@ -55,15 +55,18 @@ class Gate:
         self,
         settings: GatewaySettings,
         find: Callable[[str], Standing],
+        wanted: Callable[[str], None] = lambda name: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
         Args:
             find: where a tenant stands; called often.
+            wanted: told again and again of a tenant for which requests are held.
             clock: seconds, monotonic.
         """
         self.settings = settings
         self.find = find
+        self.wanted = wanted
         self.clock = clock
         self._tenants: dict[str, _Tenant] = {}
         self._clients: dict[str, httpx.AsyncClient] = {}
@@ -91,6 +94,9 @@ class Gate:
                 for waiter in one.waiting:
                     if not waiter.done():
                         waiter.set_result(None)
+            elif one.waiting:
+                # It may have been put to sleep after they came.
+                self.wanted(name)
 
     async def pass_on(
         self,
@@ -223,6 +229,7 @@ class _Going:
         self._was_held = True
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._one.waiting.add(waiter)
+        self._gate.wanted(self._tenant)
         try:
             async with asyncio.timeout(seconds):
                 await self._unless_gone(waiter)

@@ -89,6 +89,7 @@ def test_a_tenant_is_deleted_brought_back_and_removed(monkeypatch: pytest.Monkey
                 await client.delete_tenant("a", DeletionWanted(grace_seconds=0))
             asked = await client.delete_tenant("a", DeletionWanted(grace_seconds=1))
             assert asked.number == 2
+            # As if the whole machine had lost its power: its disk is there when it comes back.
             fleet.hosts[host].machine.kill()
             await reaches(client, "a", "kept", WATCH + 60.0)
 
@@ -114,6 +115,19 @@ def test_a_tenant_is_deleted_brought_back_and_removed(monkeypatch: pytest.Monkey
             assert gone.value.status == 410
             with pytest.raises(FleetError):
                 await client.undelete_tenant("a")
+
+            # The lost host comes back with its disk, and knows that the tenant is gone.
+            await fleet._start_host(host, fleet.store_settings)
+
+            async def knows() -> bool:
+                try:
+                    found = await client.remains(host)
+                except FleetError:
+                    return False
+                mine = [one for one in found if one.tenant == "a"]
+                return bool(mine) and all(one.goes for one in mine)
+
+            assert await until(knows, 60.0), await client.remains(host)
 
             # Its neighbour has noticed nothing of all that, unless it lived on the lost host.
             await serving(client, "a-b")

@@ -8,6 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import apsw
+import psutil
+
+from backup.litestream import binary as litestream
 
 
 def conditions() -> dict[str, Any]:
@@ -15,8 +18,10 @@ def conditions() -> dict[str, Any]:
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "processors": len(os.sched_getaffinity(0)),
+        "memory_mb": psutil.virtual_memory().total >> 20,
         "load_average": os.getloadavg()[0],
         "python": platform.python_version(),
         "sqlite": apsw.sqlite_lib_version(),
+        "litestream": litestream.VERSION,
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
     }

@@ -11,10 +11,10 @@ from functools import cache
 
 from backup import ownership
 from backup.lease import Authority, Watch
-from backup.ownership import NotAllowed, Owner, OwnerRecord, OwnerState, Parent
+from backup.ownership import NotAllowed, Owner, OwnerRecord, OwnerState, Parent, Tomb
 from restore.plan import LtxFile, Plan, plan
 from tests.model.search import Broken
-from tests.model.world import TICK, Claim, Config, File, Lease, Rows, World, Write
+from tests.model.world import TICK, Claim, Config, File, Grave, Lease, Rows, World, Write
 
 SUPERSEDABLE = frozenset(str(state) for state in ownership.SUPERSEDABLE)
 
@@ -22,7 +22,8 @@ SUPERSEDABLE = frozenset(str(state) for state in ownership.SUPERSEDABLE)
 # -- the real decisions ------------------------------------------------------------------------
 
 
-def _record(claim: Claim) -> OwnerRecord:
+def as_record(claim: Claim) -> OwnerRecord:
+    """The record that a claim of the model stands for."""
     return OwnerRecord(
         tenant="t",
         lineage="l",
@@ -33,10 +34,19 @@ def _record(claim: Claim) -> OwnerRecord:
         genesis=claim.genesis,
         parent=Parent(epoch=claim.parent) if claim.parent else None,
         floor_txid=claim.floor,
+        deletion=claim.deletion,
+        tomb=Tomb(
+            state=OwnerState(claim.tomb.state),
+            erasing=claim.tomb.erasing,
+            erased=claim.tomb.erased,
+        )
+        if claim.tomb is not None
+        else None,
     )
 
 
-def _claim(record: OwnerRecord, etag: int) -> Claim:
+def as_claim(record: OwnerRecord, etag: int) -> Claim:
+    """A record as the model has it."""
     agent, _, node = record.incarnation.partition(".")
     return Claim(
         epoch=record.epoch,
@@ -48,6 +58,10 @@ def _claim(record: OwnerRecord, etag: int) -> Claim:
         floor=record.floor_txid,
         genesis=record.genesis,
         etag=etag,
+        deletion=record.deletion,
+        tomb=Grave(str(record.tomb.state), record.tomb.erasing, record.tomb.erased)
+        if record.tomb is not None
+        else None,
     )
 
 
@@ -62,20 +76,20 @@ def claimed(
     """`ownership.claim`; None where it is not allowed."""
     try:
         record = ownership.claim(
-            _record(now) if now is not None else None,
+            as_record(now) if now is not None else None,
             "t",
             _owner(machine, incarnation, node),
             authority_ended=ended,
         )
     except NotAllowed:
         return None
-    return _claim(record, now.etag if now is not None else 0)
+    return as_claim(record, now.etag if now is not None else 0)
 
 
 @cache
 def changed(now: Claim, to: str, epoch: int, floor: int = 0) -> Claim:
     """`ownership.activate`, `.drain`, `.release` or `.damage` by the owner in ``now``."""
-    record, owner = _record(now), _owner(now.machine, now.incarnation, now.node)
+    record, owner = as_record(now), _owner(now.machine, now.incarnation, now.node)
     if to == "active":
         after = ownership.activate(record, owner, epoch)
     elif to == "draining":
@@ -84,13 +98,13 @@ def changed(now: Claim, to: str, epoch: int, floor: int = 0) -> Claim:
         after = ownership.release(record, owner, epoch, floor, None)
     else:
         after = ownership.damage(record, owner, epoch, "")
-    return _claim(after, now.etag)
+    return as_claim(after, now.etag)
 
 
 @cache
 def held(now: Claim, machine: int, incarnation: int, node: int, epoch: int) -> bool:
     """`OwnerRecord.held_by`."""
-    return _record(now).held_by(_owner(machine, incarnation, node), epoch)
+    return as_record(now).held_by(_owner(machine, incarnation, node), epoch)
 
 
 @cache

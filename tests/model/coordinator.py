@@ -23,7 +23,10 @@ def coordinator_steps(world: World, config: Config) -> Steps:
         return
     # What becomes of a host that does not own the tenant changes nothing for it.
     hosts = {config.leases[world.owner.machine]} if world.owner and world.owner.machine >= 0 else ()
-    for host in hosts:
+    if world.owner is not None and world.owner.state == "deleted":
+        # Before anything of it is removed, whoever may still write must have ended.
+        hosts = {config.leases[node.machine] for node in world.nodes}
+    for host in sorted(hosts):
         lease = world.leases[host]
         assert lease is not None
         etag, age = world.watches[host]
@@ -52,15 +55,15 @@ def _silent(config: Config, age: int) -> bool:
 
 def _ordering(world: World, config: Config) -> Steps:
     owner = world.owner
-    ended = owner is None or _ended(world, config, owner)
-    if owner is not None and (
-        owner.state == "damaged" or not (ended or owner.state in SUPERSEDABLE)
-    ):
+    anew = owner is None or (owner.tomb is not None and owner.tomb.erased)
+    over = anew or (owner is not None and owner.machine < 0) or _over(world, config, owner)
+    claimable = owner is not None and (over or owner.state in SUPERSEDABLE)
+    if not anew and (owner is None or owner.state in ("damaged", "deleted") or not claimable):
         return
     order = Order(
         machine=0,
         expected=owner.etag if owner is not None else 0,
-        ended=ended,
+        ended=over,
         floor=_floor(world, owner) if owner is not None and config.rules.floor_of_lease else 0,
     )
     for index, machine in enumerate(world.machines):
@@ -69,7 +72,11 @@ def _ordering(world: World, config: Config) -> Steps:
             yield f"order m{index}", spend(world._replace(orders=sent), "orders")
 
 
-def _ended(world: World, config: Config, owner: Claim) -> bool:
+def _over(world: World, config: Config, owner: Claim | None) -> bool:
+    return owner is None or ended(world, config, owner)
+
+
+def ended(world: World, config: Config, owner: Claim) -> bool:
     """Whether the owner is known not to serve any more, by what is read now."""
     host = config.leases[owner.machine]
     leases, nodes = world.leases, frozenset(node.number for node in world.nodes)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from tests.model.bucket import files_of, landed
 from tests.model.coordinator import coordinator_steps
+from tests.model.deletion import deletion_steps, nothing_is_left
 from tests.model.machines import machine_steps, tick
 from tests.model.nodes import node_steps
 from tests.model.rules import ALL
@@ -20,6 +21,7 @@ def steps(world: World, config: Config) -> Steps:
     for name, after in _all(world, config):
         if config.clocks:
             _one_engine(after, name)
+        nothing_is_left(after, config, name)
         yield name, _renumbered(after, config)
 
 
@@ -40,6 +42,7 @@ def served(config: Config) -> World:
 def _all(world: World, config: Config) -> Steps:
     yield from machine_steps(world, config)
     yield from coordinator_steps(world, config)
+    yield from deletion_steps(world, config)
     yield from node_steps(world, config)
     yield from _landing(world, config)
     yield from _storing(world)
@@ -53,7 +56,10 @@ def _renumbered(world: World, config: Config) -> World:
     for host, lease in enumerate(world.leases):
         if lease is None:
             continue
-        owns = world.owner is not None and config.leases[world.owner.machine] == host
+        now = world.owner
+        owns = now is not None and now.machine >= 0 and config.leases[now.machine] == host
+        # A tenant that is deleted is nobody's; then any host may have to be watched.
+        owns = owns or (now is not None and now.state == "deleted")
         if (lease.fenced or not owns) and world.watches[host] != (0, 0):
             watches = list(world.watches)
             watches[host] = (0, 0)

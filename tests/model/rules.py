@@ -81,6 +81,19 @@ class Rules:
     """The engine has stopped before the last sync of a planned stop."""
     release_is_proven: bool = True
     """A release is written only after its position was read from the bucket."""
+    # Deleting.
+    bury_as_a_claim: bool = True
+    """A tenant is buried only when it could be claimed; the twin does not ask who serves it."""
+    buried_is_a_parent: bool = True
+    """A burial has an epoch of its own, with the one before as its parent."""
+    mark_before_removal: bool = True
+    """Before the first file goes it is marked that there is no way back."""
+    wait_for_writers: bool = True
+    """Nothing is removed before every host has said that it has no node of the tenant's."""
+    remove_only_the_past: bool = True
+    """Only files of epochs up to the marked one are removed; the twin removes what it finds."""
+    epoch_outlives_erasure: bool = True
+    """Whoever has the name next goes on with its epochs; the twin begins with the first."""
 
 
 ALL = Rules()

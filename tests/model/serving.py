@@ -79,6 +79,8 @@ def proving(world: World, config: Config, node: Node) -> Steps:
 
 def _acknowledged(world: World, node: Node, covered: int) -> World:
     rows = frozenset(node.rows[: node.base + covered - 1])
+    if node.epoch <= world.written_off:
+        return with_node(world, node, proving=-1, confirmed=False, proven=covered)
     if node.epoch < world.active and not rows <= set(world.begun) and not world.lied:
         raise Broken(
             "durable", f"{set(rows)} is acknowledged, but epoch {world.active} began without it"

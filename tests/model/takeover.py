@@ -122,6 +122,8 @@ def _twisted(config: Config, now: Claim | None, wanted: Claim) -> Claim:
         return wanted
     if not rules.fresh_epoch:
         wanted = wanted._replace(epoch=now.epoch)
+    if now.tomb is not None and not rules.epoch_outlives_erasure:
+        wanted = wanted._replace(epoch=1)
     never_active = now.state == "restoring"
     if never_active and not rules.keep_parent:
         wanted = wanted._replace(parent=now.epoch - 1)

@@ -59,6 +59,19 @@ WORLDS: dict[str, Config] = {
     "the store loses a record": Config(
         Budget(commits=1, orders=1, joins=0, lost_records=1), clocks=False
     ),
+    "a tenant is deleted and brought back": Config(
+        Budget(commits=1, orders=1, joins=0, drains=1, burials=1, erasures=1)
+    ),
+    "a tenant is deleted, and nobody knows the time": Config(
+        Budget(commits=2, orders=1, joins=0, burials=1, erasures=1), clocks=False
+    ),
+    "a claim is buried": Config(Budget(orders=2, joins=0, deaths=1, burials=1, erasures=1)),
+    "a remover is stopped": Config(
+        Budget(orders=1, joins=0, drains=1, burials=1, erasures=1, stalls=1), clocks=False
+    ),
+    "an upload arrives after a removal": Config(
+        Budget(commits=2, orders=1, joins=0, burials=1, erasures=1, late_files=1), clocks=False
+    ),
 }
 """Each begins with a served tenant and a second host; only the clone's begins with nothing."""
 
@@ -96,6 +109,12 @@ CAUGHT: dict[str, tuple[str, str]] = {
     "base_before_active": ("durable", "nobody knows the time"),
     "engine_stops_first": ("handed over", "a tenant is handed over"),
     "release_is_proven": ("handed over", "a tenant is handed over"),
+    "bury_as_a_claim": ("one engine", "a tenant is deleted and brought back"),
+    "buried_is_a_parent": ("durable", "a tenant is deleted and brought back"),
+    "mark_before_removal": ("damage", "a tenant is deleted and brought back"),
+    "wait_for_writers": ("gone", "a claim is buried"),
+    "remove_only_the_past": ("neighbour", "a remover is stopped"),
+    "epoch_outlives_erasure": ("damage", "an upload arrives after a removal"),
 }
 """For each rule the invariant that breaks without it, and the world in which it does."""
 
@@ -130,7 +149,8 @@ def test_without_a_rule_it_does_not_hold(rule: str) -> None:
 def test_every_world_and_every_invariant_is_needed() -> None:
     """A world without a twin of its own is there for a fault; those are looked at below."""
     assert {invariant for invariant, _ in CAUGHT.values()} == {
-        *("durable", "one engine", "damage", "prefix", "history", "floor", "handed over")
+        *("durable", "one engine", "damage", "prefix", "history", "floor", "handed over"),
+        *("gone", "neighbour"),
     }
 
 
@@ -142,6 +162,7 @@ def test_everything_happens() -> None:
         *("a machine starts anew with an old disk", "a record arrives late"),
         *("a release arrives late", "an upload arrives late", "a list is short while files move"),
         *("the store loses a record", "a list is short"),
+        *("a tenant is deleted and brought back", "a remover is stopped"),
     ):
         seen += _explored(name).steps
     small = Config(Budget(orders=2, joins=0, lost_files=1), clocks=False)
@@ -160,6 +181,7 @@ STEPS = {
     *("commit", "upload", "lose-upload", "sync", "read", "fenced", "acknowledge"),
     *("drain", "final", "release", "lose-release"),
     *("compact", "expire", "lose", "lose-record"),
+    *("bury", "bring-back", "mark", "remove", "erase", "stall", "wake"),
 }
 
 

@@ -29,6 +29,14 @@ class Lease(NamedTuple):
     etag: int
 
 
+class Grave(NamedTuple):
+    """`Tomb`."""
+
+    state: str
+    erasing: bool
+    erased: bool
+
+
 class Claim(NamedTuple):
     """`OwnerRecord`; ``node`` and ``incarnation`` are the two parts of its incarnation."""
 
@@ -41,6 +49,8 @@ class Claim(NamedTuple):
     floor: int
     genesis: bool
     etag: int
+    deletion: int = 0
+    tomb: Grave | None = None
 
 
 class File(NamedTuple):
@@ -159,6 +169,11 @@ class Budget(NamedTuple):
     lost_files: int = 0
     """Bases that the store itself loses."""
     lost_records: int = 0
+    burials: int = 0
+    erasures: int = 0
+    """Deleted tenants that are removed."""
+    stalls: int = 0
+    """Removers that are stopped with the mark read, and go on whenever they wake."""
 
 
 class Config(NamedTuple):
@@ -205,6 +220,12 @@ class World(NamedTuple):
     lied: bool
     wounded: bool
     """The store itself has lost something."""
+    written_off: int = 0
+    """The newest epoch of a tenant that is being removed, or was."""
+    removing: bool = False
+    """What the twin that removes without a mark remembers."""
+    stalled: int = 0
+    """The epoch up to which somebody will remove who was stopped; 0 for nobody."""
 
 
 def beginning(config: Config) -> World:

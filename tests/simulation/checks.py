@@ -8,14 +8,9 @@ from typing import TYPE_CHECKING
 
 from backup.lease import TTL, WATCH, LeaseState
 from backup.ownership import OwnerRecord, OwnerState
-from fleet.coordinator.decide import (
-    BRAKE_HOSTS,
-    BRAKE_SHARE,
-    STARTS_PER_HOST,
-    Action,
-    Fence,
-    Picture,
-)
+from fleet.coordinator.decide import BRAKE_HOSTS, BRAKE_SHARE
+from fleet.coordinator.picture import Action, Fence, Picture
+from fleet.coordinator.placement import STARTS_PER_HOST
 from restore.plan import plan
 from tests.simulation.bucket import Bucket, Writer
 from tests.simulation.world import Violation, World

@@ -10,7 +10,9 @@ from backup.lease import WATCH, LeaseRecord, LeaseState, Watch, fenced
 from backup.ownership import OwnerRecord, TenantRecord
 from backup.records import Versioned
 from fleet.coordinator.coordinator import CATALOG_EVERY, ORDER_TIMEOUT, RETRY_AFTER
-from fleet.coordinator.decide import (
+from fleet.coordinator.decide import decide
+from fleet.coordinator.observe import SILENT_AFTER
+from fleet.coordinator.picture import (
     Action,
     Brake,
     Fence,
@@ -19,9 +21,7 @@ from fleet.coordinator.decide import (
     SeenNode,
     SeenTenant,
     Start,
-    decide,
 )
-from fleet.coordinator.observe import SILENT_AFTER
 from tests.simulation.bucket import Bucket
 from tests.simulation.checks import Checks
 from tests.simulation.host import Host, Refused

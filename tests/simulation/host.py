@@ -9,7 +9,7 @@ from backup.errors import Precondition, StoreError
 from backup.lease import Authority, LeaseRecord, LeaseState, Watch
 from backup.records import Versioned
 from fleet.agent.authority import JOIN_PAUSE, RENEW_PATIENCE, next_renewal
-from fleet.coordinator.decide import SeenNode
+from fleet.coordinator.picture import SeenNode
 from tests.simulation.bucket import Bucket
 from tests.simulation.checks import Checks
 from tests.simulation.node import Node, Order

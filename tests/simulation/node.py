@@ -10,7 +10,7 @@ from backup.barrier import ROUND_TIMEOUT
 from backup.errors import Precondition, StoreError
 from backup.ownership import NotAllowed, Owner, OwnerRecord, OwnerState, Parent
 from backup.records import Versioned
-from fleet.coordinator.decide import Start
+from fleet.coordinator.picture import Start
 from restore.errors import Damaged, RestoreFailed
 from restore.fetch import RELIST_PAUSE, RELISTS
 from restore.plan import LtxFile, Plan, plan

@@ -21,6 +21,7 @@ import backup.limits
 import backup.settings
 import fleet.agent.api
 import fleet.coordinator.api
+import fleet.history_views
 import fleet.settings
 import fleet.views
 import node
@@ -167,7 +168,7 @@ def schema_fields(model: type[BaseModel]) -> dict[str, set[str]]:
 def views() -> dict[str, set[str]]:
     shown = (fleet.views.TenantView, fleet.views.HostView, fleet.views.LagView)
     found: dict[str, set[str]] = {}
-    for model in (*shown, fleet.views.TimelineEntry):
+    for model in (*shown, fleet.views.TimelineEntry, fleet.history_views.OperationView):
         found |= schema_fields(model)
     # The report's page has these two.
     return {name: some for name, some in found.items() if not name.startswith("Recovery")}

@@ -8,10 +8,11 @@ import pytest
 
 from backup import ownership
 from backup.lease import TTL, WATCH, LeaseRecord, fenced
-from backup.ownership import Origin, Owner, OwnerRecord, OwnerState, TenantRecord
+from backup.ownership import Move, Origin, Owner, OwnerRecord, OwnerState, TenantRecord
 from backup.records import Versioned
-from fleet.coordinator.decide import (
-    STARTS_PER_HOST,
+from fleet.coordinator.decide import decide
+from fleet.coordinator.picture import (
+    Action,
     Brake,
     Drain,
     Fence,
@@ -21,8 +22,9 @@ from fleet.coordinator.decide import (
     SeenTenant,
     Start,
     Upgrade,
-    decide,
+    Wake,
 )
+from fleet.coordinator.placement import STARTS_PER_HOST
 
 
 def host(
@@ -318,3 +320,131 @@ def test_a_host_lost_before_it_has_stopped_is_recovered_from_first() -> None:
     lost = {"t": told_to_go_back(owned("a"))}
     (start,) = starts(decide(picture([host("a", ended=True), host("b")], lost)))
     assert (start.origin, start.cause) == (None, "host_lost")
+
+
+# -- where tenants run, and whether they do -----------------------------------------------------
+
+
+def wanting(seen: SeenTenant, **wanted: object) -> SeenTenant:
+    return replace(seen, wanted=seen.wanted.model_copy(update=wanted))
+
+
+def drained(actions: list[Action]) -> list[tuple[str, str, str]]:
+    return [(one.tenant, one.host, one.cause) for one in actions if isinstance(one, Drain)]
+
+
+def test_a_tenant_that_shall_sleep_is_stopped_and_not_started() -> None:
+    hosts = [host("a", nodes=(node("a"),)), host("b")]
+    active = wanting(tenant(owned("a")), asleep=True)
+    assert drained(decide(picture(hosts, {"t": active}))) == [("t", "a", "sleep")]
+    told = replace(active, drain_after=1.0)
+    assert decide(picture(hosts, {"t": told})) == []
+    released = wanting(tenant(owned("a", OwnerState.RELEASED)), asleep=True)
+    never_ran = wanting(tenant(), asleep=True)
+    for one in (released, never_ran):
+        assert decide(picture([host("a"), host("b")], {"t": one})) == []
+        (start,) = starts(decide(picture([host("a")], {"t": wanting(one, asleep=False)})))
+        assert start.host == "a"
+    # What happened on a lost host is in its log only: it is restored, and then stopped.
+    lost = [host("a", ended=True), host("b")]
+    assert [one.cause for one in starts(decide(picture(lost, {"t": active})))] == ["host_lost"]
+    # A past state is made of one that sleeps.
+    past = wanting(released, restore=going_back())
+    assert [one.cause for one in starts(decide(picture(hosts, {"t": past})))] == ["restored"]
+
+
+def test_a_sleeper_is_woken_when_its_time_has_come() -> None:
+    record = owned("a", OwnerState.RELEASED).model_copy(update={"next_wake": 100.0})
+    asleep = wanting(tenant(record), asleep=True)
+    for wall, woken in ((99.9, []), (100.0, [Wake("t", "timer")]), (900.0, [Wake("t", "timer")])):
+        assert decide(picture([host("a")], {"t": asleep}, wall=wall)) == woken
+    for_ever = wanting(tenant(owned("a", OwnerState.RELEASED)), asleep=True)
+    assert decide(picture([host("a")], {"t": for_ever}, wall=1e12)) == []
+    # One that is active still has no say in it: its next timer is not known before it has stopped.
+    active = wanting(tenant(owned("a").model_copy(update={"next_wake": 1.0})), asleep=True)
+    assert drained(decide(picture([host("a", nodes=(node("a"),))], {"t": active}, wall=9.0)))
+
+
+def test_a_cordoned_host_gets_no_tenant_but_its_own() -> None:
+    cordoned = replace(host("a"), cordoned=True)
+    assert [
+        one.host for one in starts(decide(picture([cordoned, host("b")], {"t": tenant()})))
+    ] == ["b"]
+    assert decide(picture([cordoned], {"t": tenant()})) == []
+    # Its own files may have what the bucket lacks.
+    back = picture([cordoned, host("b")], {"t": tenant(owned("a"))})
+    assert [one.host for one in starts(decide(back))] == ["a"]
+    draining = replace(cordoned, draining=True)
+    away = picture([draining, host("b")], {"t": tenant(owned("a"))})
+    assert [one.host for one in starts(decide(away))] == ["b"]
+    assert decide(picture([replace(cordoned, nodes=(node("a"),))], {"t": tenant(owned("a"))})) == []
+
+
+def named(host: str, count: int) -> tuple[dict[str, SeenTenant], tuple[SeenNode, ...]]:
+    """As many tenants on one host."""
+    tenants, nodes = {}, []
+    for number in range(count):
+        name = f"t{number}"
+        owner = Owner(host=host, incarnation=f"l{host}.{name}")
+        record = ownership.claim(None, name, owner, authority_ended=True)
+        tenants[name] = tenant(record.model_copy(update={"state": OwnerState.ACTIVE}), name)
+        nodes.append(SeenNode(name, f"l{host}.{name}", "active", False))
+    return tenants, tuple(nodes)
+
+
+def test_a_host_is_drained_no_faster_than_others_have_room() -> None:
+    tenants, nodes = named("a", 12)
+    draining = replace(host("a", nodes=nodes), cordoned=True, draining=True)
+    seen = picture([draining, host("b"), host("c")], tenants)
+    found = drained(decide(seen))
+    assert len(found) == 2 * STARTS_PER_HOST
+    assert {(where, cause) for _, where, cause in found} == {("a", "host_drained")}
+    # Those that were told, or have stopped, have their room kept.
+    told = {name: replace(one, drain_after=9.0) for name, one in list(tenants.items())[:5]}
+    stopped = {
+        name: tenant(one.owner.record.model_copy(update={"state": OwnerState.DRAINING}), name)
+        for name, one in list(tenants.items())[5:7]
+        if one.owner is not None
+    }
+    assert len(drained(decide(replace(seen, tenants=tenants | told | stopped)))) == 1
+    # With nowhere to go they serve where they are.
+    alone = picture([draining, replace(host("b"), cordoned=True)], tenants)
+    assert decide(alone) == []
+
+
+def test_a_moved_tenant_goes_where_it_was_told_and_stays_there() -> None:
+    hosts = [host("a", nodes=(node("a"),)), host("b"), host("c")]
+    moving = wanting(tenant(owned("a")), move=Move(epoch=1, host="c"))
+    assert drained(decide(picture(hosts, {"t": moving}))) == [("t", "a", "move")]
+    free = [host("a"), host("b"), host("c")]
+    for wish, target in (("c", "c"), ("", "b"), ("gone", "b")):
+        stopped = wanting(tenant(owned("a", OwnerState.RELEASED)), move=Move(epoch=1, host=wish))
+        assert [one.host for one in starts(decide(picture(free, {"t": stopped})))] == [target]
+    # There is nobody else: better back than nowhere.
+    stopped = wanting(tenant(owned("a", OwnerState.RELEASED)), move=Move(epoch=1))
+    assert [one.host for one in starts(decide(picture(free[:1], {"t": stopped})))] == ["a"]
+    # Carried out, by whoever took the next epoch: it moves no more.
+    there = [host("a"), host("b"), host("c", nodes=(node("c"),))]
+    done = wanting(tenant(owned("c", epoch=2)), move=Move(epoch=1, host="c"))
+    assert decide(picture(there, {"t": done})) == []
+    # The target takes nobody any more: it goes elsewhere once it has stopped, not before.
+    full = [host("a", nodes=(node("a"),)), replace(host("c"), cordoned=True)]
+    assert decide(picture(full, {"t": moving})) == []
+
+
+def test_ten_thousand_tenants_over_two_hundred_hosts_cost_few_looks() -> None:
+    """How often a host is looked at is bounded by the starts that there is room for, and not by the
+    tenants that wait."""
+    looks = 0
+
+    class Counting(dict[str, SeenHost]):
+        def __getitem__(self, name: str) -> SeenHost:
+            nonlocal looks
+            looks += 1
+            return super().__getitem__(name)
+
+    hosts = Counting({f"h{n}": host(f"h{n}") for n in range(200)})
+    tenants = {f"t{n}": tenant(name=f"t{n}") for n in range(10_000)}
+    found = starts(decide(Picture(hosts, tenants, 1000.0)))
+    assert len(found) == 200 * STARTS_PER_HOST
+    assert looks <= len(found) * (len(hosts) + 1)

@@ -10,8 +10,9 @@ from backup import burial, ownership
 from backup.ownership import Deletion, OwnerRecord, OwnerState, TenantRecord
 from backup.records import Versioned
 from fleet.agent import remains
-from fleet.coordinator.decide import Bury, Drain, SeenHost, SeenTenant, decide
+from fleet.coordinator.decide import decide
 from fleet.coordinator.deletions import writers
+from fleet.coordinator.picture import Bury, Drain, SeenHost, SeenTenant
 from tests.unit.fleet.test_decide import host, node, owned, picture
 
 DELETION = Deletion(number=1, asked_at=1.0, purge_after=2.0)
