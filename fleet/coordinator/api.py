@@ -290,6 +290,7 @@ def _tenant(coordinator: Coordinator, name: str, tenant: Tenant) -> TenantView:
             "replicated_txid": lag.replicated_txid,
             "lag_seconds": lag.seconds if known else None,
             "lag_txids": lag.txids if known else None,
+            "lag_bytes": lag.bytes if known else None,
             "proven_at": lag.proven_at,
             "alerts": [alert.model_dump() for alert in node.alerts] if answers else [],
         }

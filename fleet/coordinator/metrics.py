@@ -39,6 +39,9 @@ FLEET_METRICS: Final = (
     FleetMetric("litefleet_tenant_lag_events", "gauge", "events that are not proven", _OF_TENANT),
     FleetMetric("litefleet_tenant_lag_txids", "gauge", "txids that are not replicated", _OF_TENANT),
     FleetMetric(
+        "litefleet_tenant_lag_bytes", "gauge", "bytes of its WAL not in the bucket", _OF_TENANT
+    ),
+    FleetMetric(
         "litefleet_tenant_proven_at_seconds", "gauge", "when it was last proven", _OF_TENANT
     ),
     FleetMetric(
@@ -132,6 +135,7 @@ def _of_tenant(one: TenantView, verified: float | None) -> Iterator[Found]:
     yield "litefleet_tenant_lag_seconds", (), one.lag_seconds
     yield "litefleet_tenant_lag_events", (), behind
     yield "litefleet_tenant_lag_txids", (), one.lag_txids
+    yield "litefleet_tenant_lag_bytes", (), one.lag_bytes
     yield "litefleet_tenant_proven_at_seconds", (), one.proven_at
     yield "litefleet_tenant_verified_at_seconds", (), verified
     for guard in sorted({alert.guard for alert in one.alerts}):
