@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from backup import keys, ownership
+from backup.backlog import Backlog
 from backup.barrier import GroupBarrier
 from backup.copies import BadCopy, Copy
 from backup.errors import StoreError
@@ -80,6 +81,7 @@ class Supervisor:
         self._owner = Glance(self._store, keys.owner(order.tenant), OwnerRecord)
         self._clock = clock
         self._database = folder / "data" / "log.db"
+        self._backlog = Backlog(self._database)
         if order.users is not None:
             users.open_folders(order.users, folder, sockets)
         self._authority = AuthorityFile(sockets / "authority")
@@ -155,6 +157,10 @@ class Supervisor:
         if self._sidecar is not None and self._sidecar.pid is not None:
             pids["sidecar"] = self._sidecar.pid
         lag = self._proofs.lag() if self._proofs is not None else Lag()
+        if self._proofs is not None:
+            # Nothing is looked at while nothing can be behind: most tenants are idle.
+            behind = self._backlog.bytes(lag.replicated_txid) if lag.seconds or lag.txids else 0
+            lag = lag.model_copy(update={"bytes": behind})
         return self.status.model_copy(update={"lag": lag, "pids": pids})
 
     async def chain_at(self, sequence: int) -> str:
