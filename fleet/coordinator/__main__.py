@@ -120,6 +120,7 @@ class Life:
                 settings.chores,
                 History(self._log),
                 lambda: self._seat.epoch == epoch,
+                gateway=settings.gateway,
             )
             self._front.active = create_app(coordinator, self._token, self._seat)
             await coordinator.run()

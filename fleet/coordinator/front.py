@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleet.coordinator.picture import SUSPECT_AFTER
 from fleet.coordinator.seat import Seat
-from fleet.proxy import forward, unavailable
+from fleet.proxy import Unreached, forward, streamed, unavailable
 from fleet.views import CoordinatorList
 
 PASSED_ON = "litefleet-passed-on"
@@ -75,16 +75,22 @@ def waiting_app(seat: Seat, token: str) -> FastAPI:
     async def passed_on(path: str, request: Request) -> Response:
         active = seat.active()
         if active is None or active.name == seat.name or PASSED_ON in request.headers:
-            return unavailable("no coordinator is active now; one takes over within 20 s", 2)
+            return unavailable(
+                "no coordinator is active now; one takes over within 20 s", 2, sent=False
+            )
         if active.lease_age_seconds >= SUSPECT_AFTER:
-            return unavailable("the active coordinator is silent; it may have to be replaced", 2)
+            return unavailable(
+                "the active coordinator is silent; it may have to be replaced", 2, sent=False
+            )
         headers = {PASSED_ON: seat.name}
         if given := request.headers.get("authorization"):
             headers["authorization"] = given
         # The path as it came: decoded, it could be read as another one.
         raw = request.scope.get("raw_path", request.url.path.encode()).decode("ascii")
-        return await forward(
-            request, client, f"{active.address}{raw.partition('?')[0]}", headers=headers
-        )
+        url = f"{active.address}{raw.partition('?')[0]}"
+        answer = await forward(request, client, url, streamed(request), headers=headers)
+        if isinstance(answer, Unreached):
+            return unavailable(answer.message, 2, sent=answer.sent)
+        return answer
 
     return app
