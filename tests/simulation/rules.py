@@ -72,10 +72,19 @@ class Rules:
     orders_end_with_the_lease: bool = True
     """An order to a host ends when its lease does, whoever fenced it and whatever its last list
     of nodes said."""
+    # Deleting.
+    bury_as_a_claim: bool = True
+    """A tenant is buried only when it could be claimed; the twin does not ask who serves it."""
+    settled_once: bool = True
+    """A deletion that was taken back is not carried out by who saw the tombstone before."""
+    wait_for_writers: bool = True
+    """Nothing is removed before every host has said that it has no node of the tenant's."""
 
 
 ALL = Rules()
 NAMES = tuple(field.name for field in fields(Rules))
+OF_DELETING = ("bury_as_a_claim", "settled_once", "wait_for_writers")
+"""Those that are needed only where tenants are deleted."""
 
 
 def without(name: str) -> Rules:
