@@ -454,7 +454,7 @@ class ErrorView(View):
     """Every answer of the API that is not a success."""
 
     error: ErrorBody
-    outcome: Literal["unknown"] | None = None
+    outcome: Literal["unknown", "not_sent"] | None = None
 
 
 class Page(View, Generic[Item]):

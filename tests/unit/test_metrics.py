@@ -202,6 +202,7 @@ def test_the_coordinator_tells_its_metrics_to_who_has_the_token() -> None:
         drills=SimpleNamespace(known={}),
         timeline=timeline,
         braked_hosts=("h1", "h2"),
+        gate=SimpleNamespace(samples=lambda: [("litefleet_gateway_held", ("acme",), 3.0)]),
     )
     app = create_app(cast(Any, coordinator), "secret")
 
@@ -215,3 +216,4 @@ def test_the_coordinator_tells_its_metrics_to_who_has_the_token() -> None:
     assert answer.headers["content-type"].startswith("text/plain")
     assert "litefleet_braked_hosts 2.0" in answer.text
     assert 'litefleet_events_noted_total{kind="brake"} 1.0' in answer.text
+    assert 'litefleet_gateway_held{tenant="acme"} 3.0' in answer.text
