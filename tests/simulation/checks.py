@@ -114,6 +114,10 @@ class Checks:
             self._became_active(new)
         if new.state is OwnerState.DELETED:
             self._check_deleted(old, new)
+        if old is not None and old.tomb is not None and old.tomb.erased:
+            wanted = self.catalog[new.tenant]
+            if wanted.gone or wanted.follows != old.deletion:
+                raise Violation("resurrected", f"{new.tenant} is gone, and begins again")
         if new.state is OwnerState.RELEASED:
             self.seen["released"] += 1
         if new.state is OwnerState.DAMAGED:

@@ -288,6 +288,7 @@ class Coordinator(Domain):
             picture = replace(picture, hosts=hosts)
         if not self.rules.brake:
             picture = replace(picture, resumed=frozenset(picture.hosts))
+        picture = replace(picture, tenants=self._undertaker.asked(dict(picture.tenants)))
         actions = decide(picture)
         if not self.rules.pacing:
             actions = self._unpaced(picture, actions)

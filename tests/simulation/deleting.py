@@ -4,6 +4,7 @@ and the coordinator's part in it, around the real decisions (`burial`, `deletion
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from backup import burial
@@ -12,7 +13,7 @@ from backup.errors import Precondition, StoreError
 from backup.ownership import Deletion, NotAllowed, OwnerRecord, TenantRecord
 from backup.records import Versioned
 from fleet.coordinator.deletions import writers
-from fleet.coordinator.picture import Bury, Drain
+from fleet.coordinator.picture import Bury, Drain, SeenTenant
 from tests.simulation.world import Step
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class People:
         purged = wanted.deletion.model_copy(update={"purged_at": self._world.now})
         self._write(TenantRecord(tenant=name, app="", deletion=purged), "is gone")
         if rng.random() < 0.6:
-            again = TenantRecord(tenant=name, app="again")
+            again = TenantRecord(tenant=name, app="again", follows=number)
 
             def create() -> None:
                 self._fleet.checks.seen["created again"] += 1
@@ -120,6 +121,21 @@ class Undertaker:
         self._people = people
         self._buried_at: dict[tuple[str, int], float] = {}
         self._at_work: set[str] = set()
+
+    def asked(self, tenants: dict[str, SeenTenant]) -> dict[str, SeenTenant]:
+        """What the twin sees that takes any record of the catalog for one of the name's present
+        tenant."""
+        if self._its.rules.created_after:
+            return tenants
+        return {
+            name: replace(
+                tenant,
+                wanted=tenant.wanted.model_copy(
+                    update={"follows": tenant.owner.record.deletion if tenant.owner else 0}
+                ),
+            )
+            for name, tenant in tenants.items()
+        }
 
     def more(self, tenants: dict[str, Known]) -> list[Bury]:
         """What the broken twins decide beside the real decisions."""
@@ -195,7 +211,7 @@ class Undertaker:
         if not found.record.tomb.erased:
             if not found.record.tomb.erasing:
                 blocked = self._blocked(name, number)
-                if blocked and its.rules.wait_for_writers:
+                if blocked:
                     its.world.say(its.name, f"waits to remove {name}: {blocked[0]}")
                     yield its.lasting(2.0)
                     return

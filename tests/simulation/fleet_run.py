@@ -74,7 +74,8 @@ class Fleet:
         self.people = People(self) if deleting else None
         self.checks.catalog = self.catalog
         self.coordinators = [self._coordinator("c0")]
-        if rng.random() < 0.25:
+        # Deletions are where two of them, with catalogs of different age, can hurt most.
+        if rng.random() < (0.7 if deleting else 0.25):
             world.later(rng.uniform(0.0, 40.0), self._second)
         for fault in self.faults:
             world.later(fault.at, self._happening(fault))

@@ -77,13 +77,13 @@ class Rules:
     """A tenant is buried only when it could be claimed; the twin does not ask who serves it."""
     settled_once: bool = True
     """A deletion that was taken back is not carried out by who saw the tombstone before."""
-    wait_for_writers: bool = True
-    """Nothing is removed before every host has said that it has no node of the tenant's."""
+    created_after: bool = True
+    """A name that is free is begun with only for a tenant that was created after its removal."""
 
 
 ALL = Rules()
 NAMES = tuple(field.name for field in fields(Rules))
-OF_DELETING = ("bury_as_a_claim", "settled_once", "wait_for_writers")
+OF_DELETING = ("bury_as_a_claim", "settled_once", "created_after")
 """Those that are needed only where tenants are deleted."""
 
 

@@ -53,9 +53,9 @@ CAUGHT: dict[str, tuple[str, tuple[int, ...]]] = {
     "pacing": ("storm", (43, 55, 113)),
     "brake": ("brake", (3, 8, 24)),
     "orders_end_with_the_lease": ("settles", (629, 691, 1705)),
-    "bury_as_a_claim": ("needless", ()),
-    "settled_once": ("brought back", ()),
-    "wait_for_writers": ("gone", ()),
+    "bury_as_a_claim": ("needless", (1, 3, 5)),
+    "settled_once": ("brought back", (17, 31, 51)),
+    "created_after": ("resurrected", (604, 733, 990)),
 }
 """For each rule the invariant that breaks without it, and seeds that show it."""
 

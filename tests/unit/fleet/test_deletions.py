@@ -64,9 +64,12 @@ def test_one_whose_deletion_was_taken_back_is_not_buried_again() -> None:
 def test_a_name_that_is_free_is_started_anew() -> None:
     buried = burial.bury(owned("a", OwnerState.RELEASED), "t", 1, authority_ended=True)
     erased = burial.end_erasing(burial.begin_erasing(buried, 1), 1)
-    again = replace(deleted(erased), wanted=TenantRecord(tenant="t", app="app"))
+    again = replace(deleted(erased), wanted=TenantRecord(tenant="t", app="app", follows=1))
     (start,) = decide(picture([host("a")], {"t": again}))
     assert (start.cause, start.expected) == ("created", "e-owner")  # type: ignore[union-attr]
+    # What a coordinator read before the removal brings nobody back, and nobody else to life.
+    stale = replace(again, wanted=TenantRecord(tenant="t", app="app"))
+    assert decide(picture([host("a")], {"t": stale})) == []
     claimed = ownership.claim(erased, "t", ownership.Owner(host="a", incarnation="l.n"),
                               authority_ended=True)  # fmt: skip
     assert claimed.genesis
