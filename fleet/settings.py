@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from backup.guards import GuardSettings
+from backup.limits import RequestLimits
 from backup.sealing import KeySource
 from backup.settings import REVEAL, StoreSettings, reveal
 from node.engine.config import BLOB_LIMIT, INLINE_LIMIT, LEAST_INLINE, MOST
@@ -99,6 +100,19 @@ class NodeLimits(BaseModel):
     files: int | None = Field(default=None, ge=256)
 
 
+class GatewaySettings(BaseModel):
+    """The way in to tenants. While nobody serves a tenant that will be served soon, its requests
+    are held: for ``hold_seconds``, at most ``hold_requests`` of one tenant at once, which take at
+    most ``hold_bytes`` of memory. ``limits`` hold for each tenant that has none of its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hold_seconds: float = Field(default=25.0, ge=0, le=600)
+    hold_requests: int = Field(default=128, ge=0)
+    hold_bytes: int = Field(default=8 * MB, ge=0)
+    limits: RequestLimits = RequestLimits(concurrency=512, body_bytes=64 * MB)
+
+
 class AccountSettings(BaseModel):
     """The operating system's users under which engines and sidecars run, two for each tenant.
     ``own`` needs an agent that is root; ``shared`` runs them all as the agent; ``auto`` is ``own``
@@ -110,6 +124,14 @@ class AccountSettings(BaseModel):
     users: Literal["auto", "own", "shared"] = "auto"
     first: int = Field(default=200_000, ge=1000)
     count: int = Field(default=65_536, ge=2)
+
+
+def short_enough(value: Path) -> Path:
+    """A folder in which nodes have their sockets, as an absolute path. Raises ValueError."""
+    # A unix socket's path has at most 107 bytes; ours are <data>/s/<16>/supervisor.sock.
+    if len(os.fsencode(value.absolute())) > 70:
+        raise ValueError(f"the path {value} is too long for unix sockets; use one below 70 bytes")
+    return value.absolute()
 
 
 class AgentSettings(ProcessSettings):
@@ -156,12 +178,7 @@ class AgentSettings(ProcessSettings):
     @field_validator("data")
     @classmethod
     def _short(cls, value: Path) -> Path:
-        # A unix socket's path has at most 107 bytes; ours are <data>/s/<16>/supervisor.sock.
-        if len(os.fsencode(value.absolute())) > 70:
-            raise ValueError(
-                f"the path {value} is too long for unix sockets; use one below 70 bytes"
-            )
-        return value.absolute()
+        return short_enough(value)
 
 
 #: What of an agent's settings goes on to each engine.
@@ -191,15 +208,19 @@ class CoordinatorSettings(ProcessSettings):
     """The coordinator. ``issuer`` says where each tenant's sidecar gets its credentials:
     ``iam`` creates a user for each tenant, limited to its replicas; ``shared`` gives every
     sidecar the fleet's own, for stores without an IAM interface. ``chores`` are what it does for
-    every tenant now and then. ``data`` is its folder, for the history of operations; without it
-    that is kept in memory only."""
+    every tenant now and then, ``gateway`` is what it lets in. ``name`` tells it from the fleet's
+    other coordinators, of which one is active. ``data`` is its folder, for the node of its log.
+    ``advertise`` is the URL under which the others reach it, where that differs from where it
+    listens."""
 
     issuer: Literal["iam", "shared"] = "shared"
     chores: Chores = Field(default_factory=Chores)
-    data: Path | None = None
+    gateway: GatewaySettings = GatewaySettings()
+    name: str = Field(default="coordinator", pattern=r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$")
+    data: Path = Path("coordinator")
+    advertise: str | None = None
 
-    def folder(self) -> Path | None:
-        """``data``, which is made where it is not there. Raises OSError."""
-        if self.data is not None:
-            self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return self.data
+    @field_validator("data")
+    @classmethod
+    def _short(cls, value: Path) -> Path:
+        return short_enough(value)

@@ -17,6 +17,7 @@ import typer
 from pydantic import BaseModel
 from starlette.routing import Route
 
+import backup.limits
 import backup.settings
 import fleet.agent.api
 import fleet.coordinator.api
@@ -149,7 +150,7 @@ def settings() -> dict[str, set[str]]:
     """The keys of each settings file, and of what is nested in it."""
     found = {
         model.__name__: set(model.model_fields)
-        for module in (fleet.settings, backup.settings)
+        for module in (fleet.settings, backup.settings, backup.limits)
         for model in models_of(module)
     }
     # The part that the two files have in common; its keys are in each of them.
@@ -167,7 +168,12 @@ def schema_fields(model: type[BaseModel]) -> dict[str, set[str]]:
 def views() -> dict[str, set[str]]:
     shown = (fleet.views.TenantView, fleet.views.HostView, fleet.views.LagView)
     found: dict[str, set[str]] = {}
-    for model in (*shown, fleet.views.TimelineEntry, fleet.history_views.OperationView):
+    for model in (
+        *shown,
+        fleet.views.TimelineEntry,
+        fleet.views.CoordinatorView,
+        fleet.history_views.OperationView,
+    ):
         found |= schema_fields(model)
     # The report's page has these two.
     return {name: some for name, some in found.items() if not name.startswith("Recovery")}
