@@ -24,7 +24,7 @@ help:
 	@echo "make bench   the engine beside SQLite itself, DBOS and Temporal: a quarter of an hour;"
 	@echo "             make bench-short: only see that the measurements run"
 	@echo "make bench-fleet  a whole fleet: provisions, recoveries, gateways, idle tenants: 15 minutes"
-	@echo "make faults  every fault on real parts, many times, with the books compared: half an hour;"
+	@echo "make faults  every fault on real parts, many times, with the books compared: an hour;"
 	@echo "             make faults-short: once, without the long ones"
 	@echo "make image   the container image litefleet:<version> (BASE=python:3.11-slim-bookworm for"
 	@echo "             another base than Debian by debootstrap); make docker-tests: what runs in it"
@@ -112,9 +112,10 @@ bench-backup: $(STAMP)
 bench-fleet: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.fleet --build $(BENCH) $(ARGS)
 
-# Every fault of tests/faults on real parts, with the books compared; half an hour.
+# Every fault of tests/faults on real parts, with the books compared; an hour. Writes what was found
+# into docs/reliability.md too.
 faults: $(STAMP)
-	$(BIN)/python -m tests.faults --out build/faults.json $(ARGS)
+	$(BIN)/python -m tests.faults --out build/faults.json --docs docs $(ARGS)
 
 # Each of them once, without those that take long by their nature.
 faults-short: $(STAMP)

@@ -284,7 +284,8 @@ class Supervisor:
         if order.users is not None:
             await asyncio.to_thread(users.hand_over, order.users, self._database.parent)
         await self._sidecar.start()
-        await takeover.await_base(claim, self._sidecar)
+        size = self._database.stat().st_size
+        await takeover.await_base(claim, self._sidecar, size)
         self._claim = await takeover.activate(claim)
         self._proofs = self._make_proofs(claim, self._sidecar)
         self._serving = Server(self._sockets / "supervisor.sock", self._for_engine)

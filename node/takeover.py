@@ -25,7 +25,15 @@ from restore.fetch import fetch
 from restore.plan import base_is_there, list_epoch
 
 BASE_TIMEOUT = 30.0
-"""Seconds for the first upload of a new epoch to appear in the bucket."""
+"""Seconds for the first upload of a new epoch to appear in the bucket, however small it is."""
+BASE_RATE = 4 << 20
+"""Bytes of the database a second that it may take besides: a slow disk or store is no failure, and
+a tenant that is given up for it would be fetched again and given up again."""
+
+
+def base_patience(size: int) -> float:
+    """Seconds for the base of a database of ``size`` bytes to get to the bucket."""
+    return BASE_TIMEOUT + size / BASE_RATE
 
 
 class Superseded(Exception):
@@ -204,17 +212,21 @@ class Takeover:
                 f"{', '.join(sorted(foreign))}; nothing was started"
             )
 
-    async def await_base(self, claim: Claim, sidecar: Sidecar) -> None:
+    async def await_base(self, claim: Claim, sidecar: Sidecar, size: int = 0) -> None:
         """Step 4: the new epoch's base is durable once a list of its prefix shows it.
 
         A 200 from ``/sync`` is not evidence.
+
+        Args:
+            size: bytes of the database.
 
         Raises:
             SidecarFailed: it did not appear in time; that says nothing about the content.
             StoreError: the store could not be listed.
         """
-        await sidecar.ready(BASE_TIMEOUT)
-        until = self._clock() + BASE_TIMEOUT
+        patience = base_patience(size)
+        await sidecar.ready(patience)
+        until = self._clock() + patience
         while True:
             if await asyncio.to_thread(
                 base_is_there, self._store, claim.record.tenant, claim.record.epoch
@@ -223,7 +235,7 @@ class Takeover:
             if self._clock() >= until:
                 raise SidecarFailed(
                     f"the base of epoch {claim.record.epoch} of {claim.record.tenant} did not "
-                    f"reach the bucket within {BASE_TIMEOUT:.0f} s: {sidecar.last_words()}"
+                    f"reach the bucket within {patience:.0f} s: {sidecar.last_words()}"
                 )
             await asyncio.sleep(0.02)
 

@@ -66,34 +66,27 @@ def line(case: Case, seed: int, found: Verdict | str) -> str:
 
 async def main(arguments: argparse.Namespace) -> int:
     chosen = [case for case in CASES if arguments.only in case.name]
-    if arguments.short:
-        chosen = [case for case in chosen if not case.long]
+    if arguments.short or arguments.long:
+        chosen = [case for case in chosen if case.long is arguments.long]
+    if not chosen:
+        print(f"no fault has {arguments.only!r} in its name", file=sys.stderr)
+        return 2
     report: list[dict[str, Any]] = []
+    loads = [os.getloadavg()[0]]
+    kept: list[dict[str, Any]] = []
+    if arguments.keep and arguments.out.exists():
+        kept = json.loads(arguments.out.read_text())["faults"]
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="lf-", dir="/tmp") as name:
         folder = Path(name)
         (folder / "store").mkdir()
         with EmbeddedStore(folder / "store") as store:
             for number, case in enumerate(chosen):
-                verdicts: list[Verdict | str] = []
-                why = ""
-                for turn in range(1 if case.long else arguments.runs):
-                    seed = arguments.seed + turn
-                    told: Verdict | str
-                    try:
-                        at = folder / f"{number}-{turn}"
-                        told = await run(case, store, at, seed, twin=turn == 0)
-                    except grounds.NotHere as error:
-                        why = str(error)
-                        print(f"- {case.name}: {why}", flush=True)
-                        break
-                    except (Exception, BaseExceptionGroup, pytest.fail.Exception) as error:
-                        told = f"{type(error).__name__}: {error}"
-                    verdicts.append(told)
-                    print(line(case, seed, told), flush=True)
-                report.append(summary(case, verdicts, why))
-    whole = {"conditions": conditions(arguments), "faults": report}
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(whole, indent=1) + "\n")
+                report.append(await tried(case, store, folder / str(number), arguments))
+                # After each: what was found is not lost with what comes next.
+                loads.append(os.getloadavg()[0])
+                whole = {"conditions": conditions(arguments, loads), "faults": joined(kept, report)}
+                arguments.out.write_text(json.dumps(whole, indent=1) + "\n")
     if arguments.docs is not None:
         (arguments.docs / "reliability.json").write_text(json.dumps(whole, indent=1) + "\n")
         (arguments.docs / "reliability.md").write_text(page(whole))
@@ -113,8 +106,35 @@ async def main(arguments: argparse.Namespace) -> int:
     return 1 if bad else 0
 
 
-def conditions(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What the runs were made on."""
+async def tried(
+    case: Case, store: EmbeddedStore, folder: Path, arguments: argparse.Namespace
+) -> dict[str, Any]:
+    """All runs of a case, as a row of the report; the first one with its broken twin."""
+    verdicts: list[Verdict | str] = []
+    folder.mkdir()
+    for turn in range(1 if case.long else arguments.runs):
+        seed = arguments.seed + turn
+        told: Verdict | str
+        try:
+            told = await run(case, store, folder / str(turn), seed, twin=turn == 0)
+        except grounds.NotHere as error:
+            print(f"- {case.name}: {error}", flush=True)
+            return summary(case, [], str(error))
+        except (Exception, BaseExceptionGroup, pytest.fail.Exception) as error:
+            told = f"{type(error).__name__}: {error}"
+        verdicts.append(told)
+        print(line(case, seed, told), flush=True)
+    return summary(case, verdicts)
+
+
+def joined(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The newer rows and those that they do not replace, in the order of the cases."""
+    rows = {one["fault"]: one for one in [*old, *new]}
+    return [rows[case.name] for case in CASES if case.name in rows]
+
+
+def conditions(arguments: argparse.Namespace, loads: list[float]) -> dict[str, Any]:
+    """What the runs were made on; ``loads`` are the machine's load averages meanwhile."""
     return {
         "day": datetime.now(UTC).date().isoformat(),
         "cores": os.cpu_count(),
@@ -125,6 +145,7 @@ def conditions(arguments: argparse.Namespace) -> dict[str, Any]:
         "runs": arguments.runs,
         "seed": arguments.seed,
         "commits_wanted": RATE,
+        "load": f"{min(loads):.0f} to {max(loads):.0f}",
     }
 
 
@@ -133,6 +154,8 @@ if __name__ == "__main__":
     parser.add_argument("--runs", type=int, default=5, help="of each fault (the long ones: one)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--short", action="store_true", help="without the long ones")
+    parser.add_argument("--long", action="store_true", help="only the long ones")
+    parser.add_argument("--keep", action="store_true", help="keep what --out has of other faults")
     parser.add_argument("--only", default="", help="faults with this in their name")
     parser.add_argument("--out", type=Path, default=Path("build/faults.json"))
     parser.add_argument("--docs", type=Path, help="write reliability.md into this folder too")

@@ -97,6 +97,6 @@ CASES: Final = (
     Case("a foreign writer that checkpoints", chains.checkpointed),
     Case("the disk is full, three times", grounds.disk_full, ground="disk"),
     Case("the clock steps by minutes and by an hour", grounds.clock_steps, ground="clock"),
-    Case("a chain of 10,000 objects", chains.many_objects, long=True),
+    Case("a chain of 10,000 objects", chains.many_objects, long=True, direct=True),
     Case("a database of 1 GB", chains.large, long=True, direct=True),
 )

@@ -241,7 +241,7 @@ class Lab:
             await close_nodes(twin)
         if seen.refused:
             return f"refused: {seen.refused[:160]}"
-        if not seen.lost or (self.ledger.results and not seen.wrong_rows):
+        if not seen.lost or (self.ledger.results.intersection(seen.lost) and not seen.wrong_rows):
             return ""
         return f"{len(seen.lost)} lost, {len(seen.wrong_rows)} with wrong rows"
 

@@ -16,12 +16,11 @@ Each run is a tenant on real parts: the engine, the supervisor, Litestream and a
 proxy before it that delays, refuses, loses and falsifies. Four clients start executions and wait
 until each is durable; four others have executions commit step after step and wait for nothing,
 {rate} commits a second together where the machine allows it. A ledger outside has every
-acknowledgement.
-The fault comes under that load. In the end the machine is lost, whatever the fault has made of it:
-SIGKILL to all of its processes, and its disk is gone. Another one takes over from the bucket alone.
-Then every acknowledged execution must be there with its result, the rows of every execution whose
-result was durable must be in the file as the ledger has them, and the whole log must pass the check
-of its hash chain and of SQLite.
+acknowledgement. The fault comes under that load. In the end the machine is lost, whatever the fault
+has made of it: SIGKILL to all of its processes, and its disk is gone. Another one takes over from
+the bucket alone. Then every acknowledged execution must be there with its result, the rows of every
+execution whose result was durable must be in the file as the ledger has them, and the whole log
+must pass the check of its hash chain and of SQLite.
 
 **{verdict}**
 
@@ -29,7 +28,8 @@ of its hash chain and of SQLite.
 |---|---|
 | Day | {day} |
 | Machine | {machine}, {cores} cores, Python {python}, Litestream {litestream}, {store} |
-| Runs of each fault | {runs}; 1 of those that take minutes; first seed {seed} |
+| Load average | {load}: where that is above the cores, the machine had other work too |
+| Runs | as the table has them; first seed {seed} |
 
 ## Faults
 
@@ -70,7 +70,7 @@ HOW: Final = """
   that was committed may be lost, told durable or not, and that is checked as well.
 - *A zombie*: all processes of the owner are stopped, another takes over, and they go on beside it.
 - *Two sidecars*: a second Litestream by hand, on the same file and the same replica, for 4 seconds.
-- *A chain of 10,000 objects*: so many syncs; what compaction has made of them is removed.
+- *A chain of 10,000 objects*: so many syncs; what compaction makes of them is removed at once.
 """
 
 

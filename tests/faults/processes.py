@@ -151,8 +151,10 @@ async def interrupted_at_each_request(lab: Lab, moments: random.Random) -> Verdi
         waiting.cancel()
         serving.cancel()
         await asyncio.gather(waiting, serving, return_exceptions=True)
-        await lab.lose_the_machine()
         if served:
             break
+        await lab.lose_the_machine()
         turn += 4
+    lab.load()
+    await lab.acknowledged(15)
     return await lab.judge()

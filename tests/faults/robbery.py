@@ -4,11 +4,15 @@ there. A check that compares nothing with the ledger passes on it."""
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from backup import keys
-from backup.store import S3Store
+from backup.store import Entry, S3Store
 from restore.plan import Plan, list_epoch, parse
 
+LARGE = 16 << 20
+"""Bytes from which an object is copied in parts."""
 KEPT = 0.4
 """How much of the chain is left, counted in transactions."""
 
@@ -28,14 +32,19 @@ def robbed(source: S3Store, target: S3Store, epoch: int, spoiled_at: int | None)
     prefix = keys.epoch("t", epoch)
     cut = cut_of(list_epoch(source, "t", epoch), spoiled_at)
 
-    def one(key: str) -> None:
-        target.put(key, source.get(key).body)
+    def one(entry: Entry) -> None:
+        if entry.size < LARGE:
+            target.put(entry.key, source.get(entry.key).body)
+            return
+        with TemporaryDirectory() as folder:
+            source.download(entry.key, Path(folder) / "object")
+            target.upload(entry.key, Path(folder) / "object")
 
     with ThreadPoolExecutor(8) as pool:
         wanted = []
         for entry in source.list(""):
             files = parse(prefix, [entry])
             if not files or files[0].high <= cut:
-                wanted.append(entry.key)
+                wanted.append(entry)
         list(pool.map(one, wanted))
     return cut
