@@ -70,7 +70,7 @@ HOW: Final = """
   that was committed may be lost, told durable or not, and that is checked as well.
 - *A zombie*: all processes of the owner are stopped, another takes over, and they go on beside it.
 - *Two sidecars*: a second Litestream by hand, on the same file and the same replica, for 4 seconds.
-- *A chain of 10,000 objects*: so many syncs; what compaction makes of them is removed at once.
+- *A chain of 10,000 objects*: so many syncs; what compaction has made of them is removed.
 """
 
 
