@@ -18,6 +18,7 @@ from fleet.coordinator.observe import SILENT_AFTER
 from fleet.coordinator.picture import (
     Action,
     Brake,
+    Bury,
     Drain,
     Fence,
     Picture,
@@ -29,6 +30,7 @@ from fleet.coordinator.picture import (
 )
 from tests.simulation.bucket import Bucket
 from tests.simulation.checks import Checks
+from tests.simulation.deleting import People, Undertaker
 from tests.simulation.host import Host, Refused
 from tests.simulation.node import Order
 from tests.simulation.rules import Rules
@@ -97,14 +99,16 @@ class Coordinator(Domain):
         hosts: dict[str, Host],
         catalog: dict[str, TenantRecord],
         wanted_of_hosts: Mapping[str, HostRecord],
+        people: People | None = None,
     ):
         super().__init__(world, name, rate)
         self.bucket = bucket
         self.checks = checks
         self.rules = rules
-        self._hosts = hosts
+        self.hosts = hosts
         self._catalog = catalog
         self._wanted_of_hosts = wanted_of_hosts
+        self._undertaker = Undertaker(self, people)
         self._life = f"{name}.{next(world.number)}"
         self._began = self.now()
         self._catalog_at = -math.inf
@@ -114,6 +118,12 @@ class Coordinator(Domain):
         self._braked: tuple[str, ...] = ()
         self._braked_at = math.inf
         world.spawn(self, self._run())
+
+    def told(self, wanted: TenantRecord) -> None:
+        """Somebody asks this coordinator to change a tenant; if it lives, it knows at once."""
+        known = self._tenants.get(wanted.tenant)
+        if known is not None and not self.dead:
+            known.wanted, known.stale = wanted, True
 
     # -- looking --------------------------------------------------------------------------------
 
@@ -145,10 +155,15 @@ class Coordinator(Domain):
                 yield from self._fence(action)
             elif isinstance(action, Start):
                 self._begin(action)
+            elif isinstance(action, Bury):
+                yield from self._undertaker.bury(action, self._tenants[action.tenant])
+            elif isinstance(action, Drain) and action.cause == "delete":
+                self.world.spawn(self, self._undertaker.drain(action, self._tenants[action.tenant]))
             elif isinstance(action, Drain):
                 self._drain(action)
             elif isinstance(action, Wake) and self.rules.sleepers_wake_in_time:
                 self._wake(action)
+        self._undertaker.look_after(self._tenants)
 
     def learn(self, tenant: str, wanted: TenantRecord) -> None:
         """What is wanted of a tenant was changed through this coordinator."""
@@ -156,7 +171,7 @@ class Coordinator(Domain):
             self._tenants[tenant].wanted = wanted
 
     def _look_at_leases(self) -> Step[None]:
-        for name in self._hosts:
+        for name in self.hosts:
             asked = self.now()
             if self.cut_off or self.bucket.faulty or self.world.rng.random() < 0.2:
                 try:
@@ -182,7 +197,7 @@ class Coordinator(Domain):
 
     def _poll(self, name: str) -> Step[None]:
         """Ask one agent for its nodes, again and again."""
-        host, known, rng = self._hosts[name], self._watched[name], self.world.rng
+        host, known, rng = self.hosts[name], self._watched[name], self.world.rng
         while True:
             asked = self.now()
             yield rng.uniform(0.005, 0.05)
@@ -234,7 +249,7 @@ class Coordinator(Domain):
     def _picture(self) -> Picture:
         now = self.now()
         return Picture(
-            hosts={name: self._seen(name, host, now) for name, host in self._watched.items()},
+            hosts=self.seen_hosts(),
             tenants={
                 name: SeenTenant(
                     wanted=tenant.wanted,
@@ -254,6 +269,11 @@ class Coordinator(Domain):
             resumed=frozenset(self._resumed),
         )
 
+    def seen_hosts(self) -> dict[str, SeenHost]:
+        """The hosts as they are for this coordinator now."""
+        now = self.now()
+        return {name: self._seen(name, host, now) for name, host in self._watched.items()}
+
     def _seen(self, name: str, host: Watched, now: float) -> SeenHost:
         answers = (
             now - host.answered_at < SILENT_AFTER
@@ -270,7 +290,7 @@ class Coordinator(Domain):
             nodes_at=host.nodes_at if self.rules.newer_node_list else math.inf,
             lease_at=host.lease_at if self.rules.newer_lease else math.inf,
             # Whoever says so has seen the machine gone; that a host is silent is not enough.
-            dead=self._hosts[name].dead and self._hosts[name].known_dead,
+            dead=self.hosts[name].dead and self.hosts[name].known_dead,
             cordoned=wanted is not None and wanted.cordoned,
             draining=wanted is not None and wanted.draining,
         )
@@ -298,6 +318,7 @@ class Coordinator(Domain):
                     else {}
                 ),
             )
+        picture = replace(picture, tenants=self._undertaker.asked(dict(picture.tenants)))
         actions = decide(picture)
         if not self.rules.room_before_drain:
             actions = [*actions, *self._leaving(picture)]
@@ -305,6 +326,7 @@ class Coordinator(Domain):
             actions = [one for one in actions if not self._sleeps(one)]
         if not self.rules.pacing:
             actions = self._unpaced(picture, actions)
+        actions = [*self._undertaker.more(self._tenants), *actions]
         known = {name: tenant.wanted for name, tenant in self._tenants.items()}
         self.checks.decided(picture, actions, frozenset(self._resumed), known)
         self._heed([action for action in actions if isinstance(action, Brake)])
@@ -385,7 +407,7 @@ class Coordinator(Domain):
         self.world.say(self.name, f"has {action.host} stop {action.tenant} ({action.cause})")
         self.checks.seen[f"drain: {action.cause}"] += 1
         self._tenants[action.tenant].drain_after = self.now() + TELL_AGAIN
-        host = self._hosts[action.host]
+        host = self.hosts[action.host]
         if host.answers(self.name) and host.agent is not None:
             node = host.agent.nodes.get(action.tenant)
             if node is not None:
@@ -408,7 +430,7 @@ class Coordinator(Domain):
 
     def _order(self, order: Order, tenant: Known) -> Step[None]:
         """Send the order; it may arrive late, and the answer never."""
-        rng, host = self.world.rng, self._hosts[order.action.host]
+        rng, host = self.world.rng, self.hosts[order.action.host]
         answers: list[bool] = []
         strange = not self.world.calm and rng.random() < 0.12
         self.world.spawn(

@@ -25,10 +25,10 @@ SLACK = 45.0
 class Operators:
     """The people, and the timers in the logs of the tenants."""
 
-    def __init__(self, fleet: Fleet, seed: int) -> None:
+    def __init__(self, fleet: Fleet, seed: int, *, at_work: bool) -> None:
         self._fleet = fleet
         self._rng = random.Random(f"operators of {seed}")
-        self.at_work = seed % EVERY == EVERY - 1
+        self.at_work = at_work and seed % EVERY == EVERY - 1
         self.timers: dict[str, float] = {}
         """When time alone makes something happen next in a tenant's log."""
         if not self.at_work:

@@ -85,10 +85,19 @@ class Rules:
     """Nobody is stopped to go on elsewhere before there is room."""
     moves_are_carried_out_once: bool = True
     """A move is over with the next epoch, whoever took it; the twin: only on another host."""
+    # Deleting.
+    bury_as_a_claim: bool = True
+    """A tenant is buried only when it could be claimed; the twin does not ask who serves it."""
+    settled_once: bool = True
+    """A deletion that was taken back is not carried out by who saw the tombstone before."""
+    created_after: bool = True
+    """A name that is free is begun with only for a tenant that was created after its removal."""
 
 
 ALL = Rules()
 NAMES = tuple(field.name for field in fields(Rules))
+OF_DELETING = ("bury_as_a_claim", "settled_once", "created_after")
+"""Those that are needed only where tenants are deleted."""
 
 
 def without(name: str) -> Rules:
