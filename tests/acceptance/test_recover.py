@@ -62,6 +62,7 @@ async def finished(client: AsyncClient, name: str) -> set[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_the_catalog_comes_back_from_the_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(APPS))
 
