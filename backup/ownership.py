@@ -187,6 +187,8 @@ class TenantRecord(Record):
     was asked for.
     ``deletion`` is the tombstone: while it stands the tenant is stopped, and nobody is created
     under its name. ``limits`` are those of the requests to it, None for the fleet's own.
+    ``sleep_after`` is after how many seconds with nothing to do it is put to sleep: 0 for never,
+    None for the fleet's own.
     """
 
     tenant: str
@@ -201,6 +203,7 @@ class TenantRecord(Record):
     move: Move | None = None
     deletion: Deletion | None = None
     limits: RequestLimits | None = None
+    sleep_after: float | None = None
 
     @property
     def gone(self) -> bool:

@@ -37,6 +37,7 @@ from fleet.settings import (
     CoordinatorSettings,
     GatewaySettings,
     ProcessSettings,
+    SleepSettings,
 )
 from fleet.views import HostView
 
@@ -68,6 +69,7 @@ class LocalSettings:
     links: bool = False
     chores: Chores = field(default_factory=Chores)
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    sleep: SleepSettings = field(default_factory=SleepSettings)
 
 
 @dataclass
@@ -198,6 +200,7 @@ class LocalFleet:
             issuer="iam" if self.embedded is not None else "shared",
             chores=self.settings.chores,
             gateway=self.settings.gateway,
+            sleep=self.settings.sleep,
             data=folder / "data",
         )
         self.coordinator = Machine("coordinator")

@@ -40,6 +40,7 @@ async def run(settings: CoordinatorSettings) -> None:
             http,
             settings.chores,
             gateway=settings.gateway,
+            sleep=settings.sleep,
             data=settings.folder(),
         )
         server = HttpServer(
