@@ -186,7 +186,9 @@ class TenantRecord(Record):
     ``asleep``: it shall not run until somebody or a timer wakes it. ``move`` is the last one that
     was asked for.
     ``deletion`` is the tombstone: while it stands the tenant is stopped, and nobody is created
-    under its name. ``limits`` are those of the requests to it, None for the fleet's own.
+    under its name. ``follows`` is the number of the deletion after which this one was created, 0
+    for the first of its name: what was wanted before that is wanted no more. ``limits`` are those
+    of the requests to it, None for the fleet's own.
     ``sleep_after`` is after how many seconds with nothing to do it is put to sleep: 0 for never,
     None for the fleet's own.
     """
@@ -202,6 +204,7 @@ class TenantRecord(Record):
     asleep: bool = False
     move: Move | None = None
     deletion: Deletion | None = None
+    follows: int = 0
     limits: RequestLimits | None = None
     sleep_after: float | None = None
 

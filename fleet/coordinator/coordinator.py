@@ -164,7 +164,8 @@ class Coordinator:
             if now is None:
                 return wanted
             if now.gone:
-                return wanted.model_copy(update={"rev": now.rev + 1})
+                follows = now.deletion.number if now.deletion is not None else 0
+                return wanted.model_copy(update={"rev": now.rev + 1, "follows": follows})
             if now.nonce == wanted.nonce:
                 return None
             raise TenantExists(
