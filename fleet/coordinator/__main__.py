@@ -123,6 +123,7 @@ class Life:
                 lambda: self._seat.epoch == epoch,
                 CatalogCopy(S3Store(settings.store.of_coordinators)),
                 gateway=settings.gateway,
+                sleep=settings.sleep,
             )
             self._front.active = create_app(coordinator, self._token, self._seat)
             await coordinator.run()

@@ -37,6 +37,8 @@ from fleet.coordinator.picture import (
     Fence,
     Picture,
     SeenHost,
+    Sleep,
+    Sleeping,
     Start,
     Upgrade,
     Wake,
@@ -50,7 +52,7 @@ from fleet.coordinator.timeline import TimelineLog
 from fleet.coordinator.upgrades import Upgrades
 from fleet.gateway.gate import Gate
 from fleet.issuer import CredentialIssuer
-from fleet.settings import Chores, GatewaySettings
+from fleet.settings import Chores, GatewaySettings, SleepSettings
 from node.order import ENDED, NodeState, NodeStatus
 
 TICK = 0.5
@@ -77,6 +79,7 @@ class Coordinator:
         holds: Callable[[], bool] = lambda: True,
         copy: CatalogCopy | None = None,
         gateway: GatewaySettings | None = None,
+        sleep: SleepSettings | None = None,
     ):
         """
         Args:
@@ -90,6 +93,7 @@ class Coordinator:
         self._issuer = issuer
         self._http = http
         self._headers = {"authorization": f"Bearer {token}"}
+        self._sleeping = Sleeping(**(sleep or SleepSettings()).model_dump())
         self._wake = asyncio.Event()
         self._lost_since: dict[str, tuple[float, float]] = {}
         self._resumed: set[str] = set()
@@ -254,6 +258,8 @@ class Coordinator:
                 self._act(self.upgrades.order(action))
             elif isinstance(action, Drain):
                 self._act(self.lifecycle.order(action))
+            elif isinstance(action, Sleep):
+                self._act(self.lifecycle.sleep_soon(action.tenant, "idle"))
             elif isinstance(action, Wake):
                 self._act(self.lifecycle.woken(action))
             elif isinstance(action, Bury):
@@ -306,12 +312,15 @@ class Coordinator:
         return Picture(
             hosts=self.seen_hosts(),
             tenants={
-                name: tenant.seen() for name, tenant in self.tenants.items() if not tenant.stale
+                name: tenant.seen(now, requested=self.gate.busy(name))
+                for name, tenant in self.tenants.items()
+                if not tenant.stale
             },
             watching_for=now - self._began,
             now=now,
             wall=time.time(),
             resumed=frozenset(self._resumed),
+            sleeping=self._sleeping,
         )
 
     # -- acting ---------------------------------------------------------------------------------
@@ -473,6 +482,7 @@ class Coordinator:
         # One that ended before it claimed anything says nothing about the tenant.
         if node.epoch and (known is None or node.epoch >= known.epoch):
             self._note_node(host, tenant, node)
+            tenant.note_rest(node, time.monotonic())
         order = tenant.ordered
         if order is None or order.action.host != host or node.incarnation in order.before:
             return
