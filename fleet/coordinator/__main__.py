@@ -17,6 +17,7 @@ from backup.store import S3Store
 from fleet.agent.authority import ClockSkewed
 from fleet.agent.memory import AnotherAgent
 from fleet.coordinator.api import create_app
+from fleet.coordinator.catalog import CatalogCopy
 from fleet.coordinator.coordinator import Coordinator
 from fleet.coordinator.front import Front, waiting_app
 from fleet.coordinator.history import History
@@ -121,7 +122,9 @@ class Life:
                 settings.chores,
                 History(self._log),
                 lambda: self._seat.epoch == epoch,
+                CatalogCopy(S3Store(settings.store.of_coordinators)),
                 gateway=settings.gateway,
+                sleep=settings.sleep,
             )
             self._front.active = create_app(coordinator, self._token, self._seat)
             await coordinator.run()
