@@ -289,7 +289,9 @@ class Coordinator:
         return Picture(
             hosts=self.seen_hosts(),
             tenants={
-                name: tenant.seen() for name, tenant in self.tenants.items() if not tenant.stale
+                name: tenant.seen()
+                for name, tenant in self.tenants.items()  # The order of one that is read again counts for its host all the same.
+                if not tenant.stale or tenant.ordered is not None
             },
             watching_for=now - self._began,
             now=now,

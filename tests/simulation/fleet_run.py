@@ -14,6 +14,7 @@ from tests.simulation.coordinator import Coordinator
 from tests.simulation.deleting import People
 from tests.simulation.faults import Fault
 from tests.simulation.host import Host
+from tests.simulation.restoring import Historians
 from tests.simulation.rules import ALL, Rules
 from tests.simulation.world import Domain, Violation, World
 
@@ -51,7 +52,7 @@ class Run:
 class Fleet:
     """The actors of one seed, and the hand that breaks and mends them."""
 
-    def __init__(self, seed: int, rules: Rules, deleting: bool = False):
+    def __init__(self, seed: int, rules: Rules, deleting: bool = False, restoring: bool = False):
         self.world = world = World(seed)
         rng = world.rng
         self.rules = rules
@@ -72,6 +73,8 @@ class Fleet:
         for name in self.tenants:
             world.later(rng.uniform(0.0, 12.0 if crowded else 3.0), self._creation(name))
         self.people = People(self) if deleting else None
+        if restoring:
+            Historians(self)
         self.checks.catalog = self.catalog
         self.coordinators = [self._coordinator("c0")]
         # Deletions are where two of them, with catalogs of different age, can hurt most.
@@ -255,10 +258,10 @@ class Fleet:
         )
 
 
-def run(seed: int, rules: Rules = ALL, deleting: bool = False) -> Run:
+def run(seed: int, rules: Rules = ALL, deleting: bool = False, restoring: bool = False) -> Run:
     """Run one seed to its end or to the first violation; with ``deleting``, tenants are deleted in
-    it as well."""
-    fleet = Fleet(seed, rules, deleting)
+    it as well, with ``restoring``, they are taken back to past states."""
+    fleet = Fleet(seed, rules, deleting, restoring)
     violation = None
     try:
         fleet.world.run(faults.HEALED + SETTLED_WITHIN, fleet.settled)
