@@ -290,7 +290,8 @@ class Coordinator:
             hosts=self.seen_hosts(),
             tenants={
                 name: tenant.seen()
-                for name, tenant in self.tenants.items()  # The order of one that is read again counts for its host all the same.
+                for name, tenant in self.tenants.items()
+                # The order of one that is to be read again counts for its host all the same.
                 if not tenant.stale or tenant.ordered is not None
             },
             watching_for=now - self._began,
