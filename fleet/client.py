@@ -17,11 +17,14 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from fleet.addresses import AnyOf, AsyncAnyOf, addresses_of
 from fleet.deletion_views import DeletionList, DeletionWanted, ReceiptList, ReceiptView
 from fleet.history_views import BY_HEADER, WHY_HEADER, HistoryPage, OperationView
 from fleet.problem import Problem
 from fleet.remains_views import RemainsList, RemainsView
 from fleet.views import (
+    CoordinatorList,
+    CoordinatorView,
     CopyList,
     CopyView,
     DeletionView,
@@ -264,6 +267,10 @@ def read_history(
     return Call("GET", "/api/history", HistoryPage, query=query)
 
 
+def list_coordinators() -> Call[CoordinatorList]:
+    return Call("GET", "/api/coordinators", CoordinatorList)
+
+
 def resume_fleet() -> Call[Empty]:
     return Call("POST", "/api/resume", Empty)
 
@@ -406,10 +413,14 @@ class Client:
         by: str = "",
         why: str = "",
     ) -> None:
-        """`by` and `why`: who asks, and the reason, for the fleet's history."""
-        self.address = address.rstrip("/")
+        """`address` may be several, with commas between them: the fleet's coordinators. `by` and
+        `why`: who asks, and the reason, for the fleet's history."""
+        addresses = addresses_of(address)
+        self.address = ",".join(addresses)
+        if len(addresses) > 1:
+            transport = AnyOf(addresses, transport)
         self._http = httpx.Client(
-            base_url=self.address,
+            base_url=addresses[0],
             headers=_headers(token, by, why),
             timeout=TIMEOUT,
             transport=transport,
@@ -528,6 +539,9 @@ class Client:
     def hosts(self) -> list[HostView]:
         return self._all(list_hosts)
 
+    def coordinators(self) -> list[CoordinatorView]:
+        return self.send(list_coordinators()).items
+
     def lag(self) -> list[LagView]:
         return self._all(list_lag)
 
@@ -633,9 +647,12 @@ class AsyncClient:
         why: str = "",
         connections: int = 20,
     ) -> None:
-        self.address = address.rstrip("/")
+        addresses = addresses_of(address)
+        self.address = ",".join(addresses)
+        if len(addresses) > 1:
+            transport = AsyncAnyOf(addresses, transport)
         self._http = httpx.AsyncClient(
-            base_url=self.address,
+            base_url=addresses[0],
             headers=_headers(token, by, why),
             timeout=httpx.Timeout(30.0, connect=5.0, pool=None),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
@@ -735,6 +752,9 @@ class AsyncClient:
 
     async def hosts(self) -> list[HostView]:
         return await self._all(list_hosts)
+
+    async def coordinators(self) -> list[CoordinatorView]:
+        return (await self.send(list_coordinators())).items
 
     async def timeline(self, after: int = 0) -> list[TimelineEntry]:
         return (await self.send(read_timeline(after))).items

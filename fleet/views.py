@@ -313,6 +313,24 @@ class LagView(View):
     alerts: list[AlertView] = Field(default_factory=list)
 
 
+class CoordinatorView(View):
+    """A coordinator whose lease lives. The active one owns the coordinator's log, at `epoch`; the
+    others wait to take over."""
+
+    name: str
+    address: str
+    active: bool
+    epoch: int = 0
+    lease_age_seconds: float = 0.0
+    detail: str = Field(default="", description="what is not well, where it is known")
+
+
+class CoordinatorList(View):
+    """The coordinators of the fleet."""
+
+    items: list[CoordinatorView]
+
+
 class TimelineEntry(View):
     """One thing that the coordinator noticed or did."""
 

@@ -16,6 +16,7 @@ import typer
 from fleet import console
 from fleet.cli import (
     brake,
+    coordinators,
     copies,
     demo,
     dev,
@@ -51,6 +52,7 @@ app.command()(up.up)
 app.command()(upgrade.upgrade)
 app.add_typer(tenants.app, name="tenant")
 app.add_typer(hosts.app, name="host")
+app.add_typer(coordinators.app, name="coordinator")
 app.add_typer(executions.app, name="exec")
 app.add_typer(schedules.app, name="schedule")
 app.add_typer(copies.app, name="copy")

@@ -7,8 +7,7 @@ import contextlib
 import functools
 import math
 import time
-from collections.abc import Coroutine
-from pathlib import Path
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import httpx
@@ -27,7 +26,7 @@ from fleet.coordinator.cordons import Cordons
 from fleet.coordinator.decide import decide
 from fleet.coordinator.deletions import Deletions
 from fleet.coordinator.drills import Drills
-from fleet.coordinator.history import FileRecords, History
+from fleet.coordinator.history import History
 from fleet.coordinator.lifecycle import Lifecycle, is_resting
 from fleet.coordinator.observe import Observer
 from fleet.coordinator.picture import (
@@ -73,13 +72,16 @@ class Coordinator:
         token: str,
         http: httpx.AsyncClient,
         chores: Chores,
+        history: History,
+        holds: Callable[[], bool] = lambda: True,
         gateway: GatewaySettings | None = None,
-        data: Path | None = None,
     ):
         """
         Args:
-            data: the coordinator's folder, for its history; None to keep that in memory only.
+            history: where operations are recorded.
+            holds: whether this is still the active coordinator; asked before every action.
         """
+        self._holds = holds
         self._store = store
         self._issuer = issuer
         self._http = http
@@ -92,7 +94,7 @@ class Coordinator:
         self._leases_at = -math.inf
         self._acting: set[asyncio.Task[None]] = set()
         self._said: set[str] = set()
-        self.history = History(FileRecords(data / "history.db" if data is not None else None))
+        self.history = history
         self.timeline = TimelineLog(history=self.history)
         self.tenants: dict[str, Tenant] = {}
         self.braked_hosts: tuple[str, ...] = ()
@@ -237,6 +239,8 @@ class Coordinator:
         await self._read_stale_owners()
         self.gate.look()
         for action in decide(self._picture()):
+            if not self._holds():
+                return
             if isinstance(action, Fence):
                 await self._fence(action)
             elif isinstance(action, Brake):
