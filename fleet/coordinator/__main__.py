@@ -121,6 +121,7 @@ class Life:
                 History(self._log),
                 lambda: self._seat.epoch == epoch,
                 gateway=settings.gateway,
+                sleep=settings.sleep,
             )
             self._front.active = create_app(coordinator, self._token, self._seat)
             await coordinator.run()

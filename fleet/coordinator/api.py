@@ -269,6 +269,8 @@ def _tenant(coordinator: Coordinator, name: str, tenant: Tenant) -> TenantView:
         "recoveries": tenant.recoveries,
         "hold": owner.hold if owner else False,
         "asleep": tenant.wanted.asleep,
+        "sleep_after": tenant.wanted.sleep_after,
+        "limits": tenant.wanted.limits,
         "next_wake": owner.next_wake if owner and tenant.wanted.asleep else None,
         "origin": f"{owner.origin.tenant} {owner.origin.bookmark}"
         if owner and owner.origin

@@ -36,6 +36,8 @@ from fleet.coordinator.picture import (
     Fence,
     Picture,
     SeenHost,
+    Sleep,
+    Sleeping,
     Start,
     Upgrade,
     Wake,
@@ -49,7 +51,7 @@ from fleet.coordinator.timeline import TimelineLog
 from fleet.coordinator.upgrades import Upgrades
 from fleet.gateway.gate import Gate
 from fleet.issuer import CredentialIssuer
-from fleet.settings import Chores, GatewaySettings
+from fleet.settings import Chores, GatewaySettings, SleepSettings
 from node.order import ENDED, NodeState, NodeStatus
 
 TICK = 0.5
@@ -75,6 +77,7 @@ class Coordinator:
         history: History,
         holds: Callable[[], bool] = lambda: True,
         gateway: GatewaySettings | None = None,
+        sleep: SleepSettings | None = None,
     ):
         """
         Args:
@@ -86,6 +89,7 @@ class Coordinator:
         self._issuer = issuer
         self._http = http
         self._headers = {"authorization": f"Bearer {token}"}
+        self._sleeping = Sleeping(**(sleep or SleepSettings()).model_dump())
         self._wake = asyncio.Event()
         self._lost_since: dict[str, tuple[float, float]] = {}
         self._resumed: set[str] = set()
@@ -249,6 +253,8 @@ class Coordinator:
                 self._act(self.upgrades.order(action))
             elif isinstance(action, Drain):
                 self._act(self.lifecycle.order(action))
+            elif isinstance(action, Sleep):
+                self._act(self.lifecycle.sleep_soon(action.tenant, "idle"))
             elif isinstance(action, Wake):
                 self._act(self.lifecycle.woken(action))
             elif isinstance(action, Bury):
@@ -293,7 +299,7 @@ class Coordinator:
         return Picture(
             hosts=self.seen_hosts(),
             tenants={
-                name: tenant.seen()
+                name: tenant.seen(now, requested=self.gate.busy(name))
                 for name, tenant in self.tenants.items()
                 # The order of one that is to be read again counts for its host all the same.
                 if not tenant.stale or tenant.ordered is not None
@@ -302,6 +308,7 @@ class Coordinator:
             now=now,
             wall=time.time(),
             resumed=frozenset(self._resumed),
+            sleeping=self._sleeping,
         )
 
     # -- acting ---------------------------------------------------------------------------------
@@ -463,6 +470,7 @@ class Coordinator:
         # One that ended before it claimed anything says nothing about the tenant.
         if node.epoch and (known is None or node.epoch >= known.epoch):
             self._note_node(host, tenant, node)
+            tenant.note_rest(node, time.monotonic())
         order = tenant.ordered
         if order is None or order.action.host != host or node.incarnation in order.before:
             return
