@@ -26,6 +26,7 @@ from fleet.cli import (
     history,
     hosts,
     lag,
+    recover,
     replay,
     restore,
     schedules,
@@ -61,6 +62,7 @@ app.command()(lag.lag)
 app.command()(history.history)
 app.command()(restore.restore)
 app.command()(verify.verify)
+app.command()(recover.recover)
 app.command()(drill.drill)
 app.command()(brake.resume)
 app.command()(doctor.doctor)

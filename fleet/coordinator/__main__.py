@@ -16,6 +16,7 @@ from backup.store import S3Store
 from fleet.agent.authority import ClockSkewed
 from fleet.agent.memory import AnotherAgent
 from fleet.coordinator.api import create_app
+from fleet.coordinator.catalog import CatalogCopy
 from fleet.coordinator.coordinator import Coordinator
 from fleet.coordinator.front import Front, waiting_app
 from fleet.coordinator.history import History
@@ -120,6 +121,7 @@ class Life:
                 settings.chores,
                 History(self._log),
                 lambda: self._seat.epoch == epoch,
+                CatalogCopy(S3Store(settings.store.of_coordinators)),
                 gateway=settings.gateway,
                 sleep=settings.sleep,
             )

@@ -21,6 +21,7 @@ from backup.store import ObjectStore
 from fleet.agent.nodes import StartRequest
 from fleet.coordinator.account import Ordered, Tenant, TenantExists, recovery_of
 from fleet.coordinator.asking import Asked, asked
+from fleet.coordinator.catalog import CatalogCopy
 from fleet.coordinator.copying import Copies
 from fleet.coordinator.cordons import Cordons
 from fleet.coordinator.decide import decide
@@ -76,6 +77,7 @@ class Coordinator:
         chores: Chores,
         history: History,
         holds: Callable[[], bool] = lambda: True,
+        copy: CatalogCopy | None = None,
         gateway: GatewaySettings | None = None,
         sleep: SleepSettings | None = None,
     ):
@@ -83,7 +85,9 @@ class Coordinator:
         Args:
             history: where operations are recorded.
             holds: whether this is still the active coordinator; asked before every action.
+            copy: of the catalog.
         """
+        self._copy = copy
         self._holds = holds
         self._store = store
         self._issuer = issuer
@@ -185,6 +189,7 @@ class Coordinator:
         self.tenants[name] = tenant
         self.deletions.gone.pop(name, None)
         self.timeline.note("tenant_created", words, tenant=name)
+        self._act(self._keep_copy())
         self._wake.set()
         return tenant
 
@@ -276,8 +281,16 @@ class Coordinator:
             if wanted.rev >= known.wanted.rev:  # it may have been changed since it was read
                 known.wanted = wanted
             known.stale = True
+        for why in self.observer.unreadable.values():
+            self.say_once(f"{why}; `litefleet recover` tells more")
         await self.cordons.read()
+        await self._keep_copy()
         self._catalog_at = time.monotonic()
+
+    async def _keep_copy(self) -> None:
+        if self._copy is not None:
+            known = {name: tenant.wanted for name, tenant in self.tenants.items()}
+            await self._copy.keep(known | self.deletions.gone)
 
     async def _read_stale_owners(self) -> None:
         async def one(name: str, tenant: Tenant) -> None:

@@ -82,6 +82,7 @@ def play(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("how", ["killed", "frozen", "stopped"])
 def test_another_coordinator_takes_over(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(fleet: LocalFleet, client: AsyncClient, folder: Path) -> None:
@@ -122,6 +123,7 @@ def test_another_coordinator_takes_over(how: str, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_a_coordinator_without_its_disk_has_its_log_from_the_bucket(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
