@@ -48,6 +48,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command()(demo.demo)
+app.command()(demo.practice)
 app.command()(dev.dev)
 app.command()(replay.replay)
 app.command()(up.up)

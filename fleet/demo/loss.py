@@ -95,10 +95,11 @@ class Destroyer:
         self._say = say
         self.losses: list[Loss] = []
 
-    async def lose_one(self) -> None:
-        """Lose the busiest host that is left, and return once its tenants serve elsewhere."""
+    async def lose_one(self, name: str | None = None) -> None:
+        """Lose a host, by default the busiest that is left, and return once its tenants serve
+        elsewhere."""
         tenants = await self._client.tenants()
-        name = busiest(tenants, {loss.report.host for loss in self.losses})
+        name = name or busiest(tenants, {loss.report.host for loss in self.losses})
         if name is None:
             return
         on_it = [tenant for tenant in tenants if tenant.host == name]
