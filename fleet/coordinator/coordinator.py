@@ -322,7 +322,8 @@ class Coordinator:
             tenants={
                 name: tenant.seen(now, requested=self.gate.busy(name))
                 for name, tenant in self.tenants.items()
-                if not tenant.stale
+                # The order of one that is to be read again counts for its host all the same.
+                if not tenant.stale or tenant.ordered is not None
             },
             watching_for=now - self._began,
             now=now,

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from backup import burial, keys, ownership, receipts, records
+from backup.lease import LeaseRecord
 from backup.memory import MemoryStore
 from backup.ownership import Deletion, OwnerRecord, OwnerState, TenantRecord
 from backup.records import Versioned
@@ -19,8 +20,9 @@ from backup.store import ObjectStore
 from fleet.agent import remains
 from fleet.coordinator.account import Tenant
 from fleet.coordinator.decide import decide
-from fleet.coordinator.deletions import Deletions, NotDeleted, writers
+from fleet.coordinator.deletions import Deletions, NotDeleted
 from fleet.coordinator.picture import Bury, Drain, SeenHost, SeenTenant
+from fleet.coordinator.purging import writers
 from fleet.coordinator.timeline import TimelineLog
 from fleet.deletion_views import DeletionWanted
 from restore import erase
@@ -202,7 +204,10 @@ def released(store: ObjectStore) -> None:
         lambda now: now and now.model_copy(update=now.succeeded_by(state=OwnerState.RELEASED)),
     )
     for name in ("h1", "h2"):
-        store.put(keys.lease(name), b"read by nobody")
+        lease = LeaseRecord(host=name, incarnation="l")
+        records.swap(store, keys.lease(name), lease, None)
+    # A cordon of a host that never joined keeps nobody waiting.
+    store.put(f"{keys.HOSTS}h3/host.json", b"{}")
 
 
 HOSTS_SEEN = {"h1": host("h1"), "h2": host("h2", ended=True)}
