@@ -109,7 +109,9 @@ class Coordinator:
         self.timeline = TimelineLog(history=self.history)
         self.tenants: dict[str, Tenant] = {}
         self.braked_hosts: tuple[str, ...] = ()
-        self.observer = Observer(store, http, token, on_change=self._host_changed)
+        self.observer = Observer(
+            store, http, token, on_change=self._host_changed, on_sought=self._wanted
+        )
         self.gate = Gate(
             gateway or GatewaySettings(),
             functools.partial(standing_of, self.tenants, self.observer.hosts),

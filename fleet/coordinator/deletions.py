@@ -105,12 +105,14 @@ class Deletions:
                 f"Take it off with `litefleet tenant unhold {name}`, or give it a --grace.",
             )
         settled = owner.record.deletion if owner is not None else 0
+        # Records that were made anew may not know of deletions whose receipts are there still.
+        last = max([settled, *(one.number for one in await self.receipts(name))])
 
         def marked(wanted: TenantRecord | None) -> TenantRecord | None:
             if wanted is None or wanted.gone:
                 raise NotDeleted("not_found", f"there is no tenant {name!r}", "")
             stands = wanted.deletion
-            if stands is not None and (stands.number > settled or _is_of(owner, stands)):
+            if stands is not None and not _taken_back(owner, stands):
                 if now + grace >= stands.purge_after:
                     if asked.grace_seconds is None or now + grace < stands.purge_after + 60.0:
                         return None
@@ -124,7 +126,7 @@ class Deletions:
                 sooner = stands.model_copy(update={"purge_after": now + grace})
                 return wanted.model_copy(update=wanted.succeeded_by(deletion=sooner))
             deletion = Deletion(
-                number=settled + 1,
+                number=last + 1,
                 asked_at=now,
                 purge_after=now + grace,
                 by=asked.by or asker().by,
@@ -383,8 +385,10 @@ def _gone(wanted: TenantRecord) -> DeletionView:
     )
 
 
-def _is_of(owner: records.Versioned[OwnerRecord] | None, deletion: Deletion) -> bool:
-    return owner is not None and _is_buried_by(owner.record, deletion)
+def _taken_back(owner: records.Versioned[OwnerRecord] | None, deletion: Deletion) -> bool:
+    """Whether a tombstone stands only because whoever took it back did not get to it."""
+    record = owner.record if owner is not None else None
+    return record is not None and record.tomb is None and record.deletion >= deletion.number
 
 
 def _is_buried_by(owner: OwnerRecord, deletion: Deletion) -> bool:
