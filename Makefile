@@ -12,7 +12,7 @@ RUNTIME_STAMP := $(VENV)/installed-runtime
 
 .DEFAULT_GOAL := help
 .PHONY: help venv test unit integration acceptance simulation model lint format types demo clean
-.PHONY: bench bench-short four-ways properties faults faults-short bench-idle image docker-tests
+.PHONY: bench bench-backup bench-short four-ways properties faults faults-short bench-idle image docker-tests
 .PHONY: docker-long bench-fleet
 
 help:
@@ -102,6 +102,11 @@ bench: $(STAMP)
 bench-short: $(STAMP)
 	$(BIN)/python -m tests.benchmarks --build $(BENCH) --short $(ARGS)
 	$(BIN)/python -m tests.benchmarks.fleet --build $(BENCH) --short
+	$(BIN)/python -m tests.benchmarks.backup --build $(BENCH) --short
+
+# Restores of up to 1 GB, and an idle sidecar watched for twenty minutes; ARGS="--only proving".
+bench-backup: $(STAMP)
+	$(BIN)/python -m tests.benchmarks.backup --build $(BENCH) $(ARGS)
 
 # Hosts are lost, and found lost after 16 s each time; ARGS="--only many --tenants 25" for a part.
 bench-fleet: $(STAMP)

@@ -36,6 +36,18 @@ def is_buried(now: OwnerRecord | None) -> bool:
     return now is not None and now.tomb is not None and not now.tomb.erased
 
 
+def may_begin(wanted: TenantRecord, now: OwnerRecord | None) -> bool:
+    """Whether the tenant is to begin as a new one: it was never owned, or its name was free when it
+    was created.
+
+    A record of the catalog that was read before its tenant was removed says nothing about who has
+    the name now.
+    """
+    if now is None:
+        return True
+    return now.tomb is not None and now.tomb.erased and wanted.follows == now.deletion
+
+
 def bury(
     now: OwnerRecord | None, tenant: str, number: int, *, authority_ended: bool
 ) -> OwnerRecord:

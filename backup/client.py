@@ -141,6 +141,8 @@ def _config(settings: StoreSettings) -> Config:
         connect_timeout=settings.connect_timeout,
         read_timeout=settings.read_timeout,
         max_pool_connections=32,
+        # Also for presigned URLs, which KMS-encrypted objects ask for.
+        signature_version="s3v4",
         s3={"addressing_style": "path"},
     )
 

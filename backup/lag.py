@@ -16,7 +16,8 @@ class Lag(BaseModel):
     """One tenant's lag at one moment.
 
     ``seconds`` is 0 when everything committed is proven. ``sequence`` counts log events, ``txid``
-    Litestream's sync batches. ``proven_at`` is in unix seconds, None before the first proof.
+    Litestream's sync batches. ``bytes`` are those of the WAL that are not in the bucket, None where
+    that cannot be told. ``proven_at`` is in unix seconds, None before the first proof.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -26,6 +27,7 @@ class Lag(BaseModel):
     txid: int = 0
     replicated_txid: int = 0
     seconds: float = 0.0
+    bytes: int | None = None
     proven_at: float | None = None
 
     @property

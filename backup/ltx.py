@@ -18,7 +18,7 @@ from fastcrc import crc64
 HEADER_SIZE: Final = 100
 """Bytes at the front of a file that `parse` needs."""
 
-_HEADER: Final = struct.Struct(">4sIIIQQq")
+_HEADER: Final = struct.Struct(">4sIIIQQq8xqqII")
 _PAGE: Final = struct.Struct(">IH")
 _SIZE: Final = struct.Struct(">I")
 _CHECKSUM: Final = struct.Struct(">Q")
@@ -38,7 +38,8 @@ class LtxHeader:
     """A run of transactions, ``low`` to ``high`` inclusive, the newest of them at ``at``.
 
     ``at`` is in unix seconds: when Litestream took it from the WAL; compaction keeps the newest.
-    ``database_pages`` is the size of the database after them.
+    ``database_pages`` is the size of the database after them. A file of level 0 was taken from
+    ``wal_size`` bytes of the WAL up to ``wal_end``, while that had ``wal_salt``.
     """
 
     page_size: int
@@ -46,6 +47,9 @@ class LtxHeader:
     low: int
     high: int
     at: float
+    wal_size: int = 0
+    wal_end: int = 0
+    wal_salt: tuple[int, int] = (0, 0)
 
 
 def parse(front: bytes) -> LtxHeader:
@@ -56,12 +60,13 @@ def parse(front: bytes) -> LtxHeader:
     """
     if len(front) < HEADER_SIZE:
         raise LtxDamaged(f"it ends within its header, after {len(front)} bytes")
-    magic, _flags, page_size, pages, low, high, at = _HEADER.unpack_from(front)
+    magic, _flags, page_size, pages, low, high, at, offset, size, *salt = _HEADER.unpack_from(front)
     if magic != _MAGIC:
         raise LtxDamaged("it does not begin as an LTX file")
     if page_size not in _PAGE_SIZES or not 1 <= low <= high:
         raise LtxDamaged("its header makes no sense")
-    return LtxHeader(page_size, pages, low, high, at / 1000)
+    wal = (size, offset + size, (salt[0], salt[1]))
+    return LtxHeader(page_size, pages, low, high, at / 1000, *wal)
 
 
 def verify(file: BinaryIO) -> LtxHeader:

@@ -14,6 +14,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from backup.limits import RequestLimits
 from backup.records import Record
 
 Durability = Literal["async", "before_effects", "every_commit"]
@@ -185,7 +186,9 @@ class TenantRecord(Record):
     ``asleep``: it shall not run until somebody or a timer wakes it. ``move`` is the last one that
     was asked for.
     ``deletion`` is the tombstone: while it stands the tenant is stopped, and nobody is created
-    under its name.
+    under its name. ``follows`` is the number of the deletion after which this one was created, 0
+    for the first of its name: what was wanted before that is wanted no more. ``limits`` are those
+    of the requests to it, None for the fleet's own.
     """
 
     tenant: str
@@ -199,6 +202,8 @@ class TenantRecord(Record):
     asleep: bool = False
     move: Move | None = None
     deletion: Deletion | None = None
+    follows: int = 0
+    limits: RequestLimits | None = None
 
     @property
     def gone(self) -> bool:

@@ -9,14 +9,17 @@ from pydantic import BaseModel
 from backup import keys
 from backup.settings import StoreSettings
 from backup.store import S3Store
+from fleet.reached import find_reached
 from restore.errors import RestoreFailed
 from restore.history import read_history
+from restore.moment import EndOf, Now
 from restore.scan import Scan, scan
 
 
 class ChainView(BaseModel):
     """One epoch's chain. `reachable` is the newest position that whole files lead to, `wanted` the
-    one that should be; `findings` says what is wrong."""
+    one that should be; `findings` says what is wrong. `bookmark` is the newest log event that can
+    be reached in spite of it, None where nothing can or nothing is wrong."""
 
     tenant: str
     epoch: int
@@ -26,6 +29,7 @@ class ChainView(BaseModel):
     reachable: int
     wanted: int
     findings: list[str]
+    bookmark: str | None = None
 
 
 def verify_chains(
@@ -35,7 +39,8 @@ def verify_chains(
     all_epochs: bool,
     progress: Callable[[str, int, int], None],
 ) -> list[ChainView]:
-    """Check the chains of these tenants, or of all that were ever started.
+    """Check the chains of these tenants, or of all that were ever started. What a damaged one still
+    leads to is restored somewhere harmless, to say which bookmark that is.
 
     `progress` is told whose chain is read, bytes read, of how many. Raises RestoreFailed for a
     tenant that is named and has no state, StoreError where the store cannot be read.
@@ -54,7 +59,13 @@ def verify_chains(
             def tell(done: int, total: int, tenant: str = tenant, epoch: int = span.epoch) -> None:
                 progress(f"{tenant}, epoch {epoch}", done, total)
 
-            found.append(_view(tenant, scan(store, tenant, span, progress=tell)))
+            chain = _view(tenant, scan(store, tenant, span, progress=tell))
+            if chain.reachable < chain.wanted:
+                moment = Now() if span == history.spans[0] else EndOf(span.epoch)
+                reached = find_reached(settings, tenant, moment, progress=tell)
+                chain.bookmark = reached.bookmark
+                chain.findings.append(reached.words)
+            found.append(chain)
     return found
 
 

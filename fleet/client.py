@@ -57,8 +57,8 @@ T = TypeVar("T", bound=BaseModel)
 T_co = TypeVar("T_co", bound=BaseModel, covariant=True)
 Item = TypeVar("Item")
 
-TIMEOUT = httpx.Timeout(30.0, connect=5.0)
-"""Seconds. The gateway answers 503 by itself well before this."""
+TIMEOUT = httpx.Timeout(60.0, connect=5.0)
+"""Seconds. The gateway, which may hold a request first, answers 503 by itself well before this."""
 
 DRILL_TIMEOUT = 900.0
 """Seconds: a drill restores the whole of a tenant's log."""

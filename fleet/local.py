@@ -35,6 +35,7 @@ from fleet.settings import (
     AgentSettings,
     Chores,
     CoordinatorSettings,
+    GatewaySettings,
     ProcessSettings,
 )
 from fleet.views import HostView
@@ -66,6 +67,7 @@ class LocalSettings:
     store: StoreSettings | None = None
     links: bool = False
     chores: Chores = field(default_factory=Chores)
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)
 
 
 @dataclass
@@ -195,6 +197,7 @@ class LocalFleet:
             # A user's store is not ours to make users in.
             issuer="iam" if self.embedded is not None else "shared",
             chores=self.settings.chores,
+            gateway=self.settings.gateway,
             data=folder / "data",
         )
         self.coordinator = Machine("coordinator")

@@ -21,6 +21,7 @@ from backup.sealing import BadKeys, KeySource
 from backup.settings import StoreSettings
 from backup.store import S3Store
 from fleet.problem import Problem
+from fleet.reached import find_reached
 from fleet.views import CopyView
 from node.engine.errors import LogRefused
 from node.engine.inspection import LogSummary, committed_at, inspect_log
@@ -30,7 +31,8 @@ from restore.moment import AtBookmark, Choice, Moment, choose, restore
 
 class PlannedRestore(BaseModel):
     """What a restore would take. `at` is when that state was taken, in unix seconds; `missing`
-    tells of damage after it, None where the chain is whole."""
+    tells of damage after it, None where the chain is whole; only then `reaches` is the newest
+    bookmark before the damage."""
 
     tenant: str
     lineage: str
@@ -40,6 +42,7 @@ class PlannedRestore(BaseModel):
     files: int
     bytes: int
     missing: str | None
+    reaches: str | None = None
 
 
 class FinishedRestore(PlannedRestore):
@@ -54,7 +57,8 @@ class FinishedRestore(PlannedRestore):
 
 
 def plan_past(settings: StoreSettings, tenant: str, moment: Moment) -> PlannedRestore:
-    """Look what a restore would take; only lists and headers are read.
+    """Look what a restore would take; only lists and headers are read, unless there is damage: then
+    what is before it is restored somewhere harmless, to say which bookmark that is.
 
     Raises Problem for a bookmark, and what `restore.moment.choose` does.
     """
@@ -64,7 +68,12 @@ def plan_past(settings: StoreSettings, tenant: str, moment: Moment) -> PlannedRe
             "Where a bookmark is can only be told from the log itself, so a plan needs a restore.",
             "Run it without --dry-run, or ask for a time.",
         )
-    return PlannedRestore(**_chosen(choose(S3Store(settings), tenant, moment)))
+    plan = PlannedRestore(**_chosen(choose(S3Store(settings), tenant, moment)))
+    if plan.missing is not None:
+        reached = find_reached(settings, tenant, moment)
+        plan.missing += f"; {reached.words}"
+        plan.reaches = reached.bookmark
+    return plan
 
 
 def bring_past(

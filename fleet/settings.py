@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from backup.guards import GuardSettings
+from backup.limits import RequestLimits
 from backup.sealing import KeySource
 from backup.settings import REVEAL, StoreSettings, reveal
 from node.engine.config import BLOB_LIMIT, INLINE_LIMIT, LEAST_INLINE, MOST
@@ -97,6 +98,19 @@ class NodeLimits(BaseModel):
     cpus: float | None = Field(default=None, ge=0.05)
     pids: int | None = Field(default=None, ge=64)
     files: int | None = Field(default=None, ge=256)
+
+
+class GatewaySettings(BaseModel):
+    """The way in to tenants. While nobody serves a tenant that will be served soon, its requests
+    are held: for ``hold_seconds``, at most ``hold_requests`` of one tenant at once, which take at
+    most ``hold_bytes`` of memory. ``limits`` hold for each tenant that has none of its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hold_seconds: float = Field(default=25.0, ge=0, le=600)
+    hold_requests: int = Field(default=128, ge=0)
+    hold_bytes: int = Field(default=8 * MB, ge=0)
+    limits: RequestLimits = RequestLimits(concurrency=512, body_bytes=64 * MB)
 
 
 class AccountSettings(BaseModel):
@@ -191,11 +205,12 @@ class CoordinatorSettings(ProcessSettings):
     """The coordinator. ``issuer`` says where each tenant's sidecar gets its credentials:
     ``iam`` creates a user for each tenant, limited to its replicas; ``shared`` gives every
     sidecar the fleet's own, for stores without an IAM interface. ``chores`` are what it does for
-    every tenant now and then. ``data`` is its folder, for the history of operations; without it
-    that is kept in memory only."""
+    every tenant now and then, ``gateway`` is what it lets in. ``data`` is its folder, for the
+    history of operations; without it that is kept in memory only."""
 
     issuer: Literal["iam", "shared"] = "shared"
     chores: Chores = Field(default_factory=Chores)
+    gateway: GatewaySettings = GatewaySettings()
     data: Path | None = None
 
     def folder(self) -> Path | None:

@@ -133,6 +133,9 @@ class TenantView(View):
         default=None, description="0.0: nothing is unreplicated; null: unknown"
     )
     lag_txids: int | None = None
+    lag_bytes: int | None = Field(
+        default=None, description="bytes of the WAL that are not in the bucket; null: unknown"
+    )
     proven_at: float | None = None
     alerts: list[AlertView] = Field(default_factory=list)
     recoveries: list[Recovery] = Field(default_factory=list)
@@ -305,6 +308,7 @@ class LagView(View):
     replicated_txid: int | None = None
     lag_txids: int | None = None
     lag_seconds: float | None = None
+    lag_bytes: int | None = None
     proven_at: float | None = None
     alerts: list[AlertView] = Field(default_factory=list)
 
@@ -450,7 +454,7 @@ class ErrorView(View):
     """Every answer of the API that is not a success."""
 
     error: ErrorBody
-    outcome: Literal["unknown"] | None = None
+    outcome: Literal["unknown", "not_sent"] | None = None
 
 
 class Page(View, Generic[Item]):

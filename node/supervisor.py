@@ -15,10 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from backup import keys, ownership, records
+from backup import keys, ownership
+from backup.backlog import Backlog
 from backup.barrier import GroupBarrier
 from backup.copies import BadCopy, Copy
 from backup.errors import StoreError
+from backup.glance import Glance
 from backup.guards import Action, Alert
 from backup.lag import Lag, LagTracker
 from backup.lease import boottime
@@ -76,8 +78,10 @@ class Supervisor:
         self._sockets = sockets
         self._cradle = cradle
         self._store = store or S3Store(order.store)
+        self._owner = Glance(self._store, keys.owner(order.tenant), OwnerRecord)
         self._clock = clock
         self._database = folder / "data" / "log.db"
+        self._backlog = Backlog(self._database)
         if order.users is not None:
             users.open_folders(order.users, folder, sockets)
         self._authority = AuthorityFile(sockets / "authority")
@@ -153,6 +157,10 @@ class Supervisor:
         if self._sidecar is not None and self._sidecar.pid is not None:
             pids["sidecar"] = self._sidecar.pid
         lag = self._proofs.lag() if self._proofs is not None else Lag()
+        if self._proofs is not None:
+            # Nothing is looked at while nothing can be behind: most tenants are idle.
+            behind = self._backlog.bytes(lag.replicated_txid) if lag.seconds or lag.txids else 0
+            lag = lag.model_copy(update={"bytes": behind})
         return self.status.model_copy(update={"lag": lag, "pids": pids})
 
     async def chain_at(self, sequence: int) -> str:
@@ -299,7 +307,7 @@ class Supervisor:
         self._replication.started()  # a base in the bucket shows that it streams
         barrier = GroupBarrier(
             self._replication.sync,
-            self._read_owner,
+            self._owner.read,
             claim.owner,
             claim.record.epoch,
             incident=self._incident,
@@ -317,16 +325,10 @@ class Supervisor:
 
     async def _store_answers(self) -> bool:
         try:
-            await self._read_owner()
+            await self._owner.read()
         except StoreError:
             return False
         return True
-
-    async def _read_owner(self) -> OwnerRecord | None:
-        found = await asyncio.to_thread(
-            records.read, self._store, keys.owner(self._order.tenant), OwnerRecord
-        )
-        return found.record if found else None
 
     async def _serve(self) -> None:
         assert self._proofs is not None
@@ -609,6 +611,7 @@ class Supervisor:
             await self._proofs.close()
         if self._serving is not None:
             await self._serving.close()
+        await self._owner.close()
 
     def _incident(self, text: str) -> None:
         kept = [*self.status.incidents, f"{self._clock():.3f} {text}"]

@@ -99,28 +99,42 @@ async def fetch(
         raise RestoreFailed(f"{database.parent} is not empty; a restore needs a fresh folder")
     database.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
     began = time.monotonic()
-    found = await settled_plan(store, tenant, epoch, floor, txid)
-    listed = time.monotonic()
     if staging is not None:
+        found = await settled_plan(store, tenant, epoch, floor, txid)
+        listed = time.monotonic()
         found = await _stage(
             store, tenant, epoch, floor, txid, found, staging, in_spite_of_damage, progress, say
         )
         settings = config.for_folder(staging.replica, database, database.parent / "unused.sock")
         reached = await _litestream_restore(settings, {}, database, found.reachable)
         return Fetched(database, reached, found, listed - began, time.monotonic() - listed)
+    # The database must be named by a configuration for the endpoint to be settable.
+    settings = config.for_epoch(
+        sidecar_store, keys.epoch(tenant, epoch), database, database.parent / "unused.sock"
+    )
+    env = config.environment(sidecar_store)
+    # Both at once: what counts is that what was restored reaches what a list has shown whole.
+    restoring = asyncio.create_task(_litestream_restore(settings, env, database, txid))
     try:
-        # The database must be named by a configuration for the endpoint to be settable.
-        settings = config.for_epoch(
-            sidecar_store, keys.epoch(tenant, epoch), database, database.parent / "unused.sock"
-        )
-        reached = await _litestream_restore(
-            settings, config.environment(sidecar_store), database, txid
-        )
-    except RestoreFailed:
-        # If the store is away, refuses these credentials, or has changed meanwhile, this says so:
-        # only what is left, with the list whole and readable, is a failure of the content.
-        await settled_plan(store, tenant, epoch, floor, txid)
-        await asyncio.to_thread(_read_one, sidecar_store, tenant, epoch, found)
+        found = await settled_plan(store, tenant, epoch, floor, txid)
+        listed = time.monotonic()
+        try:
+            reached = await restoring
+            enough = reached >= found.reachable if txid is None else reached == txid
+            if not enough:
+                # It may have listed before we did.
+                _clear(database)
+                reached = await _litestream_restore(settings, env, database, txid)
+        except RestoreFailed:
+            # If the store is away, refuses these credentials, or has changed meanwhile, this says
+            # so: only what is left, with the list whole and readable, is a failure of the content.
+            await settled_plan(store, tenant, epoch, floor, txid)
+            await asyncio.to_thread(_read_one, sidecar_store, tenant, epoch, found)
+            raise
+    except BaseException:
+        restoring.cancel()
+        await asyncio.gather(restoring, return_exceptions=True)
+        _clear(database)
         raise
     if reached < found.reachable or (txid is not None and reached != txid):
         raise RestoreFailed(
@@ -128,6 +142,12 @@ async def fetch(
             f"{found.reachable}"
         )
     return Fetched(database, reached, found, listed - began, time.monotonic() - listed)
+
+
+def _clear(database: Path) -> None:
+    """Remove what a try has left: nothing of it may lie beside the next one's."""
+    for path in database.parent.iterdir():
+        path.unlink()
 
 
 def _read_one(sidecar_store: StoreSettings, tenant: str, epoch: int, found: Plan) -> None:

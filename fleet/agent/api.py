@@ -28,7 +28,16 @@ from fleet.agent.nodes import (
     NotHere,
     StartRequest,
 )
-from fleet.proxy import EPOCH_HEADER, EXPORT_HEADER, SENDER_HEADER, forward, is_webhook, unavailable
+from fleet.proxy import (
+    EPOCH_HEADER,
+    EXPORT_HEADER,
+    SENDER_HEADER,
+    Unreached,
+    forward,
+    is_webhook,
+    streamed,
+    unavailable,
+)
 from fleet.remains_views import RemainsList
 from fleet.runtimes.accounts import NoAccount
 from node.checks import CheckStatus
@@ -221,13 +230,18 @@ def create_app(agent: Agent, token: str) -> FastAPI:
     async def gateway(tenant: str, path: str, request: Request) -> Response:
         node = agent.nodes.live(tenant)
         if node is None or not node.status.serving:
-            return unavailable(f"{tenant} is not served by {agent.host}")
+            return unavailable(f"{tenant} is not served by {agent.host}", sent=False)
         client = client_of(node.status.api_socket)
         sender = request.headers.get(SENDER_HEADER) if is_webhook(path) else None
         headers = {"authorization": sender} if sender else None
-        answer = await forward(request, client, f"http://node/{path}", headers=headers)
+        answer = await forward(
+            request, client, f"http://node/{path}", streamed(request), headers=headers
+        )
+        if isinstance(answer, Unreached):
+            return unavailable(answer.message, sent=answer.sent)
         if not agent.has_authority:
             # A zombie's engine may have answered before its end came: nobody may rely on that.
+            await answer.close()
             return unavailable(f"{agent.host} has lost its authority")
         answer.headers.setdefault(EPOCH_HEADER, str(node.status.epoch))
         return answer

@@ -20,6 +20,7 @@ NODE_METRICS: Final = (
     ("litefleet_node_answered", "gauge", "1 if the engine's own metrics are here"),
     ("litefleet_node_epoch", "gauge", "the node's epoch"),
     ("litefleet_node_lag_seconds", "gauge", "age of the oldest commit that is not proven"),
+    ("litefleet_node_lag_bytes", "gauge", "bytes of its WAL that are not in the bucket"),
     ("litefleet_node_engine_restarts_total", "counter", "engines that ended and were restarted"),
     ("litefleet_node_sidecar_restarts_total", "counter", "sidecars that ended and were restarted"),
 )
@@ -53,6 +54,7 @@ def of_host(nodes: Iterable[NodeStatus], engines: Mapping[str, str]) -> str:
             int(node.tenant in engines),
             node.epoch,
             node.lag.seconds,
+            node.lag.bytes,
             node.engine_restarts,
             node.sidecar_restarts,
         )

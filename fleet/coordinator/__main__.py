@@ -39,7 +39,8 @@ async def run(settings: CoordinatorSettings) -> None:
             token,
             http,
             settings.chores,
-            settings.folder(),
+            gateway=settings.gateway,
+            data=settings.folder(),
         )
         server = HttpServer(
             create_app(coordinator, token), settings.listen_host, settings.listen_port

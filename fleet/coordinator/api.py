@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 import time
 
-import httpx
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
@@ -28,7 +27,7 @@ from fleet.coordinator.picture import SUSPECT_AFTER
 from fleet.coordinator.restores_api import add_restores
 from fleet.coordinator.rounds import NoHost
 from fleet.coordinator.upgrades import UpgradeRunning
-from fleet.proxy import SENDER_HEADER, forward, is_webhook, unavailable
+from fleet.proxy import PASSED_HEADER, SENDER_HEADER, is_webhook, unavailable
 from fleet.views import (
     CopyList,
     CopyView,
@@ -77,8 +76,6 @@ def create_app(coordinator: Coordinator, token: str) -> FastAPI:
     Every path needs the fleet's token, but ``/healthz``, the description of the API itself
     (``/docs``, ``/openapi.json``), and the tenants' webhooks.
     """
-    # One for each host: a pool is searched from end to end for every request that it carries.
-    clients: dict[str, httpx.AsyncClient] = {}
     app = FastAPI(title="Litefleet", docs_url="/docs", redoc_url=None)
 
     async def bearer(request: Request) -> None:
@@ -118,6 +115,7 @@ def create_app(coordinator: Coordinator, token: str) -> FastAPI:
             verified={name: one.verified_at for name, one in coordinator.drills.known.items()},
             noted=coordinator.timeline.counts,
             braked=len(coordinator.braked_hosts),
+            gateway=coordinator.gate.samples(),
         )
         return Response(text, media_type=media_type)
 
@@ -231,29 +229,15 @@ def create_app(coordinator: Coordinator, token: str) -> FastAPI:
 
     @app.api_route("/{tenant}/{path:path}", methods=METHODS, include_in_schema=False)
     async def gateway(tenant: str, path: str, request: Request) -> Response:
-        headers = {"authorization": f"Bearer {token}"}
+        headers = {"authorization": f"Bearer {token}", PASSED_HEADER: "1"}
         if not is_webhook(path):
             await bearer(request)
         elif sender := request.headers.get("authorization"):
             headers[SENDER_HEADER] = sender
-        wanted = living(coordinator, tenant)
-        if wanted.wanted.asleep:
-            await coordinator.lifecycle.wake_soon(tenant, "a request")
-        node = wanted.node
-        host = coordinator.observer.hosts.get(node.host) if node else None
-        if node is None or host is None or not node.serving or node.state in ENDED:
-            return unavailable(f"{tenant} is being started or moved")
-        client = clients.get(host.address)
-        if client is None:
-            limits = httpx.Limits(max_connections=512, max_keepalive_connections=32)
-            client = clients[host.address] = httpx.AsyncClient(limits=limits, timeout=90.0)
-        return await forward(
-            request,
-            client,
-            f"{host.address}/{tenant}/{path}",
-            headers=headers,
-            oldest_epoch=wanted.newest_epoch,
-        )
+        if tenant not in coordinator.tenants and not coordinator.knows:
+            return unavailable("the coordinator has just been started", sent=False)
+        wanted = living(coordinator, tenant).wanted
+        return await coordinator.gate.pass_on(request, tenant, path, wanted.limits, headers)
 
     return app
 
@@ -306,6 +290,7 @@ def _tenant(coordinator: Coordinator, name: str, tenant: Tenant) -> TenantView:
             "replicated_txid": lag.replicated_txid,
             "lag_seconds": lag.seconds if known else None,
             "lag_txids": lag.txids if known else None,
+            "lag_bytes": lag.bytes if known else None,
             "proven_at": lag.proven_at,
             "alerts": [alert.model_dump() for alert in node.alerts] if answers else [],
         }

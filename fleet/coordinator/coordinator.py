@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Coroutine
@@ -44,10 +45,12 @@ from fleet.coordinator.recording import note_failed, note_started
 from fleet.coordinator.restores import Restores
 from fleet.coordinator.retention import Epochs
 from fleet.coordinator.rounds import Rounds
+from fleet.coordinator.standing import standing_of
 from fleet.coordinator.timeline import TimelineLog
 from fleet.coordinator.upgrades import Upgrades
+from fleet.gateway.gate import Gate
 from fleet.issuer import CredentialIssuer
-from fleet.settings import Chores
+from fleet.settings import Chores, GatewaySettings
 from node.order import ENDED, NodeState, NodeStatus
 
 TICK = 0.5
@@ -70,6 +73,7 @@ class Coordinator:
         token: str,
         http: httpx.AsyncClient,
         chores: Chores,
+        gateway: GatewaySettings | None = None,
         data: Path | None = None,
     ):
         """
@@ -92,7 +96,12 @@ class Coordinator:
         self.timeline = TimelineLog(history=self.history)
         self.tenants: dict[str, Tenant] = {}
         self.braked_hosts: tuple[str, ...] = ()
-        self.observer = Observer(store, http, token, on_change=self._wake.set)
+        self.observer = Observer(store, http, token, on_change=self._host_changed)
+        self.gate = Gate(
+            gateway or GatewaySettings(),
+            functools.partial(standing_of, self.tenants, self.observer.hosts),
+            self._wanted,
+        )
         self.upgrades = Upgrades(self, store, http, token)
         self.restores = Restores(self, store, issuer, http, token)
         self.lifecycle = Lifecycle(self, store, http, token)
@@ -151,7 +160,8 @@ class Coordinator:
             if now is None:
                 return wanted
             if now.gone:
-                return wanted.model_copy(update={"rev": now.rev + 1})
+                follows = now.deletion.number if now.deletion is not None else 0
+                return wanted.model_copy(update={"rev": now.rev + 1, "follows": follows})
             if now.nonce == wanted.nonce:
                 return None
             raise TenantExists(
@@ -169,6 +179,11 @@ class Coordinator:
         self.timeline.note("tenant_created", words, tenant=name)
         self._wake.set()
         return tenant
+
+    @property
+    def knows(self) -> bool:
+        """Whether it has read the catalog: before that, a tenant that it does not know may be."""
+        return self._catalog_at > -math.inf
 
     def wake(self) -> None:
         """Look again at once."""
@@ -220,6 +235,7 @@ class Coordinator:
             await self._read_catalog()
         self._follow_nodes()
         await self._read_stale_owners()
+        self.gate.look()
         for action in decide(self._picture()):
             if isinstance(action, Fence):
                 await self._fence(action)
@@ -408,16 +424,32 @@ class Coordinator:
 
     def _follow_nodes(self) -> None:
         """Bring what the agents say of their nodes into the tenants' own accounts."""
-        for host_name, host in self.observer.hosts.items():
-            if host.lease.record.state is not LeaseState.LIVE:
-                continue
-            for node in host.nodes:
-                tenant = self.tenants.get(node.tenant)
-                if tenant is not None:
-                    self._follow(host_name, tenant, node)
+        for host in self.observer.hosts:
+            self._follow_host(host)
         for tenant in self.tenants.values():
             self._expire_order(tenant)
         self.lifecycle.follow()
+
+    def _follow_host(self, name: str) -> None:
+        host = self.observer.hosts[name]
+        if host.lease.record.state is not LeaseState.LIVE:
+            return
+        for node in host.nodes:
+            tenant = self.tenants.get(node.tenant)
+            if tenant is not None:
+                self._follow(name, tenant, node)
+
+    def _host_changed(self, name: str) -> None:
+        # At once, and not with the next turn, which reads the bucket first: requests are held.
+        self._follow_host(name)
+        self.gate.look()
+        self._wake.set()
+
+    def _wanted(self, name: str) -> None:
+        """Requests for a tenant are held."""
+        tenant = self.tenants.get(name)
+        if tenant is not None and tenant.wanted.asleep:
+            self._act(self.lifecycle.wake_soon(name, "a request"))
 
     def _follow(self, host: str, tenant: Tenant, node: NodeStatus) -> None:
         known = tenant.node

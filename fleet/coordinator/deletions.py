@@ -132,8 +132,8 @@ class Deletions:
                 number=settled + 1,
                 asked_at=now,
                 purge_after=now + grace,
-                by=asked.by,
-                why=asked.why,
+                by=asked.by or asker().by,
+                why=asked.why or asker().why,
             )
             return wanted.model_copy(update=wanted.succeeded_by(deletion=deletion))
 

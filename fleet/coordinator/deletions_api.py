@@ -14,7 +14,7 @@ from fleet.coordinator.coordinator import Coordinator
 from fleet.coordinator.deletions import NotDeleted, shown
 from fleet.coordinator.lookup import tenant_of
 from fleet.deletion_views import DeletionList, DeletionWanted, ReceiptList
-from fleet.proxy import forward
+from fleet.proxy import relayed
 from fleet.views import DeletionView
 
 REMAINS_TIMEOUT = 60.0
@@ -62,7 +62,7 @@ def add_deletions(
         if watched is None:
             raise HTTPException(404, f"there is no host {host!r}")
         headers = {"authorization": f"Bearer {token}"}
-        return await forward(request, http, f"{watched.address}/api/remains", headers=headers)
+        return await relayed(request, http, f"{watched.address}/api/remains", headers)
 
     @app.get("/api/deletions", dependencies=guarded)
     async def deletions() -> DeletionList:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from fleet.gateway.tally import GATEWAY_METRICS
+from fleet.gateway.tally import Sample as GatewaySample
 from fleet.views import HostView, TenantView
 
 Sample = tuple[tuple[str, ...], float]
@@ -37,6 +39,9 @@ FLEET_METRICS: Final = (
     FleetMetric("litefleet_tenant_lag_events", "gauge", "events that are not proven", _OF_TENANT),
     FleetMetric("litefleet_tenant_lag_txids", "gauge", "txids that are not replicated", _OF_TENANT),
     FleetMetric(
+        "litefleet_tenant_lag_bytes", "gauge", "bytes of its WAL not in the bucket", _OF_TENANT
+    ),
+    FleetMetric(
         "litefleet_tenant_proven_at_seconds", "gauge", "when it was last proven", _OF_TENANT
     ),
     FleetMetric(
@@ -65,6 +70,7 @@ FLEET_METRICS: Final = (
     FleetMetric("litefleet_braked_hosts", "gauge", "hosts that wait for `litefleet resume`"),
     FleetMetric("litefleet_events_noted_total", "counter", "entries of the timeline", ("kind",)),
     FleetMetric("litefleet_takeover_seconds", "summary", "from a host's loss to serving"),
+    *(FleetMetric(*one) for one in GATEWAY_METRICS),
 )
 
 
@@ -75,6 +81,7 @@ def exposed(
     verified: Mapping[str, float | None],
     noted: Mapping[str, int],
     braked: int,
+    gateway: Iterable[GatewaySample] = (),
 ) -> tuple[bytes, str]:
     """All of it in the text format of Prometheus, and what that is called.
 
@@ -82,6 +89,7 @@ def exposed(
         verified: when each tenant's backup was last restored well, unix seconds.
         noted: how many entries of each kind the timeline was given.
         braked: how many hosts look lost and are not fenced.
+        gateway: what its own gateway has done.
     """
     from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -98,6 +106,9 @@ def exposed(
                 found[name].append(((host.name, *labels), float(value)))
     found["litefleet_braked_hosts"].append(((), float(braked)))
     found["litefleet_events_noted_total"] += [((kind,), float(n)) for kind, n in noted.items()]
+
+    for name, labels, value in gateway:
+        found[name].append((labels, value))
 
     class Registry:
         def collect(self) -> Iterator[Any]:
@@ -124,6 +135,7 @@ def _of_tenant(one: TenantView, verified: float | None) -> Iterator[Found]:
     yield "litefleet_tenant_lag_seconds", (), one.lag_seconds
     yield "litefleet_tenant_lag_events", (), behind
     yield "litefleet_tenant_lag_txids", (), one.lag_txids
+    yield "litefleet_tenant_lag_bytes", (), one.lag_bytes
     yield "litefleet_tenant_proven_at_seconds", (), one.proven_at
     yield "litefleet_tenant_verified_at_seconds", (), verified
     for guard in sorted({alert.guard for alert in one.alerts}):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from backup.burial import is_buried
+from backup.burial import may_begin
 from backup.lease import LeaseState
 from backup.ownership import (
     RESTORABLE,
@@ -59,10 +59,10 @@ def nobody_runs(tenant: SeenTenant, hosts: Mapping[str, SeenHost]) -> Need | Non
     Absence of evidence is not enough: an owner is gone only if its lease was fenced or replaced, or
     if its own agent, alive, says that the node is over.
     """
-    erased = tenant.owner is not None and tenant.owner.record.tomb is not None
-    if tenant.owner is None or (erased and not is_buried(tenant.owner.record)):
+    if may_begin(tenant.wanted, tenant.owner.record if tenant.owner is not None else None):
         past = restore_wanted(tenant.wanted, None)
         return Need("forked" if past else "created", authority_ended=True, origin=past)
+    assert tenant.owner is not None
     record = tenant.owner.record
     past = restore_wanted(tenant.wanted, record)
     if past is not None and record.state in RESTORABLE:

@@ -46,13 +46,17 @@ class HostWatch:
     def address(self) -> str:
         return self.lease.record.load.address
 
-    def seen(self, now: float, wanted: HostRecord | None = None) -> SeenHost:
-        """This host in a picture for `decide`; ``wanted`` is what operators want of it."""
-        answers = (
+    def answers(self, now: float) -> bool:
+        """Whether what its agent says of its nodes is what is."""
+        return (
             self.answered_at >= 0
             and now - self.answered_at < SILENT_AFTER
             and self.nodes_incarnation == self.lease.record.incarnation
         )
+
+    def seen(self, now: float, wanted: HostRecord | None = None) -> SeenHost:
+        """This host in a picture for `decide`; ``wanted`` is what operators want of it."""
+        answers = self.answers(now)
         nodes = tuple(
             SeenNode(node.tenant, node.incarnation, node.state, node.state in ENDED, node.release)
             for node in self.nodes
@@ -77,12 +81,12 @@ class Observer:
         http: httpx.AsyncClient,
         token: str,
         clock: Callable[[], float] = time.monotonic,
-        on_change: Callable[[], None] = lambda: None,
+        on_change: Callable[[str], None] = lambda host: None,
     ):
         """
         Args:
             clock: seconds, monotonic; only ever compared with itself.
-            on_change: told when an agent's nodes have changed.
+            on_change: told of a host when its agent's nodes have changed.
         """
         self._store = store
         self._http = http
@@ -197,7 +201,7 @@ class Observer:
             known.nodes_at = asked
             known.answered_at = self._clock()
             known.version = listed.version
-            self._on_change()
+            self._on_change(name)
 
     async def close(self) -> None:
         pollers = [host.poller for host in self.hosts.values() if host.poller is not None]

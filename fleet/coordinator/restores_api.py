@@ -16,7 +16,7 @@ from fleet.coordinator.coordinator import Coordinator
 from fleet.coordinator.lookup import living, tenant_of
 from fleet.coordinator.restores import RestoreRunning
 from fleet.coordinator.retention import NotHeld
-from fleet.proxy import forward
+from fleet.proxy import relayed
 from fleet.views import EpochList, ForkWanted, HoldView, RestoreView, RestoreWanted
 from node.order import ENDED
 
@@ -78,7 +78,7 @@ def add_restores(
                 503, "not_running", f"{name} is on no host now", f"try `litefleet restore {name}`"
             )
         url = f"{host.address}/api/nodes/{name}/export"
-        return await forward(request, http, url, headers={"authorization": f"Bearer {token}"})
+        return await relayed(request, http, url, {"authorization": f"Bearer {token}"})
 
     @app.get("/api/tenants/{name}/epochs", dependencies=guarded)
     async def epochs(name: str) -> EpochList:

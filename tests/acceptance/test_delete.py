@@ -12,6 +12,7 @@ from backup import keys, records
 from backup.lease import WATCH
 from backup.ownership import OwnerRecord
 from backup.store import S3Store
+from fleet.bucket_lag import look
 from fleet.client import (
     AsyncClient,
     FleetError,
@@ -19,6 +20,7 @@ from fleet.client import (
     copy_tenant,
     drill_tenant,
     hold_tenant,
+    list_lag,
 )
 from fleet.deletion_views import DeletionWanted
 from fleet.local import LocalFleet, LocalSettings, until
@@ -52,6 +54,13 @@ def test_a_tenant_is_deleted_brought_back_and_removed(monkeypatch: pytest.Monkey
             await client.send(copy_tenant("a"))
             await client.send(drill_tenant("a"))
             lineage = (await client.tenant("a")).lineage
+
+            # The bucket has what its hosts and the coordinator say of it.
+            told = (await client.send(list_lag())).items
+            looked = await asyncio.to_thread(look, store, told)
+            assert [(one.tenant, one.finding) for one in looked] == [("a", ""), ("a-b", "")]
+            assert all(one.txid and one.behind_txids is not None for one in looked)
+            assert all(one.lag_bytes is not None for one in told)
 
             with pytest.raises(FleetNotFound):
                 await client.deletion("a")

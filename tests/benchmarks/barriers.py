@@ -11,6 +11,7 @@ from typing import Any
 
 from backup import keys, ownership, records
 from backup.barrier import GroupBarrier
+from backup.glance import Glance
 from backup.litestream.sidecar import Sidecar
 from backup.ownership import Owner, OwnerRecord
 from backup.settings import StoreSettings
@@ -75,18 +76,16 @@ async def _barrier(folder: Path, settings: StoreSettings) -> AsyncIterator[Group
     active = ownership.activate(claimed.record, owner, 1)
     await asyncio.to_thread(records.swap, store, keys.owner(TENANT), active, claimed.etag)
 
-    async def read_owner() -> OwnerRecord | None:
-        found = await asyncio.to_thread(records.read, store, keys.owner(TENANT), OwnerRecord)
-        return None if found is None else found.record
-
+    owner_record = Glance(store, keys.owner(TENANT), OwnerRecord)
     sidecar = Sidecar(settings, keys.epoch(TENANT, 1), path, folder)
     await sidecar.start()
     try:
         await sidecar.ready(20)
-        barrier = GroupBarrier(sidecar.sync, read_owner, owner, 1)
+        barrier = GroupBarrier(sidecar.sync, owner_record.read, owner, 1)
         try:
             yield barrier
         finally:
             await barrier.close()
+            await owner_record.close()
     finally:
         await sidecar.stop()

@@ -29,7 +29,9 @@ SETTLING = 120.0
 """Seconds after a start that are not counted: the base, and the first of every level."""
 
 
-async def measure(pace: Pace, near: StoreSettings, folder: Path, seconds: float) -> dict[str, Any]:
+async def measure(
+    pace: Pace, near: StoreSettings, folder: Path, seconds: float, settling: float = SETTLING
+) -> dict[str, Any]:
     """Requests an hour of one idle tenant."""
     database = folder / "data" / "log.db"
     database.parent.mkdir(parents=True)
@@ -45,7 +47,7 @@ async def measure(pace: Pace, near: StoreSettings, folder: Path, seconds: float)
         for number in range(20):
             connection.execute("INSERT INTO t VALUES (?)", (number,))
             await sidecar.sync(5.0)
-        await asyncio.sleep(SETTLING)
+        await asyncio.sleep(settling)
         proxy.requests.clear()
         began = time.monotonic()
         await asyncio.sleep(seconds)

@@ -20,15 +20,20 @@ import pytest
 from moto.server import ThreadedMotoServer
 from pydantic import SecretStr, ValidationError
 
-from backup import keys
+from backup import keys, ownership, records
+from backup.backlog import Backlog
 from backup.lag import LagTracker
+from backup.lease import LeaseRecord
 from backup.litestream import binary, config
 from backup.litestream.control import ControlError
 from backup.litestream.pace import Pace
 from backup.litestream.progress import Cure
 from backup.litestream.sidecar import Sidecar, SidecarFailed
+from backup.ownership import Owner, TenantRecord
 from backup.settings import Credentials, Encryption, StoreSettings
 from backup.store import S3Store
+from fleet.bucket_lag import look
+from fleet.views import LagView
 from node.proofs import Replication
 from restore.errors import Damaged, RestoreFailed
 from restore.fetch import fetch
@@ -86,6 +91,71 @@ def test_a_sync_uploads_what_was_committed(tmp_path: Path, store_settings: Store
         restored.close()
         with pytest.raises(RestoreFailed, match="not empty"):
             await fetch(S3Store(store_settings), store_settings, "t", 1, 0, copy)
+
+    run(tmp_path, store_settings, scenario)
+
+
+def test_the_backlog_is_told_to_the_byte(tmp_path: Path, store_settings: StoreSettings) -> None:
+    """By Litestream's own files and the WAL index, whatever Litestream itself says."""
+
+    async def scenario(database: apsw.Connection, sidecar: Sidecar) -> None:
+        backlog = Backlog(tmp_path / "data" / "log.db")
+        wal = tmp_path / "data" / "log.db-wal"
+        seen = await sidecar.sync(5.0)
+        assert backlog.bytes(seen.replicated) == 0
+        assert sidecar.pid is not None
+        os.kill(sidecar.pid, signal.SIGSTOP)
+        before = wal.stat().st_size
+        for _ in range(5):
+            database.execute("INSERT INTO t VALUES (zeroblob(10000))")
+        behind = backlog.bytes(seen.replicated)
+        assert behind == wal.stat().st_size - before > 50_000
+        os.kill(sidecar.pid, signal.SIGCONT)
+        after = await sidecar.sync(5.0)
+        assert backlog.bytes(after.replicated) == 0
+        # Taken from the WAL, and not in the bucket: as if it had been uploaded to nowhere.
+        assert backlog.bytes(seen.replicated) == behind
+
+    run(tmp_path, store_settings, scenario)
+
+
+def test_a_replica_that_is_not_there_is_noticed_by_the_bucket_alone(
+    tmp_path: Path, store_settings: StoreSettings
+) -> None:
+    async def scenario(database: apsw.Connection, sidecar: Sidecar) -> None:
+        store = S3Store(store_settings)
+        for number in range(1, 5):
+            database.execute("INSERT INTO t VALUES (?)", (number,))
+            seen = await sidecar.sync(5.0)
+        owner = Owner(host="a", incarnation="l.n")
+        record = ownership.claim(None, "t", owner, authority_ended=True)
+        records.swap(store, keys.owner("t"), ownership.activate(record, owner, 1), None)
+        records.swap(store, keys.wanted("t"), TenantRecord(tenant="t", app="app"), None)
+        lease = LeaseRecord(host="a", incarnation="l", proven={"t": f"1:{seen.replicated}"})
+        records.swap(store, keys.lease("a"), lease, None)
+
+        def host_says(proven: str) -> None:
+            said = lease.model_copy(update=lease.succeeded_by(proven={"t": proven}))
+            records.change(store, keys.lease("a"), LeaseRecord, lambda now: said)
+
+        told = LagView(tenant="t", epoch=1, txid=seen.txid, replicated_txid=seen.replicated)
+        (view,) = look(store, [told])
+        assert (view.txid, view.proven_txid, view.behind_txids) == (seen.txid, seen.txid, 0)
+        assert (view.finding, view.age_seconds is None) == ("", False)
+        # A host, or the coordinator, says more than is there.
+        host_says(f"1:{seen.txid + 3}")
+        (view,) = look(store)
+        assert view.finding.startswith(f"{seen.txid + 3} was said to be in the bucket, which ends")
+        host_says("2:99")  # of another epoch, that says nothing of this one
+        assert [one.finding for one in look(store)] == [""]
+        bold = told.model_copy(update={"replicated_txid": 99})
+        assert [bool(one.finding) for one in look(store, [bold])] == [True]
+        # A file in the middle is gone.
+        gone = f"{keys.epoch('t', 1)}0000/{3:016x}-{3:016x}.ltx"
+        store.delete(gone)
+        (view,) = look(store, [told])
+        assert view.finding == f"transaction 3 is missing, though {seen.txid} is there"
+        assert view.behind_txids == seen.txid - 2
 
     run(tmp_path, store_settings, scenario)
 

@@ -19,7 +19,11 @@ import uvicorn
 
 import fleet.agent.api
 import fleet.coordinator.api
+from backup.ownership import TenantRecord
+from fleet.gateway.gate import Gate
+from fleet.gateway.holding import Standing, Way
 from fleet.proxy import SENDER_HEADER, is_webhook
+from fleet.settings import GatewaySettings
 from node import Bearer, GitHub, Reply, Request, webhook, workflow
 from node.api import create_api
 from tests.integration.engine.harness import Proves, application, engine
@@ -79,11 +83,12 @@ async def gateway(folder: Path) -> AsyncIterator[httpx.AsyncClient]:
             live=lambda tenant: running if tenant == "first" else None, running=lambda: [running]
         ),
     )
-    node = SimpleNamespace(host="h", serving=True, state="serving")
-    host = SimpleNamespace(address=f"http://127.0.0.1:{on_host.getsockname()[1]}")
+    way = Way(f"http://127.0.0.1:{on_host.getsockname()[1]}", "/first", 1)
     coordinator: Any = SimpleNamespace(
-        tenants={"first": SimpleNamespace(node=node, newest_epoch=1)},
-        observer=SimpleNamespace(hosts={"h": host}),
+        tenants={"first": SimpleNamespace(wanted=TenantRecord(tenant="first", app="app"))},
+        deletions=SimpleNamespace(gone={}),
+        knows=True,
+        gate=Gate(GatewaySettings(), lambda tenant: Standing(way, 1, coming=True)),
     )
     app = application(nothing, github, bearer)
     front = listen()

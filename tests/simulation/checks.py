@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from backup.lease import TTL, WATCH, LeaseState
-from backup.ownership import OwnerRecord, OwnerState
+from backup.ownership import OwnerRecord, OwnerState, TenantRecord
 from fleet.coordinator.decide import BRAKE_HOSTS, BRAKE_SHARE
 from fleet.coordinator.picture import Action, Fence, Picture
 from fleet.coordinator.placement import STARTS_PER_HOST
@@ -35,6 +35,9 @@ class Checks:
         self._base: dict[str, frozenset[int]] = {}
         self._acknowledged: dict[str, set[int]] = {}
         self._started: dict[str, int] = {}
+        self._written_off: dict[str, int] = {}
+        self.catalog: dict[str, TenantRecord] = {}
+        """What is wanted of each tenant, as the bucket has it."""
         bucket.on_owner = self._owner_changed
         bucket.on_file = self._file_landed
 
@@ -42,6 +45,8 @@ class Checks:
 
     def acknowledged(self, node: Node, first: int, last: int) -> None:
         """A node answers that its transactions ``first`` to ``last`` are durable."""
+        if node.epoch <= self._written_off.get(node.tenant, 0):
+            return  # an answer that was proven before the tenant was removed
         commits = {commit for txid in range(first, last + 1) for commit in node.contents[txid]}
         self._acknowledged.setdefault(node.tenant, set()).update(commits)
         self.seen["acknowledged"] += 1
@@ -69,6 +74,8 @@ class Checks:
     def bucket_holds_all(self) -> None:
         """At the end: the newest active epoch's prefix leads to all that was acknowledged."""
         for tenant, acknowledged in self._acknowledged.items():
+            if not acknowledged:
+                continue
             prefix = self.bucket.prefix(tenant, self._active[tenant][-1])
             missing = acknowledged - set(prefix.history(plan(prefix.files).reachable))
             if missing and not prefix.lost:
@@ -102,8 +109,15 @@ class Checks:
                 )
             self._check_needless(old)
             self.seen["claimed"] += 1
-        if new.state is OwnerState.ACTIVE:
+        went_on = old is not None and (old.epoch, old.state) == (new.epoch, new.state)
+        if new.state is OwnerState.ACTIVE and not went_on:
             self._became_active(new)
+        if new.state is OwnerState.DELETED:
+            self._check_deleted(old, new)
+        if old is not None and old.tomb is not None and old.tomb.erased:
+            wanted = self.catalog[new.tenant]
+            if wanted.gone or wanted.follows != old.deletion:
+                raise Violation("resurrected", f"{new.tenant} is gone, and begins again")
         if new.state is OwnerState.RELEASED:
             self.seen["released"] += 1
         if new.state is OwnerState.DAMAGED:
@@ -136,6 +150,10 @@ class Checks:
         found = self.bucket.owners.get(tenant)
         if found is None:
             return False
+        wanted = self.catalog.get(tenant)
+        if wanted is not None and wanted.deletion is not None:
+            tomb = found.record.tomb
+            return wanted.gone and tomb is not None and tomb.erased
         if found.record.state is OwnerState.DAMAGED:
             return True
         node = self._nodes.get(found.record.incarnation)
@@ -192,6 +210,31 @@ class Checks:
         confirmed_dead = {host.name for host in living if host.dead}
         if picture.watching_for < TTL and set(fences) - confirmed_dead:
             raise Violation("brake", f"{fences} are fenced by a coordinator that has just begun")
+
+    # -- 7: deletions ----------------------------------------------------------------------------
+
+    def _check_deleted(self, old: OwnerRecord | None, new: OwnerRecord) -> None:
+        if old is None or old.tomb is None:
+            self._check_needless(old)
+            wanted = self.catalog[new.tenant]
+            if wanted.deletion is None:
+                raise Violation("brought back", f"{new.tenant} is buried though nobody wants that")
+        began = old is None or old.tomb is None or not old.tomb.erasing
+        if new.tomb is not None and new.tomb.erasing and began:
+            self._check_nobody_writes(new)
+            # From here on nothing of it is owed to anybody.
+            self._written_off[new.tenant] = new.epoch
+            self._acknowledged[new.tenant] = set()
+            self._active[new.tenant] = []
+            self._base[new.tenant] = frozenset()
+
+    def _check_nobody_writes(self, record: OwnerRecord) -> None:
+        for node in self._nodes.values():
+            runs = node.tenant == record.tenant and not node.over and not node.host.dead
+            if runs and node.host.trusted and node.alive():
+                raise Violation(
+                    "gone", f"{record.tenant} is being removed, and {node.incarnation} may write"
+                )
 
     # -- 6: damage -------------------------------------------------------------------------------
 

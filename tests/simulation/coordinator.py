@@ -15,6 +15,8 @@ from fleet.coordinator.observe import SILENT_AFTER
 from fleet.coordinator.picture import (
     Action,
     Brake,
+    Bury,
+    Drain,
     Fence,
     Picture,
     SeenHost,
@@ -24,6 +26,7 @@ from fleet.coordinator.picture import (
 )
 from tests.simulation.bucket import Bucket
 from tests.simulation.checks import Checks
+from tests.simulation.deleting import People, Undertaker
 from tests.simulation.host import Host, Refused
 from tests.simulation.node import Order
 from tests.simulation.rules import Rules
@@ -75,6 +78,7 @@ class Known:
     ordered: Ordered | None = None
     failed_on: set[str] = field(default_factory=set)
     not_before: float = -math.inf
+    drain_after: float = -math.inf
 
 
 class Coordinator(Domain):
@@ -90,13 +94,15 @@ class Coordinator(Domain):
         rate: float,
         hosts: dict[str, Host],
         catalog: dict[str, TenantRecord],
+        people: People | None = None,
     ):
         super().__init__(world, name, rate)
         self.bucket = bucket
         self.checks = checks
         self.rules = rules
-        self._hosts = hosts
+        self.hosts = hosts
         self._catalog = catalog
+        self._undertaker = Undertaker(self, people)
         self._life = f"{name}.{next(world.number)}"
         self._began = self.now()
         self._catalog_at = -math.inf
@@ -106,6 +112,12 @@ class Coordinator(Domain):
         self._braked: tuple[str, ...] = ()
         self._braked_at = math.inf
         world.spawn(self, self._run())
+
+    def told(self, wanted: TenantRecord) -> None:
+        """Somebody asks this coordinator to change a tenant; if it lives, it knows at once."""
+        known = self._tenants.get(wanted.tenant)
+        if known is not None and not self.dead:
+            known.wanted, known.stale = wanted, True
 
     # -- looking --------------------------------------------------------------------------------
 
@@ -121,7 +133,8 @@ class Coordinator(Domain):
         yield from self._look_at_leases()
         if self.now() - self._catalog_at > CATALOG_EVERY or len(self._tenants) < len(self._catalog):
             for name, wanted in self._catalog.items():
-                self._tenants.setdefault(name, Known(wanted)).stale = True
+                known = self._tenants.setdefault(name, Known(wanted))
+                known.wanted, known.stale = wanted, True
             self._catalog_at = self.now()
         self._follow_nodes()
         for tenant in self._tenants.values():
@@ -136,9 +149,14 @@ class Coordinator(Domain):
                 yield from self._fence(action)
             elif isinstance(action, Start):
                 self._begin(action)
+            elif isinstance(action, Bury):
+                yield from self._undertaker.bury(action, self._tenants[action.tenant])
+            elif isinstance(action, Drain):
+                self.world.spawn(self, self._undertaker.drain(action, self._tenants[action.tenant]))
+        self._undertaker.look_after(self._tenants)
 
     def _look_at_leases(self) -> Step[None]:
-        for name in self._hosts:
+        for name in self.hosts:
             asked = self.now()
             if self.cut_off or self.bucket.faulty or self.world.rng.random() < 0.2:
                 try:
@@ -164,7 +182,7 @@ class Coordinator(Domain):
 
     def _poll(self, name: str) -> Step[None]:
         """Ask one agent for its nodes, again and again."""
-        host, known, rng = self._hosts[name], self._watched[name], self.world.rng
+        host, known, rng = self.hosts[name], self._watched[name], self.world.rng
         while True:
             asked = self.now()
             yield rng.uniform(0.005, 0.05)
@@ -216,7 +234,7 @@ class Coordinator(Domain):
     def _picture(self) -> Picture:
         now = self.now()
         return Picture(
-            hosts={name: self._seen(name, host, now) for name, host in self._watched.items()},
+            hosts=self.seen_hosts(),
             tenants={
                 name: SeenTenant(
                     wanted=tenant.wanted,
@@ -225,6 +243,7 @@ class Coordinator(Domain):
                     ordered=tenant.ordered.action.host if tenant.ordered else None,
                     failed_on=frozenset(tenant.failed_on),
                     not_before=tenant.not_before,
+                    drain_after=tenant.drain_after,
                 )
                 for name, tenant in self._tenants.items()
                 if not tenant.stale
@@ -233,6 +252,11 @@ class Coordinator(Domain):
             now=now,
             resumed=frozenset(self._resumed),
         )
+
+    def seen_hosts(self) -> dict[str, SeenHost]:
+        """The hosts as they are for this coordinator now."""
+        now = self.now()
+        return {name: self._seen(name, host, now) for name, host in self._watched.items()}
 
     def _seen(self, name: str, host: Watched, now: float) -> SeenHost:
         answers = (
@@ -249,7 +273,7 @@ class Coordinator(Domain):
             nodes_at=host.nodes_at if self.rules.newer_node_list else math.inf,
             lease_at=host.lease_at if self.rules.newer_lease else math.inf,
             # Whoever says so has seen the machine gone; that a host is silent is not enough.
-            dead=self._hosts[name].dead and self._hosts[name].known_dead,
+            dead=self.hosts[name].dead and self.hosts[name].known_dead,
         )
 
     def _decide(self) -> list[Action]:
@@ -264,9 +288,11 @@ class Coordinator(Domain):
             picture = replace(picture, hosts=hosts)
         if not self.rules.brake:
             picture = replace(picture, resumed=frozenset(picture.hosts))
+        picture = replace(picture, tenants=self._undertaker.asked(dict(picture.tenants)))
         actions = decide(picture)
         if not self.rules.pacing:
             actions = self._unpaced(picture, actions)
+        actions = [*self._undertaker.more(self._tenants), *actions]
         self.checks.decided(picture, actions, frozenset(self._resumed))
         self._heed([action for action in actions if isinstance(action, Brake)])
         return actions
@@ -330,7 +356,7 @@ class Coordinator(Domain):
 
     def _order(self, order: Order, tenant: Known) -> Step[None]:
         """Send the order; it may arrive late, and the answer never."""
-        rng, host = self.world.rng, self._hosts[order.action.host]
+        rng, host = self.world.rng, self.hosts[order.action.host]
         answers: list[bool] = []
         strange = not self.world.calm and rng.random() < 0.12
         self.world.spawn(

@@ -11,6 +11,7 @@ from tests.simulation import faults
 from tests.simulation.bucket import Bucket
 from tests.simulation.checks import Checks
 from tests.simulation.coordinator import Coordinator
+from tests.simulation.deleting import People
 from tests.simulation.faults import Fault
 from tests.simulation.host import Host
 from tests.simulation.rules import ALL, Rules
@@ -50,7 +51,7 @@ class Run:
 class Fleet:
     """The actors of one seed, and the hand that breaks and mends them."""
 
-    def __init__(self, seed: int, rules: Rules):
+    def __init__(self, seed: int, rules: Rules, deleting: bool = False):
         self.world = world = World(seed)
         rng = world.rng
         self.rules = rules
@@ -70,8 +71,11 @@ class Fleet:
             host.boot()
         for name in self.tenants:
             world.later(rng.uniform(0.0, 12.0 if crowded else 3.0), self._creation(name))
+        self.people = People(self) if deleting else None
+        self.checks.catalog = self.catalog
         self.coordinators = [self._coordinator("c0")]
-        if rng.random() < 0.25:
+        # Deletions are where two of them, with catalogs of different age, can hurt most.
+        if rng.random() < (0.7 if deleting else 0.25):
             world.later(rng.uniform(0.0, 40.0), self._second)
         for fault in self.faults:
             world.later(fault.at, self._happening(fault))
@@ -90,6 +94,7 @@ class Fleet:
             self._rate(),
             self.hosts,
             self.catalog,
+            self.people,
         )
 
     def _second(self) -> None:
@@ -250,9 +255,10 @@ class Fleet:
         )
 
 
-def run(seed: int, rules: Rules = ALL) -> Run:
-    """Run one seed to its end or to the first violation."""
-    fleet = Fleet(seed, rules)
+def run(seed: int, rules: Rules = ALL, deleting: bool = False) -> Run:
+    """Run one seed to its end or to the first violation; with ``deleting``, tenants are deleted in
+    it as well."""
+    fleet = Fleet(seed, rules, deleting)
     violation = None
     try:
         fleet.world.run(faults.HEALED + SETTLED_WITHIN, fleet.settled)

@@ -1,4 +1,5 @@
-"""``python -m tests.simulation.look SEED [RULE]``: one seed's account, RULE left out if named."""
+"""``python -m tests.simulation.look SEED [RULE] [deleting]``: one seed's account, RULE left out if
+named, with deletions if that is said."""
 
 from __future__ import annotations
 
@@ -11,7 +12,9 @@ from tests.simulation.rules import ALL, without
 def main(arguments: list[str]) -> int:
     """Print the account; 1 if an invariant was broken."""
     seed, *rule = arguments
-    outcome = run(int(seed), without(rule[0]) if rule else ALL)
+    deleting = "deleting" in rule
+    rule = [one for one in rule if one != "deleting"]
+    outcome = run(int(seed), without(rule[0]) if rule else ALL, deleting)
     print(outcome.report())
     return int(outcome.violation is not None)
 

@@ -245,7 +245,16 @@ class Node:
         try:
             self.claimed = yield from self.bucket.swap_owner(self.host, wanted, self.claimed.etag)
         except Precondition as error:
-            raise Superseded from error
+            found = self.bucket.owners.get(self.tenant)
+            before = self.claimed.record
+            if found is None or found.record.deletion == before.deletion:
+                raise Superseded from error
+            if (found.record.owner, found.record.epoch) != (self.owner, self.epoch):
+                raise Superseded from error
+            # Only a deletion was taken back that had not been carried out (`takeover.transition`).
+            self.claimed = found
+            settled = wanted.model_copy(update={"deletion": found.record.deletion})
+            yield from self._transition(settled)
 
     def _give_up(self, error: Exception) -> Step[None]:
         assert self.claimed is not None

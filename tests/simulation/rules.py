@@ -72,10 +72,19 @@ class Rules:
     orders_end_with_the_lease: bool = True
     """An order to a host ends when its lease does, whoever fenced it and whatever its last list
     of nodes said."""
+    # Deleting.
+    bury_as_a_claim: bool = True
+    """A tenant is buried only when it could be claimed; the twin does not ask who serves it."""
+    settled_once: bool = True
+    """A deletion that was taken back is not carried out by who saw the tombstone before."""
+    created_after: bool = True
+    """A name that is free is begun with only for a tenant that was created after its removal."""
 
 
 ALL = Rules()
 NAMES = tuple(field.name for field in fields(Rules))
+OF_DELETING = ("bury_as_a_claim", "settled_once", "created_after")
+"""Those that are needed only where tenants are deleted."""
 
 
 def without(name: str) -> Rules:

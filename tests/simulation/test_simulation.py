@@ -14,10 +14,12 @@ import pytest
 from tests.simulation.checks import summary
 from tests.simulation.faults import FLEET_FAULTS, HOST_FAULTS
 from tests.simulation.fleet_run import Run, run
-from tests.simulation.rules import NAMES, without
+from tests.simulation.rules import NAMES, OF_DELETING, without
 
 SEEDS = 2000
 """Seeds of the protocol itself, about 12 ms of one core each."""
+DELETING = 1000
+"""Seeds in which tenants are deleted as well."""
 CHUNK = 100
 SEARCH = 4000
 """Seeds among which a twin must be caught, when those that are pinned no longer do it."""
@@ -51,6 +53,9 @@ CAUGHT: dict[str, tuple[str, tuple[int, ...]]] = {
     "pacing": ("storm", (43, 55, 113)),
     "brake": ("brake", (3, 8, 24)),
     "orders_end_with_the_lease": ("settles", (629, 691, 1705)),
+    "bury_as_a_claim": ("needless", (1, 3, 5)),
+    "settled_once": ("brought back", (17, 31, 51)),
+    "created_after": ("resurrected", (604, 733, 990)),
 }
 """For each rule the invariant that breaks without it, and seeds that show it."""
 
@@ -62,15 +67,24 @@ def test_the_protocol_holds(first: int) -> None:
         assert outcome.violation is None, outcome.report()
 
 
+@pytest.mark.parametrize("first", range(0, DELETING, CHUNK))
+def test_deletions_keep_to_it(first: int) -> None:
+    for seed in range(first, first + CHUNK):
+        outcome = run(seed, deleting=True)
+        assert outcome.violation is None, outcome.report()
+
+
 def test_everything_is_exercised() -> None:
     """A fault or an event that never comes proves nothing."""
     seen: Counter[str] = Counter()
     for seed in range(150):
         seen.update(run(seed).seen)
+        seen.update(run(seed, deleting=True).seen)
     expected = {
         *(f"fault: {kind}" for kind in (*HOST_FAULTS, *FLEET_FAULTS)),
         *("acknowledged", "brake", "claimed", "damaged", "effect", "fenced", "released"),
         *("created", "given_up", "host_lost", "node_lost"),
+        *("deletion", "buried", "brought back", "purged", "created again"),
     }
     assert expected <= set(seen), f"never: {sorted(expected - set(seen))}; seen: {summary(seen)}"
 
@@ -85,7 +99,7 @@ def test_a_seed_is_a_schedule() -> None:
 def caught(rule: str, invariant: str, pinned: tuple[int, ...]) -> Run | None:
     """The first seed, pinned ones before others, whose run without ``rule`` breaks it."""
     for seed in itertools.chain(pinned, range(SEARCH)):
-        outcome = run(seed, without(rule))
+        outcome = run(seed, without(rule), deleting=rule in OF_DELETING)
         if outcome.violation is not None and outcome.violation.rule == invariant:
             return outcome
     return None
@@ -97,7 +111,7 @@ def test_without_a_rule_it_does_not_hold(rule: str) -> None:
     found = caught(rule, invariant, pinned)
     assert found is not None, f"nobody would notice if {rule!r} were dropped"
     # The very same day, with the rule: it is the rule that the day shows the need of.
-    with_it = run(found.seed)
+    with_it = run(found.seed, deleting=rule in OF_DELETING)
     assert with_it.violation is None, with_it.report()
 
 

@@ -17,6 +17,7 @@ import typer
 from pydantic import BaseModel
 from starlette.routing import Route
 
+import backup.limits
 import backup.settings
 import fleet.agent.api
 import fleet.coordinator.api
@@ -149,7 +150,7 @@ def settings() -> dict[str, set[str]]:
     """The keys of each settings file, and of what is nested in it."""
     found = {
         model.__name__: set(model.model_fields)
-        for module in (fleet.settings, backup.settings)
+        for module in (fleet.settings, backup.settings, backup.limits)
         for model in models_of(module)
     }
     # The part that the two files have in common; its keys are in each of them.

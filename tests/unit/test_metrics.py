@@ -86,7 +86,7 @@ def test_too_many_names_are_put_together() -> None:
 
 def test_a_host_shows_each_family_once_with_all_of_its_tenants() -> None:
     nodes = [
-        NodeStatus(tenant="a", serving=True, epoch=3, lag=Lag(seconds=1.5)),
+        NodeStatus(tenant="a", serving=True, epoch=3, lag=Lag(seconds=1.5, bytes=77)),
         NodeStatus(tenant="b", serving=True, epoch=1),
         NodeStatus(tenant="c"),
     ]
@@ -105,6 +105,7 @@ def test_a_host_shows_each_family_once_with_all_of_its_tenants() -> None:
     assert found["litefleet_log_bytes", "a"] == 10
     assert found["litefleet_log_bytes", "b"] == 20
     assert found["litefleet_node_lag_seconds", "a"] == 1.5
+    assert found["litefleet_node_lag_bytes", "a"] == 77
     assert [found["litefleet_node_answered", tenant] for tenant in "abc"] == [1, 1, 0]
     assert {name for name, _ in found} == {"litefleet_log_bytes", *(n for n, _, _ in NODE_METRICS)}
 
@@ -122,7 +123,11 @@ def test_the_fleet_shows_what_is_known_and_nothing_else() -> None:
         tenant(
             "a", serving=True, epoch=1, sequence=9, proven_sequence=4, lag_seconds=2.5
         ).model_copy(
-            update={"lag_txids": 1, "alerts": [AlertView(guard="wal", since=1, text="x")]}
+            update={
+                "lag_txids": 1,
+                "lag_bytes": 4096,
+                "alerts": [AlertView(guard="wal", since=1, text="x")],
+            }
         ),
         tenant("b", epoch=2, sequence=9, proven_sequence=4, recoveries=[recovery]),
     ]
@@ -140,6 +145,7 @@ def test_the_fleet_shows_what_is_known_and_nothing_else() -> None:
     assert found["tenant_lag_seconds", "a"] == 2.5
     assert found["tenant_lag_events", "a"] == 5
     assert found["tenant_lag_txids", "a"] == 1
+    assert found["tenant_lag_bytes", "a"] == 4096
     assert found["tenant_alert", "wal", "a"] == 1
     assert found["tenant_verified_at_seconds", "a"] == 5
     assert [found["tenant_lag_known", name] for name in "ab"] == [1, 0]
@@ -180,6 +186,11 @@ def test_a_lag_that_is_not_known_is_not_a_small_one() -> None:
         "a is 3 txids behind, more than 2",
         "c: how far it is behind is not known",
     ]
+    rows[0].lag_bytes, rows[1].lag_bytes = 4096, 0
+    assert over(rows, None, None, 4095) == [
+        "a is 4096 bytes behind, more than 4095",
+        "c: how far it is behind is not known",
+    ]
 
 
 def test_the_coordinator_tells_its_metrics_to_who_has_the_token() -> None:
@@ -191,6 +202,7 @@ def test_the_coordinator_tells_its_metrics_to_who_has_the_token() -> None:
         drills=SimpleNamespace(known={}),
         timeline=timeline,
         braked_hosts=("h1", "h2"),
+        gate=SimpleNamespace(samples=lambda: [("litefleet_gateway_held", ("acme",), 3.0)]),
     )
     app = create_app(cast(Any, coordinator), "secret")
 
@@ -204,3 +216,4 @@ def test_the_coordinator_tells_its_metrics_to_who_has_the_token() -> None:
     assert answer.headers["content-type"].startswith("text/plain")
     assert "litefleet_braked_hosts 2.0" in answer.text
     assert 'litefleet_events_noted_total{kind="brake"} 1.0' in answer.text
+    assert 'litefleet_gateway_held{tenant="acme"} 3.0' in answer.text

@@ -27,6 +27,15 @@ keys: list[str] = []
 @pytest.fixture(autouse=True)
 def fresh() -> None:
     keys.clear()
+    handed.clear()
+
+
+handed: list[str] = []
+
+
+@activity
+async def hand_on(token: str) -> None:
+    handed.append(token)
 
 
 @activity
@@ -57,9 +66,18 @@ async def tick() -> None:
     await step("tick")
 
 
+@workflow
+async def approved() -> str:
+    event = workflow.external("approval", str)
+    await hand_on(event.token)
+    return await event
+
+
 APP = application(
     step,
+    hand_on,
     work,
+    approved,
     queued,
     tick,
     Schedule("often", tick, every=timedelta(hours=1)),
@@ -163,6 +181,30 @@ def test_what_was_open_is_held_and_then_goes_on_as_it_began(tmp_path: Path) -> N
             assert (await finished(it, "new"))[0] != found[0]
         # And both are whole.
         assert inspect_log(fork).sequence > done.until
+        assert replay_files([fork, path], APP).failures == []
+
+    go(test())
+
+
+def test_a_token_that_both_have_completes_each_for_itself(tmp_path: Path) -> None:
+    """The code was given this very token, and handed it on: with another one it would not follow
+    its log. What is said to the fork is not said to the source."""
+
+    async def test() -> None:
+        path = tmp_path / "source.db"
+        async with engine(path, "acme", "first") as it:
+            await it.start("approved", {}, id="order")
+            await until(lambda: it.events("order")[-1].kind is Kind.STEP_COMPLETED)
+            token = handed[0]
+        fork = copied(path, "fork.db")
+        part(fork, tenant="copy", lineage="second", reason="x", now=now)
+        async with engine(fork, "copy", "second") as it:
+            assert await it.complete(token, "by a test")
+            assert (await it.result("order", wait=10)).result == "by a test"
+        async with engine(path, "acme", "first") as it:
+            assert it.execution("order").status == "running"
+            assert await it.complete(token, "by the customer")
+            assert (await it.result("order", wait=10)).result == "by the customer"
         assert replay_files([fork, path], APP).failures == []
 
     go(test())

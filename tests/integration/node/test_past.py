@@ -11,6 +11,8 @@ import apsw
 import pytest
 
 from backup import keys
+from fleet.chains import ChainView, verify_chains
+from fleet.past import plan_past
 from node.engine.inspection import LogSummary, committed_at, inspect_log
 from restore.errors import Damaged, RestoreFailed
 from restore.history import read_history
@@ -110,5 +112,30 @@ def test_the_past_of_a_live_tenant_across_the_loss_of_its_host(on_host: OnHost) 
             in_spite_of_damage=True,
         )
         assert before.choice.txid == base.high
+
+        # Whoever has to decide what to do is told a bookmark, not only a position.
+        reaches = f"2:{before.checked.sequence}"
+        planned = await asyncio.to_thread(plan_past, host.settings, "t", Now())
+        assert planned.reaches == reaches
+        assert planned.missing is not None
+        assert f"can be reached is {reaches}" in planned.missing
+
+        def chains() -> list[ChainView]:
+            return verify_chains(
+                host.settings, ["t"], all_epochs=True, progress=lambda what, done, of: None
+            )
+
+        newest_chain, oldest_chain = await asyncio.to_thread(chains)
+        assert (newest_chain.whole, newest_chain.bookmark) == (False, reaches)
+        assert reaches in newest_chain.findings[-1]
+        assert not oldest_chain.whole
+        # And that bookmark is one that a restore takes.
+        taken = await past(host, AtBookmark(2, before.checked.sequence), "reached")
+        assert taken.checked.sequence == before.checked.sequence
+        # Where nothing can be reached, that is said.
+        host.store.delete(keys.epoch("t", 2) + base.name)
+        newest_chain, _ = await asyncio.to_thread(chains)
+        assert newest_chain.bookmark is None
+        assert "nothing of it can be restored" in newest_chain.findings[-1]
 
     on_host(scenario)

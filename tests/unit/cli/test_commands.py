@@ -8,10 +8,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
-from fleet import cli
+from backup.settings import Credentials, StoreSettings
+from fleet import bucket_lag, cli
 from fleet.cli import connection
 from fleet.client import Client
+from fleet.views import LagView
 
 TENANT = {
     "name": "acme",
@@ -29,6 +32,7 @@ TENANT = {
     "replicated_txid": 7,
     "lag_seconds": 0.0,
     "lag_txids": 0,
+    "lag_bytes": 0,
     "recoveries": [
         {
             "tenant": "acme",
@@ -147,6 +151,47 @@ def test_a_lag_above_a_threshold_is_a_failure(run) -> None:  # type: ignore[no-u
         assert json.loads(ran.out)["items"][0]["tenant"] == "acme"
         assert "acme is 0.5 s behind, more than 0.4" in ran.err
     assert "not known" in run("lag", "--max-txids", "9").err
+
+
+def test_the_bucket_is_looked_at_itself(run, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    view = bucket_lag.BucketLagView(
+        tenant="acme",
+        state="active",
+        epoch=2,
+        txid=7,
+        files=3,
+        bytes=4096,
+        newest_at=1.0,
+        age_seconds=2.0,
+        proven_txid=7,
+        said_txid=9,
+        behind_txids=2,
+    )
+    asked = []
+
+    def look(store: object, told: list[LagView], progress: object) -> list[object]:
+        asked.append([one.tenant for one in told])
+        return [view]
+
+    settings = StoreSettings(
+        endpoint="http://127.0.0.1:1",
+        bucket="bucket",
+        credentials=Credentials(access_key_id="any", secret_access_key=SecretStr("any")),
+    )
+    monkeypatch.setattr(bucket_lag, "look", look)
+    monkeypatch.setattr(connection, "bucket_of", lambda *_: settings)
+    ran = run("lag", "--from-bucket")
+    assert (ran.code, asked) == (0, [["acme"]])
+    assert "4,096" in ran.out
+    assert json.loads(run("lag", "--from-bucket", "--json").out)["items"][0]["txid"] == 7
+    late = run("lag", "--from-bucket", "--max-txids", "1")
+    assert (late.code, "2 txids behind" in late.err) == (1, True)
+    # With the store alone nobody is asked.
+    assert run("lag", "--from-bucket", "--s3", "http://127.0.0.1:1").code == 0
+    assert asked[-1] == []
+    view.finding = "9 was said to be in the bucket"
+    assert run("lag", "--from-bucket").code == 1
+    assert run("lag", "--from-bucket", "--watch").code == 2
 
 
 def test_a_tenants_variables_reach_the_coordinator(run) -> None:  # type: ignore[no-untyped-def]
