@@ -102,6 +102,7 @@ def _use(made: S3Client, instead: str) -> None:
 class _Anything(BaseHTTPRequestHandler):
     """Says yes to everything, once for each connection: none is left open."""
 
+    protocol_version = "HTTP/1.1"  # in which botocore is told at once that it may go on
     timeout = 5.0
 
     def do_PUT(self) -> None:
@@ -111,6 +112,7 @@ class _Anything(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(200)
         self.send_header("ETag", '"0"')
+        self.send_header("Connection", "close")
         self.send_header("Content-Length", "0")
         self.end_headers()
 
