@@ -130,6 +130,7 @@ image: $(STAMP)
 	PYTHON=$(BIN)/python deploy/image
 
 docker-tests: image
+	deploy/tools
 	$(BIN)/python -m pytest -n 3 --dist loadfile tests/docker $(ARGS)
 
 # Hosts as containers: every fault ROUNDS times, in the order that SEED gives; two minutes a round.
