@@ -189,6 +189,8 @@ class TenantRecord(Record):
     under its name. ``follows`` is the number of the deletion after which this one was created, 0
     for the first of its name: what was wanted before that is wanted no more. ``limits`` are those
     of the requests to it, None for the fleet's own.
+    ``sleep_after`` is after how many seconds with nothing to do it is put to sleep: 0 for never,
+    None for the fleet's own.
     """
 
     tenant: str
@@ -204,6 +206,7 @@ class TenantRecord(Record):
     deletion: Deletion | None = None
     follows: int = 0
     limits: RequestLimits | None = None
+    sleep_after: float | None = None
 
     @property
     def gone(self) -> bool:

@@ -18,7 +18,7 @@ REVEAL = {"reveal": True}
 """Context for ``model_dump``: without it secrets are written as stars, so that a settings object
 in a log or an error message gives nothing away."""
 
-_FLEET = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_FLEET = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:/coordinator)?")
 
 
 class Credentials(BaseModel):
@@ -82,6 +82,11 @@ class StoreSettings(BaseModel):
         if not _FLEET.fullmatch(value):
             raise ValueError("must be 1 to 63 of a-z, 0-9 and '-', not at either end")
         return value
+
+    @property
+    def of_coordinators(self) -> StoreSettings:
+        """The place of the fleet whose hosts are this fleet's coordinators."""
+        return self.model_copy(update={"prefix": f"{self.prefix}/coordinator"})
 
     def reached_with(self, credentials: Credentials) -> StoreSettings:
         """The same place, reached with other credentials."""

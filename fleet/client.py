@@ -17,11 +17,14 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from fleet.addresses import AnyOf, AsyncAnyOf, addresses_of
 from fleet.deletion_views import DeletionList, DeletionWanted, ReceiptList, ReceiptView
 from fleet.history_views import BY_HEADER, WHY_HEADER, HistoryPage, OperationView
 from fleet.problem import Problem
 from fleet.remains_views import RemainsList, RemainsView
 from fleet.views import (
+    CoordinatorList,
+    CoordinatorView,
     CopyList,
     CopyView,
     DeletionView,
@@ -204,6 +207,10 @@ def show_tenant(name: str) -> Call[TenantView]:
     return Call("GET", f"/api/tenants/{quote(name, safe='')}", TenantView)
 
 
+def change_tenant(name: str, change: Mapping[str, Any]) -> Call[TenantView]:
+    return Call("PATCH", f"/api/tenants/{quote(name, safe='')}", TenantView, change)
+
+
 def sleep_tenant(name: str) -> Call[TenantView]:
     return Call("POST", f"/api/tenants/{quote(name, safe='')}/sleep", TenantView)
 
@@ -262,6 +269,10 @@ def read_history(
     query: dict[str, str | int | float] = {k: v for k, v in given.items() if v is not None}
     query |= {"after": after, "limit": limit, "newest": newest}
     return Call("GET", "/api/history", HistoryPage, query=query)
+
+
+def list_coordinators() -> Call[CoordinatorList]:
+    return Call("GET", "/api/coordinators", CoordinatorList)
 
 
 def resume_fleet() -> Call[Empty]:
@@ -406,10 +417,14 @@ class Client:
         by: str = "",
         why: str = "",
     ) -> None:
-        """`by` and `why`: who asks, and the reason, for the fleet's history."""
-        self.address = address.rstrip("/")
+        """`address` may be several, with commas between them: the fleet's coordinators. `by` and
+        `why`: who asks, and the reason, for the fleet's history."""
+        addresses = addresses_of(address)
+        self.address = ",".join(addresses)
+        if len(addresses) > 1:
+            transport = AnyOf(addresses, transport)
         self._http = httpx.Client(
-            base_url=self.address,
+            base_url=addresses[0],
             headers=_headers(token, by, why),
             timeout=TIMEOUT,
             transport=transport,
@@ -528,6 +543,9 @@ class Client:
     def hosts(self) -> list[HostView]:
         return self._all(list_hosts)
 
+    def coordinators(self) -> list[CoordinatorView]:
+        return self.send(list_coordinators()).items
+
     def lag(self) -> list[LagView]:
         return self._all(list_lag)
 
@@ -570,6 +588,10 @@ class Client:
     def hold(self, name: str, hold: bool) -> HoldView:
         """Put a tenant on hold, so that no epoch of it is removed, or take it off."""
         return self.send(hold_tenant(name, hold))
+
+    def change_tenant(self, name: str, change: Mapping[str, Any]) -> TenantView:
+        """Change a tenant's `limits` or its `sleep_after`, as of `TenantChange`."""
+        return self.send(change_tenant(name, change))
 
     def sleep(self, name: str) -> TenantView:
         """Have a tenant stop until it is woken: by hand, by a request or by its next timer."""
@@ -633,9 +655,12 @@ class AsyncClient:
         why: str = "",
         connections: int = 20,
     ) -> None:
-        self.address = address.rstrip("/")
+        addresses = addresses_of(address)
+        self.address = ",".join(addresses)
+        if len(addresses) > 1:
+            transport = AsyncAnyOf(addresses, transport)
         self._http = httpx.AsyncClient(
-            base_url=self.address,
+            base_url=addresses[0],
             headers=_headers(token, by, why),
             timeout=httpx.Timeout(30.0, connect=5.0, pool=None),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
@@ -735,6 +760,9 @@ class AsyncClient:
 
     async def hosts(self) -> list[HostView]:
         return await self._all(list_hosts)
+
+    async def coordinators(self) -> list[CoordinatorView]:
+        return (await self.send(list_coordinators())).items
 
     async def timeline(self, after: int = 0) -> list[TimelineEntry]:
         return (await self.send(read_timeline(after))).items

@@ -37,6 +37,7 @@ from fleet.settings import (
     CoordinatorSettings,
     GatewaySettings,
     ProcessSettings,
+    SleepSettings,
 )
 from fleet.views import HostView
 
@@ -64,10 +65,12 @@ class LocalSettings:
     name: str
     folder: Path
     hosts: int = 3
+    coordinators: int = 1
     store: StoreSettings | None = None
     links: bool = False
     chores: Chores = field(default_factory=Chores)
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    sleep: SleepSettings = field(default_factory=SleepSettings)
 
 
 @dataclass
@@ -106,6 +109,7 @@ class LocalFleet:
     store: StoreSettings | None = None
     embedded: EmbeddedStore | None = None
     coordinator: Machine | None = None
+    coordinators: dict[str, Machine] = field(default_factory=dict)
     _links: list[Link] = field(default_factory=list)
 
     async def __aenter__(self) -> LocalFleet:
@@ -188,7 +192,12 @@ class LocalFleet:
 
     async def _start_coordinator(self, store: StoreSettings) -> None:
         self.say("starting the coordinator")
-        folder = self.settings.folder / "coordinator"
+        for number in range(1, self.settings.coordinators + 1):
+            name = "coordinator" if number == 1 else f"coordinator-{number}"
+            await self._start_one(name, store)
+
+    async def _start_one(self, name: str, store: StoreSettings) -> None:
+        folder = self.settings.folder / name
         folder.mkdir(mode=0o700, exist_ok=True)
         settings = CoordinatorSettings(
             store=store,
@@ -198,12 +207,14 @@ class LocalFleet:
             issuer="iam" if self.embedded is not None else "shared",
             chores=self.settings.chores,
             gateway=self.settings.gateway,
+            sleep=self.settings.sleep,
+            name=name,
             data=folder / "data",
         )
-        self.coordinator = Machine("coordinator")
-        self.address = await _launch(
-            self.coordinator, "fleet.coordinator", settings, folder, "the coordinator"
-        )
+        machine = self.coordinators[name] = Machine(name)
+        self.coordinator = self.coordinator or machine
+        address = await _launch(machine, "fleet.coordinator", settings, folder, f"the {name}")
+        self.address = f"{self.address},{address}" if self.address else address
 
     async def _start_host(self, name: str, store: StoreSettings) -> None:
         folder = self.settings.folder / name
@@ -272,7 +283,9 @@ class LocalFleet:
 
     def raise_if_ended(self) -> None:
         """Raises Problem when the coordinator has ended: nothing can be awaited any more."""
-        if self.coordinator is not None and not self.coordinator.running:
+        if self.coordinator is not None and not (
+            self.coordinator.running or any(one.running for one in self.coordinators.values())
+        ):
             log = self.settings.folder / "coordinator" / "output.log"
             raise Problem(
                 "coordinator_ended",
@@ -289,7 +302,11 @@ class LocalFleet:
         """
         # The coordinator first: it must not move tenants away from hosts that release them.
         if self.coordinator is not None:
-            await asyncio.to_thread(_end, self.coordinator, gently, COORDINATOR_GRACE)
+            # Restarted by hand, it may be another machine than the one that was started first.
+            self.coordinators["coordinator"] = self.coordinator
+        # Those that wait first, or they would take over.
+        for _, machine in sorted(self.coordinators.items(), reverse=True):
+            await asyncio.to_thread(_end, machine, gently, COORDINATOR_GRACE)
         machines = [host.machine for host in self.hosts.values()]
         await asyncio.gather(
             *(asyncio.to_thread(_end, machine, gently, DRAIN_GRACE) for machine in machines)

@@ -13,6 +13,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 EPOCH_HEADER = "litefleet-epoch"
+COORDINATOR_EPOCH_HEADER = "litefleet-coordinator-epoch"
+"""Of a coordinator's request to an agent: the epoch at which it is the active one."""
 EXPORT_HEADER = "litefleet-export"
 """What an exported database is: `backup.copies.Copy` as JSON."""
 SENDER_HEADER = "litefleet-authorization"

@@ -113,6 +113,16 @@ class GatewaySettings(BaseModel):
     limits: RequestLimits = RequestLimits(concurrency=512, body_bytes=64 * MB)
 
 
+class SleepSettings(BaseModel):
+    """Which tenants are put to sleep: those that had nothing to do for ``after`` seconds (0: none),
+    and will not have by a timer or a schedule within ``least`` seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    after: float = Field(default=900.0, ge=0, le=MOST_SECONDS)
+    least: float = Field(default=60.0, ge=0, le=MOST_SECONDS)
+
+
 class AccountSettings(BaseModel):
     """The operating system's users under which engines and sidecars run, two for each tenant.
     ``own`` needs an agent that is root; ``shared`` runs them all as the agent; ``auto`` is ``own``
@@ -124,6 +134,14 @@ class AccountSettings(BaseModel):
     users: Literal["auto", "own", "shared"] = "auto"
     first: int = Field(default=200_000, ge=1000)
     count: int = Field(default=65_536, ge=2)
+
+
+def short_enough(value: Path) -> Path:
+    """A folder in which nodes have their sockets, as an absolute path. Raises ValueError."""
+    # A unix socket's path has at most 107 bytes; ours are <data>/s/<16>/supervisor.sock.
+    if len(os.fsencode(value.absolute())) > 70:
+        raise ValueError(f"the path {value} is too long for unix sockets; use one below 70 bytes")
+    return value.absolute()
 
 
 class AgentSettings(ProcessSettings):
@@ -170,12 +188,7 @@ class AgentSettings(ProcessSettings):
     @field_validator("data")
     @classmethod
     def _short(cls, value: Path) -> Path:
-        # A unix socket's path has at most 107 bytes; ours are <data>/s/<16>/supervisor.sock.
-        if len(os.fsencode(value.absolute())) > 70:
-            raise ValueError(
-                f"the path {value} is too long for unix sockets; use one below 70 bytes"
-            )
-        return value.absolute()
+        return short_enough(value)
 
 
 #: What of an agent's settings goes on to each engine.
@@ -205,16 +218,20 @@ class CoordinatorSettings(ProcessSettings):
     """The coordinator. ``issuer`` says where each tenant's sidecar gets its credentials:
     ``iam`` creates a user for each tenant, limited to its replicas; ``shared`` gives every
     sidecar the fleet's own, for stores without an IAM interface. ``chores`` are what it does for
-    every tenant now and then, ``gateway`` is what it lets in. ``data`` is its folder, for the
-    history of operations; without it that is kept in memory only."""
+    every tenant now and then, ``gateway`` is what it lets in, ``sleep`` which tenants it puts to
+    sleep. ``name`` tells it from the fleet's other coordinators, of which one is active. ``data``
+    is its folder, for the node of its log. ``advertise`` is the URL under which the others reach
+    it, where that differs from where it listens."""
 
     issuer: Literal["iam", "shared"] = "shared"
     chores: Chores = Field(default_factory=Chores)
     gateway: GatewaySettings = GatewaySettings()
-    data: Path | None = None
+    sleep: SleepSettings = SleepSettings()
+    name: str = Field(default="coordinator", pattern=r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$")
+    data: Path = Path("coordinator")
+    advertise: str | None = None
 
-    def folder(self) -> Path | None:
-        """``data``, which is made where it is not there. Raises OSError."""
-        if self.data is not None:
-            self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return self.data
+    @field_validator("data")
+    @classmethod
+    def _short(cls, value: Path) -> Path:
+        return short_enough(value)

@@ -18,7 +18,13 @@ LOOK_EVERY = 1.0
 
 
 def run_up(
-    *, name: str, hosts: int, data: Path | None, store: StoreSettings | None, as_json: bool
+    *,
+    name: str,
+    hosts: int,
+    coordinators: int,
+    data: Path | None,
+    store: StoreSettings | None,
+    as_json: bool,
 ) -> None:
     """Run a fleet until a signal arrives, then stop it in order.
 
@@ -29,7 +35,9 @@ def run_up(
     if taken is not None:
         raise state.NameTaken(taken)
     folder = data.absolute() if data is not None else Path(tempfile.mkdtemp(prefix="litefleet-up-"))
-    settings = LocalSettings(name=name, folder=folder, hosts=hosts, store=store)
+    settings = LocalSettings(
+        name=name, folder=folder, hosts=hosts, coordinators=coordinators, store=store
+    )
     try:
         run(_up(settings, as_json), on_signal=lambda: console.note("stopping, please wait"))
     except Interrupted:

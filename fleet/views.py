@@ -10,6 +10,8 @@ from typing import Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from backup.limits import RequestLimits
+
 Durability = Literal["async", "before_effects", "every_commit"]
 TenantState = Literal[
     "pending",
@@ -143,6 +145,14 @@ class TenantView(View):
     asleep: bool = Field(default=False, description="it shall not run until it is woken")
     next_wake: float | None = Field(
         default=None, description="when a timer wakes it, while it sleeps, UNIX seconds"
+    )
+    sleep_after: float | None = Field(
+        default=None,
+        description="seconds with nothing to do after which it is put to sleep; 0: never; null: "
+        "as the fleet's settings say",
+    )
+    limits: RequestLimits | None = Field(
+        default=None, description="of the requests to it; null: as the fleet's settings say"
     )
     origin: str | None = Field(
         default=None, description="`tenant epoch:sequence`: the state that its epoch was made of"
@@ -279,6 +289,15 @@ class MoveView(View):
     epoch: int = 0
 
 
+class TenantChange(View):
+    """The body of `PATCH /api/tenants/{name}`: what is not given stays, null is the fleet's own."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limits: RequestLimits | None = None
+    sleep_after: float | None = Field(default=None, ge=0)
+
+
 class MoveWanted(View):
     """The body of `POST /api/tenants/{name}/move`; no host: any other than now."""
 
@@ -311,6 +330,24 @@ class LagView(View):
     lag_bytes: int | None = None
     proven_at: float | None = None
     alerts: list[AlertView] = Field(default_factory=list)
+
+
+class CoordinatorView(View):
+    """A coordinator whose lease lives. The active one owns the coordinator's log, at `epoch`; the
+    others wait to take over."""
+
+    name: str
+    address: str
+    active: bool
+    epoch: int = 0
+    lease_age_seconds: float = 0.0
+    detail: str = Field(default="", description="what is not well, where it is known")
+
+
+class CoordinatorList(View):
+    """The coordinators of the fleet."""
+
+    items: list[CoordinatorView]
 
 
 class TimelineEntry(View):

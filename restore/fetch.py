@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from backup import keys
 from backup.litestream import binary, config
+from backup.parent import die_with_parent
 from backup.settings import StoreSettings
 from backup.store import ObjectStore, S3Store
 from restore.errors import Damaged, RestoreFailed
@@ -218,6 +221,8 @@ async def _litestream_restore(
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            # Nobody would end it: a store that hangs may hold it for a day.
+            preexec_fn=partial(die_with_parent, os.getpid()),
         )
         try:
             out, err = await asyncio.wait_for(process.communicate(), FETCH_TIMEOUT)

@@ -71,6 +71,7 @@ class Agent:
         )
         self._memory = Memory(settings.data, settings.host)
         self._joined = False
+        self._coordinator_epoch = 0
         self._aside = False
         self._stopping = asyncio.Event()
         self._starting = asyncio.Lock()
@@ -84,6 +85,12 @@ class Agent:
     def has_authority(self) -> bool:
         authority = self._keeper.authority
         return self._joined and authority is not None and authority.alive(boottime())
+
+    def heard_of(self, epoch: int) -> bool:
+        """Note the epoch of a coordinator that has something to say; whether it may give orders,
+        that is, no later one has been here."""
+        self._coordinator_epoch = max(self._coordinator_epoch, epoch)
+        return epoch == self._coordinator_epoch
 
     def answers_at(self, address: str) -> None:
         """Note where the API listens, for the lease; an advertised address has precedence."""

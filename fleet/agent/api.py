@@ -29,6 +29,7 @@ from fleet.agent.nodes import (
     StartRequest,
 )
 from fleet.proxy import (
+    COORDINATOR_EPOCH_HEADER,
     EPOCH_HEADER,
     EXPORT_HEADER,
     SENDER_HEADER,
@@ -69,6 +70,10 @@ def create_app(agent: Agent, token: str) -> FastAPI:
             raise HTTPException(
                 401, {"type": "unauthorized", "message": "the token is missing or wrong"}
             )
+        epoch = request.headers.get(COORDINATOR_EPOCH_HEADER, "")
+        if epoch.isdigit() and not agent.heard_of(int(epoch)) and request.method != "GET":
+            message = f"a coordinator of a later epoch than {epoch} has been here"
+            raise HTTPException(409, {"type": "stale_coordinator", "message": message})
 
     guarded = [Depends(bearer)]
 

@@ -16,6 +16,7 @@ import typer
 from fleet import console
 from fleet.cli import (
     brake,
+    coordinators,
     copies,
     demo,
     dev,
@@ -25,6 +26,7 @@ from fleet.cli import (
     history,
     hosts,
     lag,
+    recover,
     replay,
     restore,
     schedules,
@@ -51,6 +53,7 @@ app.command()(up.up)
 app.command()(upgrade.upgrade)
 app.add_typer(tenants.app, name="tenant")
 app.add_typer(hosts.app, name="host")
+app.add_typer(coordinators.app, name="coordinator")
 app.add_typer(executions.app, name="exec")
 app.add_typer(schedules.app, name="schedule")
 app.add_typer(copies.app, name="copy")
@@ -59,6 +62,7 @@ app.command()(lag.lag)
 app.command()(history.history)
 app.command()(restore.restore)
 app.command()(verify.verify)
+app.command()(recover.recover)
 app.command()(drill.drill)
 app.command()(brake.resume)
 app.command()(doctor.doctor)

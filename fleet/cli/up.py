@@ -13,6 +13,9 @@ from fleet.cli.options import S3, Bucket, Json, Name, Region
 
 def up(
     hosts: Annotated[int, typer.Option(min=1, max=20, help="How many hosts.")] = 3,
+    coordinators: Annotated[
+        int, typer.Option(min=1, max=5, help="How many coordinators; one of them is active.")
+    ] = 1,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -33,4 +36,6 @@ def up(
     # Checked before anything is started: --name also names the fleet's place in the bucket.
     state.path_of(name)
     store = external_store(s3, bucket, region, name) if s3 else None
-    run_up(name=name, hosts=hosts, data=data, store=store, as_json=as_json)
+    run_up(
+        name=name, hosts=hosts, coordinators=coordinators, data=data, store=store, as_json=as_json
+    )

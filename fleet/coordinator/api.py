@@ -19,6 +19,7 @@ from fleet.coordinator.account import Tenant, TenantExists
 from fleet.coordinator.asking import note_asker
 from fleet.coordinator.coordinator import Coordinator
 from fleet.coordinator.deletions_api import add_deletions
+from fleet.coordinator.front import add_coordinators
 from fleet.coordinator.history_api import add_history
 from fleet.coordinator.lifecycle_api import add_lifecycle
 from fleet.coordinator.lookup import living, tenant_of
@@ -26,6 +27,7 @@ from fleet.coordinator.metrics import exposed
 from fleet.coordinator.picture import SUSPECT_AFTER
 from fleet.coordinator.restores_api import add_restores
 from fleet.coordinator.rounds import NoHost
+from fleet.coordinator.seat import Seat
 from fleet.coordinator.upgrades import UpgradeRunning
 from fleet.proxy import PASSED_HEADER, SENDER_HEADER, is_webhook, unavailable
 from fleet.views import (
@@ -70,7 +72,7 @@ class Resumed(BaseModel):
     hosts: list[str]
 
 
-def create_app(coordinator: Coordinator, token: str) -> FastAPI:
+def create_app(coordinator: Coordinator, token: str, seat: Seat | None = None) -> FastAPI:
     """The coordinator's application.
 
     Every path needs the fleet's token, but ``/healthz``, the description of the API itself
@@ -222,6 +224,7 @@ def create_app(coordinator: Coordinator, token: str) -> FastAPI:
     )
     add_deletions(app, coordinator, guarded, _error, token)
     add_history(app, coordinator, guarded, _error)
+    add_coordinators(app, seat, bearer)
 
     @app.post("/api/resume", dependencies=guarded)
     async def resume() -> Resumed:
@@ -266,6 +269,8 @@ def _tenant(coordinator: Coordinator, name: str, tenant: Tenant) -> TenantView:
         "recoveries": tenant.recoveries,
         "hold": owner.hold if owner else False,
         "asleep": tenant.wanted.asleep,
+        "sleep_after": tenant.wanted.sleep_after,
+        "limits": tenant.wanted.limits,
         "next_wake": owner.next_wake if owner and tenant.wanted.asleep else None,
         "origin": f"{owner.origin.tenant} {owner.origin.bookmark}"
         if owner and owner.origin

@@ -7,8 +7,7 @@ import contextlib
 import functools
 import math
 import time
-from collections.abc import Coroutine
-from pathlib import Path
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import httpx
@@ -22,12 +21,13 @@ from backup.store import ObjectStore
 from fleet.agent.nodes import StartRequest
 from fleet.coordinator.account import Ordered, Tenant, TenantExists, recovery_of
 from fleet.coordinator.asking import Asked, asked
+from fleet.coordinator.catalog import CatalogCopy
 from fleet.coordinator.copying import Copies
 from fleet.coordinator.cordons import Cordons
 from fleet.coordinator.decide import decide
 from fleet.coordinator.deletions import Deletions
 from fleet.coordinator.drills import Drills
-from fleet.coordinator.history import FileRecords, History
+from fleet.coordinator.history import History
 from fleet.coordinator.lifecycle import Lifecycle, is_resting
 from fleet.coordinator.observe import Observer
 from fleet.coordinator.picture import (
@@ -37,6 +37,8 @@ from fleet.coordinator.picture import (
     Fence,
     Picture,
     SeenHost,
+    Sleep,
+    Sleeping,
     Start,
     Upgrade,
     Wake,
@@ -50,7 +52,7 @@ from fleet.coordinator.timeline import TimelineLog
 from fleet.coordinator.upgrades import Upgrades
 from fleet.gateway.gate import Gate
 from fleet.issuer import CredentialIssuer
-from fleet.settings import Chores, GatewaySettings
+from fleet.settings import Chores, GatewaySettings, SleepSettings
 from node.order import ENDED, NodeState, NodeStatus
 
 TICK = 0.5
@@ -73,17 +75,25 @@ class Coordinator:
         token: str,
         http: httpx.AsyncClient,
         chores: Chores,
+        history: History,
+        holds: Callable[[], bool] = lambda: True,
+        copy: CatalogCopy | None = None,
         gateway: GatewaySettings | None = None,
-        data: Path | None = None,
+        sleep: SleepSettings | None = None,
     ):
         """
         Args:
-            data: the coordinator's folder, for its history; None to keep that in memory only.
+            history: where operations are recorded.
+            holds: whether this is still the active coordinator; asked before every action.
+            copy: of the catalog.
         """
+        self._copy = copy
+        self._holds = holds
         self._store = store
         self._issuer = issuer
         self._http = http
         self._headers = {"authorization": f"Bearer {token}"}
+        self._sleeping = Sleeping(**(sleep or SleepSettings()).model_dump())
         self._wake = asyncio.Event()
         self._lost_since: dict[str, tuple[float, float]] = {}
         self._resumed: set[str] = set()
@@ -92,7 +102,7 @@ class Coordinator:
         self._leases_at = -math.inf
         self._acting: set[asyncio.Task[None]] = set()
         self._said: set[str] = set()
-        self.history = History(FileRecords(data / "history.db" if data is not None else None))
+        self.history = history
         self.timeline = TimelineLog(history=self.history)
         self.tenants: dict[str, Tenant] = {}
         self.braked_hosts: tuple[str, ...] = ()
@@ -177,6 +187,7 @@ class Coordinator:
         self.tenants[name] = tenant
         self.deletions.gone.pop(name, None)
         self.timeline.note("tenant_created", words, tenant=name)
+        self._act(self._keep_copy())
         self._wake.set()
         return tenant
 
@@ -237,6 +248,8 @@ class Coordinator:
         await self._read_stale_owners()
         self.gate.look()
         for action in decide(self._picture()):
+            if not self._holds():
+                return
             if isinstance(action, Fence):
                 await self._fence(action)
             elif isinstance(action, Brake):
@@ -245,6 +258,8 @@ class Coordinator:
                 self._act(self.upgrades.order(action))
             elif isinstance(action, Drain):
                 self._act(self.lifecycle.order(action))
+            elif isinstance(action, Sleep):
+                self._act(self.lifecycle.sleep_soon(action.tenant, "idle"))
             elif isinstance(action, Wake):
                 self._act(self.lifecycle.woken(action))
             elif isinstance(action, Bury):
@@ -264,8 +279,16 @@ class Coordinator:
             if wanted.rev >= known.wanted.rev:  # it may have been changed since it was read
                 known.wanted = wanted
             known.stale = True
+        for why in self.observer.unreadable.values():
+            self.say_once(f"{why}; `litefleet recover` tells more")
         await self.cordons.read()
+        await self._keep_copy()
         self._catalog_at = time.monotonic()
+
+    async def _keep_copy(self) -> None:
+        if self._copy is not None:
+            known = {name: tenant.wanted for name, tenant in self.tenants.items()}
+            await self._copy.keep(known | self.deletions.gone)
 
     async def _read_stale_owners(self) -> None:
         async def one(name: str, tenant: Tenant) -> None:
@@ -289,12 +312,15 @@ class Coordinator:
         return Picture(
             hosts=self.seen_hosts(),
             tenants={
-                name: tenant.seen() for name, tenant in self.tenants.items() if not tenant.stale
+                name: tenant.seen(now, requested=self.gate.busy(name))
+                for name, tenant in self.tenants.items()
+                if not tenant.stale
             },
             watching_for=now - self._began,
             now=now,
             wall=time.time(),
             resumed=frozenset(self._resumed),
+            sleeping=self._sleeping,
         )
 
     # -- acting ---------------------------------------------------------------------------------
@@ -456,6 +482,7 @@ class Coordinator:
         # One that ended before it claimed anything says nothing about the tenant.
         if node.epoch and (known is None or node.epoch >= known.epoch):
             self._note_node(host, tenant, node)
+            tenant.note_rest(node, time.monotonic())
         order = tenant.ordered
         if order is None or order.action.host != host or node.incarnation in order.before:
             return

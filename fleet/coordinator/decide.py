@@ -13,6 +13,7 @@ from backup.burial import deletion_wanted
 from backup.lease import TTL, LeaseState
 from backup.ownership import OwnerRecord, OwnerState
 from fleet.coordinator.drains import drains
+from fleet.coordinator.idleness import sleeps
 from fleet.coordinator.needs import due, needs_start, nobody_runs
 from fleet.coordinator.picture import (
     Action,
@@ -43,6 +44,7 @@ def decide(picture: Picture) -> list[Action]:
         *_starts(picture, load),
         *drains(picture, load),
         *_upgrades(picture),
+        *sleeps(picture),
     ]
 
 
@@ -127,7 +129,7 @@ def _starts(picture: Picture, load: Load) -> Iterable[Start]:
             host=target,
             expected=owner.etag if owner else None,
             authority_ended=need.authority_ended,
-            floor_txid=_floor(owner.record if owner else None, picture.hosts),
+            floor_txid=floor_of(owner.record if owner else None, picture.hosts),
             cause=need.cause,
             from_host=(owner.record.host or None) if owner else None,
             from_epoch=_data_epoch(owner.record) if owner else 0,
@@ -142,7 +144,7 @@ def _data_epoch(record: OwnerRecord) -> int:
     return record.epoch
 
 
-def _floor(record: OwnerRecord | None, hosts: Mapping[str, SeenHost]) -> int:
+def floor_of(record: OwnerRecord | None, hosts: Mapping[str, SeenHost]) -> int:
     """What the lost host said was proven of the very epoch that will be restored."""
     if record is None:
         return 0

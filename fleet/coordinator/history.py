@@ -13,7 +13,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import apsw
@@ -44,11 +43,10 @@ class Records(Protocol):
         """Raises `NotRecorded`."""
 
 
-class FileRecords:
-    """`Records` in an SQLite file of its own; in memory without a path."""
+class MemoryRecords:
+    """`Records` of a process that nobody asks later."""
 
-    def __init__(self, path: Path | None = None) -> None:
-        self._path = path
+    def __init__(self) -> None:
         self._db: apsw.Connection | None = None
         self._turn = asyncio.Lock()
 
@@ -66,14 +64,12 @@ class FileRecords:
         async with self._turn:
             try:
                 return await asyncio.to_thread(lambda: work(self._open()))
-            except (apsw.Error, OSError) as error:
+            except apsw.Error as error:
                 raise NotRecorded(f"the history cannot be kept: {error}") from error
 
     def _open(self) -> apsw.Connection:
         if self._db is None:
-            db = apsw.Connection(str(self._path) if self._path is not None else ":memory:")
-            db.set_busy_timeout(5000)
-            db.execute("PRAGMA journal_mode=WAL")
+            db = apsw.Connection(":memory:")
             history_log.prepare(db)
             self._db = db
         return self._db
@@ -122,7 +118,7 @@ class History:
             records: where it is kept; by default in memory only.
             clock: unix seconds.
         """
-        self._records = records or FileRecords()
+        self._records = records or MemoryRecords()
         self._clock = clock
         self._waiting: list[OperationView] = []
         self._told = asyncio.Event()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
-
-import apsw
+from typing import Any, Protocol
 
 from fleet.history_views import OperationView
 
@@ -48,13 +46,20 @@ class Wanted:
     newest: bool = False
 
 
-def prepare(db: apsw.Connection) -> None:
+class Rows(Protocol):
+    """A connection, or the transaction of an activity."""
+
+    def execute(self, sql: str, parameters: tuple[Any, ...] = (), /) -> Iterable[Any]:
+        """Run a statement; its rows."""
+
+
+def prepare(db: Rows) -> None:
     """Create the table where it is not there."""
     for statement in SCHEMA:
         db.execute(statement)
 
 
-def append(db: apsw.Connection, operations: Iterable[OperationView]) -> None:
+def append(db: Rows, operations: Iterable[OperationView]) -> None:
     """Add operations at the end; one whose id is there already is left as it was recorded."""
     for one in operations:
         db.execute(
@@ -71,7 +76,7 @@ def append(db: apsw.Connection, operations: Iterable[OperationView]) -> None:
         )
 
 
-def read(db: apsw.Connection, wanted: Wanted) -> list[OperationView]:
+def read(db: Rows, wanted: Wanted) -> list[OperationView]:
     """Operations in the order in which they were recorded; none where there is no table yet."""
     [(there,)] = db.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'history'")
     if not there:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from backup.lease import WATCH
-from fleet.client import AsyncClient, drill_tenant
+from fleet.client import AsyncClient, FleetError, drill_tenant
 from fleet.history_views import OperationView
 from fleet.local import LocalFleet, LocalSettings, launch, until
 from fleet.machine import Machine
@@ -33,6 +33,7 @@ async def restart_coordinator(fleet: LocalFleet) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_history_of_a_fleet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(APPS))
 
@@ -92,7 +93,17 @@ def test_the_history_of_a_fleet(monkeypatch: pytest.MonkeyPatch) -> None:
 
             await restart_coordinator(fleet)
             async with fleet.client() as client:
-                after = await client.history(limit=len(before))
+                after: list[OperationView] = []
+
+                async def back() -> bool:
+                    nonlocal after
+                    try:
+                        after = await client.history(limit=len(before))
+                    except FleetError:
+                        return False
+                    return bool(after)
+
+                assert await until(back, 60.0)
                 assert after == before
 
     with tempfile.TemporaryDirectory(prefix="litefleet-test-") as folder:

@@ -92,6 +92,8 @@ class Lab:
             listen_host="0.0.0.0",
             listen_port=8080,
             issuer="iam",
+            data=Path("/var/lib/litefleet"),
+            advertise="http://coordinator:8080",
         )
         self.configure("coordinator", settings)
         self.run("coordinator", ["python3", "-m", "fleet.coordinator", "/etc/lf/settings.json"])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from backup.hosts import HostRecord
 from backup.lease import TTL, WATCH, LeaseState
 from backup.ownership import OwnerRecord, OwnerState, TenantRecord
 from fleet.coordinator.decide import BRAKE_HOSTS, BRAKE_SHARE
-from fleet.coordinator.picture import Action, Fence, Picture
+from fleet.coordinator.picture import Action, Drain, Fence, Picture, Start
 from fleet.coordinator.placement import STARTS_PER_HOST
 from restore.plan import plan
 from tests.simulation.bucket import Bucket, Writer
@@ -17,6 +18,7 @@ from tests.simulation.world import Violation, World
 
 if TYPE_CHECKING:
     from tests.simulation.node import Node
+    from tests.simulation.operators import Operators
 
 STARTING = ("starting", "restoring")
 
@@ -29,6 +31,7 @@ class Checks:
         self.bucket = bucket
         self.seen: Counter[str] = Counter()
         """How often each thing of interest happened: a check that never ran is worth nothing."""
+        self.operators: Operators
         self._nodes: dict[str, Node] = {}
         self._writers: dict[tuple[str, int], str] = {}
         self._active: dict[str, list[int]] = {}
@@ -142,27 +145,53 @@ class Checks:
 
     # -- 4: all settles --------------------------------------------------------------------------
 
-    def unsettled(self, tenants: Iterable[str]) -> list[str]:
-        """The tenants that are neither served under the newest record nor rightly damaged."""
-        return [tenant for tenant in tenants if not self._settled(tenant)]
+    def unsettled(
+        self,
+        tenants: Iterable[str],
+        catalog: Mapping[str, TenantRecord],
+        hosts: Mapping[str, HostRecord],
+    ) -> list[str]:
+        """The tenants that are neither served under the newest record, where and as is wanted, nor
+        rightly asleep or damaged."""
+        return [
+            tenant for tenant in tenants if not self._settled(tenant, catalog.get(tenant), hosts)
+        ]
 
-    def _settled(self, tenant: str) -> bool:
+    def _settled(
+        self, tenant: str, wanted: TenantRecord | None, hosts: Mapping[str, HostRecord]
+    ) -> bool:
         found = self.bucket.owners.get(tenant)
+        asleep = wanted is not None and wanted.asleep
+        if asleep and (found is None or found.record.state is OwnerState.RELEASED):
+            return not self.operators.overslept(tenant)
         if found is None:
             return False
-        wanted = self.catalog.get(tenant)
         if wanted is not None and wanted.deletion is not None:
             tomb = found.record.tomb
             return wanted.gone and tomb is not None and tomb.erased
         if found.record.state is OwnerState.DAMAGED:
             return True
         node = self._nodes.get(found.record.incarnation)
+        left = hosts.get(found.record.host)
+        misplaced = asleep or (left is not None and left.draining and self._elsewhere(hosts, node))
+        if misplaced:
+            return False
         return (
             found.record.state is OwnerState.ACTIVE
             and node is not None
             and node.serving
             and node.alive()
             and not node.host.dead
+        )
+
+    def _elsewhere(self, hosts: Mapping[str, HostRecord], node: Node | None) -> bool:
+        """Whether another host than a node's lives and takes tenants."""
+        return any(
+            not other.host.dead
+            and other.host.trusted
+            and (node is None or other.host is not node.host)
+            and not ((record := hosts.get(other.host.name)) is not None and record.cordoned)
+            for other in self._nodes.values()
         )
 
     # -- 5: no needless takeover, no storm, the brake --------------------------------------------
@@ -193,8 +222,17 @@ class Checks:
             if count > STARTS_PER_HOST:
                 raise Violation("storm", f"{host} has {count} starts under way, ordered by {by}")
 
-    def decided(self, picture: Picture, actions: Iterable[Action], resumed: frozenset[str]) -> None:
-        """Count the lost hosts anew: does the brake hold?"""
+    def decided(
+        self,
+        picture: Picture,
+        actions: Sequence[Action],
+        resumed: frozenset[str],
+        wanted: Mapping[str, TenantRecord],
+    ) -> None:
+        """Does nobody wake a sleeper, or stop what nobody has room for? And, with the lost hosts
+        counted anew: does the brake hold? ``wanted`` is what that coordinator knows."""
+        self._check_sleepers(picture, actions, wanted)
+        self._check_room(picture, actions, wanted)
         fences = [action.host for action in actions if isinstance(action, Fence)]
         if not fences:
             return
@@ -210,6 +248,38 @@ class Checks:
         confirmed_dead = {host.name for host in living if host.dead}
         if picture.watching_for < TTL and set(fences) - confirmed_dead:
             raise Violation("brake", f"{fences} are fenced by a coordinator that has just begun")
+
+    def _check_sleepers(
+        self, picture: Picture, actions: Iterable[Action], known: Mapping[str, TenantRecord]
+    ) -> None:
+        for action in actions:
+            if not isinstance(action, Start):
+                continue
+            wanted, owner = known[action.tenant], picture.tenants[action.tenant].owner
+            if wanted.asleep and (owner is None or owner.record.state is OwnerState.RELEASED):
+                raise Violation("sleep", f"{action.tenant} sleeps, and {action.host} is to run it")
+
+    def _check_room(
+        self, picture: Picture, actions: Iterable[Action], known: Mapping[str, TenantRecord]
+    ) -> None:
+        """Whoever is stopped to go on elsewhere finds room there."""
+        leaving = [
+            action
+            for action in actions
+            if isinstance(action, Drain) and action.cause in ("move", "host_drained")
+        ]
+        if not leaving:
+            return
+        for action in leaving:
+            owner, move = picture.tenants[action.tenant].owner, known[action.tenant].move
+            over = owner is not None and move is not None and owner.record.epoch > move.epoch
+            if action.cause == "move" and over:
+                raise Violation("stable", f"{action.tenant} was moved, and is to move once more")
+        room = sum(STARTS_PER_HOST for host in picture.hosts.values() if host.open)
+        if len(leaving) > room:
+            raise Violation(
+                "room", f"{len(leaving)} are stopped at once, and there is room for {room}"
+            )
 
     # -- 7: deletions ----------------------------------------------------------------------------
 

@@ -297,8 +297,15 @@ class Node:
         if reached.gapped or reached.reachable < self.txid:
             raise RestoreFailed("the bucket does not show the final position")
         yield from self._transition(
-            ownership.release(self.claimed.record, self.owner, self.epoch, reached.reachable, None)
+            ownership.release(
+                self.claimed.record, self.owner, self.epoch, reached.reachable, self._next_wake()
+            )
         )
+
+    def _next_wake(self) -> float | None:
+        """What the engine says as its last words."""
+        timers = self.checks.operators.timers
+        return timers.get(self.tenant) if self.rules.sleepers_say_until_when else None
 
     def _engine(self) -> Step[None]:
         rng = self.world.rng
@@ -306,6 +313,7 @@ class Node:
             yield self.host.lasting(rng.uniform(0.3, 2.5))
             if not self.serving:
                 continue
+            self.checks.operators.fire(self.tenant)
             self.contents[self.txid + 1] = (next(self.world.number),)
             if rng.random() < 0.5:
                 self._spawn(self._prove())

@@ -72,6 +72,19 @@ class Rules:
     orders_end_with_the_lease: bool = True
     """An order to a host ends when its lease does, whoever fenced it and whatever its last list
     of nodes said."""
+    # Tenants that sleep, and hosts out of use.
+    sleepers_are_left: bool = True
+    """A tenant that shall sleep and has stopped is not started."""
+    sleepers_say_until_when: bool = True
+    """Who stops says when the next timer is due."""
+    sleepers_wake_in_time: bool = True
+    """The coordinator looks at that."""
+    lost_sleepers_are_restored: bool = True
+    """One that shall sleep and whose host is lost is started: only its log knows its timers."""
+    room_before_drain: bool = True
+    """Nobody is stopped to go on elsewhere before there is room."""
+    moves_are_carried_out_once: bool = True
+    """A move is over with the next epoch, whoever took it; the twin: only on another host."""
     # Deleting.
     bury_as_a_claim: bool = True
     """A tenant is buried only when it could be claimed; the twin does not ask who serves it."""

@@ -53,6 +53,12 @@ CAUGHT: dict[str, tuple[str, tuple[int, ...]]] = {
     "pacing": ("storm", (43, 55, 113)),
     "brake": ("brake", (3, 8, 24)),
     "orders_end_with_the_lease": ("settles", (629, 691, 1705)),
+    "sleepers_are_left": ("sleep", (3, 7, 15)),
+    "sleepers_say_until_when": ("settles", (3, 7, 27)),
+    "sleepers_wake_in_time": ("settles", (3, 7, 27)),
+    "lost_sleepers_are_restored": ("settles", (11, 63, 67)),
+    "room_before_drain": ("room", (43, 55, 67)),
+    "moves_are_carried_out_once": ("stable", (7, 27, 31)),
     "bury_as_a_claim": ("needless", (1, 3, 5)),
     "settled_once": ("brought back", (17, 31, 51)),
     "created_after": ("resurrected", (604, 733, 990)),
@@ -83,7 +89,8 @@ def test_everything_is_exercised() -> None:
     expected = {
         *(f"fault: {kind}" for kind in (*HOST_FAULTS, *FLEET_FAULTS)),
         *("acknowledged", "brake", "claimed", "damaged", "effect", "fenced", "released"),
-        *("created", "given_up", "host_lost", "node_lost"),
+        *("created", "given_up", "host_lost", "node_lost", "moved", "wake"),
+        *("drain: sleep", "drain: move", "drain: host_drained"),
         *("deletion", "buried", "brought back", "purged", "created again"),
     }
     assert expected <= set(seen), f"never: {sorted(expected - set(seen))}; seen: {summary(seen)}"

@@ -168,7 +168,12 @@ def schema_fields(model: type[BaseModel]) -> dict[str, set[str]]:
 def views() -> dict[str, set[str]]:
     shown = (fleet.views.TenantView, fleet.views.HostView, fleet.views.LagView)
     found: dict[str, set[str]] = {}
-    for model in (*shown, fleet.views.TimelineEntry, fleet.history_views.OperationView):
+    for model in (
+        *shown,
+        fleet.views.TimelineEntry,
+        fleet.views.CoordinatorView,
+        fleet.history_views.OperationView,
+    ):
         found |= schema_fields(model)
     # The report's page has these two.
     return {name: some for name, some in found.items() if not name.startswith("Recovery")}

@@ -72,7 +72,8 @@ class TestNode:
 
     @contextlib.asynccontextmanager
     async def http(self) -> AsyncIterator[httpx.AsyncClient]:
-        transport = httpx.AsyncHTTPTransport(uds=str(self.sockets / "engine.sock"))
+        # Without TLS there is no list of authorities to read, which takes longer than a request.
+        transport = httpx.AsyncHTTPTransport(uds=str(self.sockets / "engine.sock"), verify=False)
         async with httpx.AsyncClient(
             transport=transport, base_url="http://node", timeout=30.0
         ) as client:
@@ -182,6 +183,19 @@ class TestHost:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(node.pid, signal.SIGKILL)
         await self.nursery.stop()
+
+
+@dataclass
+class FaultyHost(TestHost):
+    """A host whose nodes reach the store through a proxy, and whose test does not: the proxy lives
+    in the test's own loop."""
+
+    near: StoreSettings | None = None
+
+    @property
+    def store(self) -> S3Store:
+        assert self.near is not None
+        return S3Store(self.near)
 
 
 Scenario = Callable[[TestHost], Awaitable[None]]

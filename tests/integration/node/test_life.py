@@ -14,6 +14,7 @@ from pathlib import Path
 
 import apsw
 import httpx
+import psutil
 import pytest
 
 from backup import keys, ownership, records
@@ -25,8 +26,9 @@ from node.engine.inspection import LogSummary, committed_at, inspect_log
 from node.order import NodeState, NodeStatus, Tail
 from restore.moment import Now, Restored, restore
 from restore.plan import list_epoch
+from tests.faulty_store import FaultyStore, Hung
 
-from .conftest import Scenario, TestHost, TestNode, all_gone
+from .conftest import FaultyHost, Scenario, TestHost, TestNode, all_gone
 
 OnHost = Callable[[Scenario], None]
 
@@ -455,6 +457,34 @@ def test_nothing_outlives_its_supervisor_and_the_local_tail_is_used(on_host: OnH
         assert any("is used" in text for text in status.incidents)
         assert await heir.result("tail") == 3
         assert len({line.split()[2] for line in host.effects()}) == 6
+
+    on_host(scenario)
+
+
+def test_a_restore_ends_with_its_supervisor(on_host: OnHost) -> None:
+    """It would wait for a store that hangs, for hours, with nobody left who wants the file."""
+
+    async def scenario(host: TestHost) -> None:
+        node = await host.start()
+        await node.serving()
+        await node.begin("one", steps=1)
+        node.kill_all(await node.status())
+        async with FaultyStore(host.settings) as proxy:
+            proxy.policy = lambda request: Hung() if request.key.endswith(".ltx") else None
+            behind = FaultyHost(
+                proxy.settings, host.data, host.marks, host.nursery, near=host.settings
+            )
+            heir = await behind.start()
+            supervisor = psutil.Process(heir.pid)
+            restores: list[int] = []
+            while not restores:
+                await asyncio.sleep(0.05)
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    restores = [
+                        child.pid for child in supervisor.children() if "restore" in child.cmdline()
+                    ]
+            os.kill(heir.pid, signal.SIGKILL)
+            await all_gone(restores)
 
     on_host(scenario)
 

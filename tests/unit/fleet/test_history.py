@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 
 import apsw
 import pytest
@@ -13,7 +12,7 @@ from starlette.requests import Request
 from fleet.cli.history import epochs, hosts, line
 from fleet.coordinator import history_log
 from fleet.coordinator.asking import Asked, asked, note_asker
-from fleet.coordinator.history import MOST_WAITING, FileRecords, History, NotRecorded
+from fleet.coordinator.history import MOST_WAITING, History, MemoryRecords, NotRecorded
 from fleet.coordinator.history_log import Wanted
 from fleet.history_views import OperationStep, OperationView
 
@@ -87,14 +86,13 @@ def test_a_file_without_the_table_has_no_history() -> None:
     assert history_log.read(apsw.Connection(":memory:"), Wanted()) == []
 
 
-def test_it_outlives_whoever_wrote_it(tmp_path: Path) -> None:
-    async def write() -> None:
-        history = History(FileRecords(tmp_path / "history.db"))
+def test_what_was_noted_is_read_back() -> None:
+    async def noted() -> list[OperationView]:
+        history = History()
         history.note("drill", tenant="acme", steps={"fetch": 1.0, "verify": 0.5})
-        await history.close()
+        return await history.read(Wanted())
 
-    asyncio.run(write())
-    [found] = asyncio.run(History(FileRecords(tmp_path / "history.db")).read(Wanted()))
+    [found] = asyncio.run(noted())
     assert (found.kind, found.tenant, found.by, found.outcome) == (
         "drill",
         "acme",
@@ -105,7 +103,7 @@ def test_it_outlives_whoever_wrote_it(tmp_path: Path) -> None:
     assert found.seconds == pytest.approx(1.5)
 
 
-class Failing(FileRecords):
+class Failing(MemoryRecords):
     """Cannot be written while ``broken``."""
 
     broken = True
