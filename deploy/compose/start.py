@@ -29,6 +29,8 @@ from fleet.settings import AgentSettings, CoordinatorSettings, ProcessSettings
 SECRETS = Path("/secrets/fleet.json")
 RUN = Path("/run/litefleet")
 """In memory."""
+DATA = Path("/var/lib/litefleet")
+"""A volume."""
 USER = 10_000
 """`litefleet` in the image."""
 DOORS = ("JWT_SIGNING", "JWT_SIGNING_READ", "JWT_FILER_SIGNING", "JWT_FILER_SIGNING_READ")
@@ -97,6 +99,7 @@ def run_store(known: dict[str, str]) -> None:
 
 
 def run_coordinator(known: dict[str, str]) -> None:
+    name = socket.gethostname()
     store = store_of(known)
     await_bucket(store)
     settings = CoordinatorSettings(
@@ -106,6 +109,9 @@ def run_coordinator(known: dict[str, str]) -> None:
         listen_port=8080,
         address_file=RUN / "own" / "address",
         issuer="iam" if os.environ.get("STORE_IAM", "yes") == "yes" else "shared",
+        name=name,
+        data=DATA,
+        advertise=f"http://{name}:8080",
     )
     # For `docker compose exec coordinator litefleet …`: this very process will be the coordinator.
     state.write(DEFAULT_NAME, "http://127.0.0.1:8080", known["token"], RUN / "home", store=store)
@@ -123,7 +129,7 @@ def run_host(known: dict[str, str]) -> None:
         advertise=f"http://{name}:7070",
         address_file=RUN / "own" / "address",
         host=name,
-        data=Path("/var/lib/litefleet"),
+        data=DATA,
     )
     await_bucket(settings.store)
     become("fleet.agent", settings, as_user=False)
@@ -166,7 +172,7 @@ def become(module: str, settings: ProcessSettings, *, as_user: bool) -> None:
     file = own / "settings.json"
     settings.write(file)
     if as_user:
-        become_user(own, file)
+        become_user(DATA, own, file)
     os.execvp("python3", ["python3", "-m", module, str(file)])
 
 
