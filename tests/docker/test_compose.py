@@ -125,6 +125,7 @@ def test_no_secret_is_where_docker_inspect_shows_it(stack: Stack, engine: Any) -
         filters={"label": f"com.docker.compose.project={stack.project}"}
     )
     assert len(containers) == 2
+    stack.until(lambda: stack.litefleet("host", "list", "--json"), "the coordinator answers")
     known = json.loads(stack("exec", "-T", "coordinator", "cat", "/secrets/fleet.json"))
     assert set(known) == {"key", "secret", "token"}
     for container in containers:
