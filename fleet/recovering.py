@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from backup import keys, records
+from backup import keys, receipts, records
 from backup.catalog import CatalogRecord
 from backup.errors import Precondition
+from backup.keys import BadTenantName
 from backup.lease import LeaseRecord, LeaseState
 from backup.lineage import EpochRecord
 from backup.ownership import OwnerRecord, TenantRecord
@@ -108,6 +109,10 @@ def _facts(
     sound = owner is not None and owner.record.epoch >= max(lineage, default=0)
     newest = None if sound or not lineage else list_epoch(store, name, max(lineage))
     bad = {"wanted": bad_wanted, "owner": bad_owner}
+    try:
+        removed = () if bare else tuple(receipts.read_all(store, name))
+    except BadTenantName:
+        removed = ()  # nobody could be created under it, or deleted
     return Facts(
         tenant=name,
         wanted=wanted,
@@ -120,6 +125,7 @@ def _facts(
         running=running,
         given=given,
         bare=bare,
+        receipts=removed,
     )
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from backup.lineage import EpochRecord
-from backup.ownership import OwnerRecord, OwnerState, Parent, TenantRecord
+from backup.ownership import Deletion, OwnerRecord, OwnerState, Parent, TenantRecord, Tomb
+from backup.receipts import Receipt
 from backup.records import Versioned
 from restore.plan import Plan
 
@@ -28,6 +29,7 @@ class Facts:
     prefix, ``lineage`` those that became active, and ``newest`` is what the prefix of the newest of
     these holds. ``running`` are hosts whose lease lives and names the tenant. ``given`` is the
     application that somebody says it shall run. With ``bare`` it needs no wanted state.
+    ``receipts`` are those of tenants that had the name and were deleted, oldest first.
     """
 
     tenant: str
@@ -41,6 +43,15 @@ class Facts:
     running: tuple[str, ...] = ()
     given: str | None = None
     bare: bool = False
+    receipts: tuple[Receipt, ...] = ()
+
+    @property
+    def gone(self) -> Receipt | None:
+        """The receipt of the name's last tenant, if all of that was removed and nothing came after
+        it."""
+        last = self.receipts[-1] if self.receipts else None
+        ended = last is not None and last.purged_at is not None
+        return last if ended and not self.epochs and not self.lineage else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +122,9 @@ def _wanted(facts: Facts, notes: _Notes) -> TenantRecord | None:
         if not facts.epochs and facts.owner is None and not copy.gone:
             notes.doubts.append("nothing else of it is in the bucket: it would begin empty")
         return copy.model_copy(update=copy.succeeded_by())
+    if facts.gone is not None:
+        notes.found.append(f"deletion {facts.gone.number} has removed all of it")
+        return _stub(facts.gone)
     newest = _newest(facts)
     app = facts.given or (newest.app if newest is not None else "")
     if not app:
@@ -137,6 +151,10 @@ def _owner(facts: Facts, notes: _Notes) -> OwnerRecord | None:
             return None
         notes.found.append(f"its owner is of epoch {record.epoch}, but {newest.epoch} was active")
     elif not facts.epochs and not facts.lineage:
+        if facts.gone is not None:
+            broken = "cannot be read" if "owner" in facts.unreadable else "is not there"
+            notes.found.append(f"its owner {broken}; deletion {facts.gone.number} has removed it")
+            return _erased(facts.gone)
         if "owner" in facts.unreadable:
             notes.lost = True
             notes.found.append("its owner cannot be read, and there is no epoch to tell it")
@@ -167,7 +185,8 @@ def _remade(facts: Facts, newest: EpochRecord, notes: _Notes) -> OwnerRecord:
         tenant=facts.tenant,
         lineage=newest.lineage,
         # Somebody may have claimed the next one and not have written to it yet: it is never used.
-        epoch=max((*facts.epochs, *facts.lineage)) + 1,
+        epoch=max((*facts.epochs, *facts.lineage, *(one.epoch for one in facts.receipts))) + 1,
+        deletion=max((one.number for one in facts.receipts), default=0),
         host="",
         incarnation="",
         state=OwnerState.RESTORING,
@@ -176,6 +195,26 @@ def _remade(facts: Facts, newest: EpochRecord, notes: _Notes) -> OwnerRecord:
         # Whether it was on hold is not known; nothing is removed until somebody says so.
         hold=True,
         restored=restored,
+    )
+
+
+def _stub(gone: Receipt) -> TenantRecord:
+    """The catalog's entry of a tenant that was removed."""
+    told = gone.model_dump(include=set(Deletion.model_fields))
+    return TenantRecord(tenant=gone.tenant, app="", deletion=Deletion(**told))
+
+
+def _erased(gone: Receipt) -> OwnerRecord:
+    """The owner of a tenant that was removed: so that its epochs are never used again."""
+    return OwnerRecord(
+        tenant=gone.tenant,
+        lineage=gone.lineage,
+        epoch=gone.epoch,
+        host="",
+        incarnation="",
+        state=OwnerState.DELETED,
+        deletion=gone.number,
+        tomb=Tomb(state=OwnerState.RELEASED, erasing=True, erased=True),
     )
 
 

@@ -16,6 +16,7 @@ import typer
 from fleet import console
 from fleet.cli import (
     brake,
+    config,
     coordinators,
     copies,
     demo,
@@ -57,6 +58,7 @@ app.add_typer(coordinators.app, name="coordinator")
 app.add_typer(executions.app, name="exec")
 app.add_typer(schedules.app, name="schedule")
 app.add_typer(copies.app, name="copy")
+app.add_typer(config.app, name="config")
 app.command()(sql.sql)
 app.command()(lag.lag)
 app.command()(history.history)

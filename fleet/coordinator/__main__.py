@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -134,9 +135,10 @@ async def run(settings: CoordinatorSettings) -> None:
     await Life(settings).run()
 
 
-def main(path: str) -> int:
+def main(settings: Callable[[], CoordinatorSettings]) -> int:
+    """Run one with these settings; its exit status. What is wrong is told on stderr."""
     try:
-        asyncio.run(run(CoordinatorSettings.read(Path(path))))
+        asyncio.run(run(settings()))
     except (
         AnotherAgent,
         BadSettings,
@@ -152,4 +154,4 @@ def main(path: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(lambda: CoordinatorSettings.read(Path(sys.argv[1]))))

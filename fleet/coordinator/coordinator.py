@@ -106,7 +106,9 @@ class Coordinator:
         self.timeline = TimelineLog(history=self.history)
         self.tenants: dict[str, Tenant] = {}
         self.braked_hosts: tuple[str, ...] = ()
-        self.observer = Observer(store, http, token, on_change=self._host_changed)
+        self.observer = Observer(
+            store, http, token, on_change=self._host_changed, on_sought=self._wanted
+        )
         self.gate = Gate(
             gateway or GatewaySettings(),
             functools.partial(standing_of, self.tenants, self.observer.hosts),
@@ -314,7 +316,8 @@ class Coordinator:
             tenants={
                 name: tenant.seen(now, requested=self.gate.busy(name))
                 for name, tenant in self.tenants.items()
-                if not tenant.stale
+                # The order of one that is to be read again counts for its host all the same.
+                if not tenant.stale or tenant.ordered is not None
             },
             watching_for=now - self._began,
             now=now,

@@ -82,17 +82,20 @@ class Observer:
         token: str,
         clock: Callable[[], float] = time.monotonic,
         on_change: Callable[[str], None] = lambda host: None,
+        on_sought: Callable[[str], None] = lambda tenant: None,
     ):
         """
         Args:
             clock: seconds, monotonic; only ever compared with itself.
             on_change: told of a host when its agent's nodes have changed.
+            on_sought: told of a tenant when it sleeps and an agent holds requests for it.
         """
         self._store = store
         self._http = http
         self._headers = {"authorization": f"Bearer {token}"}
         self._clock = clock
         self._on_change = on_change
+        self._on_sought = on_sought
         self.hosts: dict[str, HostWatch] = {}
         self.unreadable: dict[str, str] = {}
         """Tenants whose wanted state does not read as one, and why."""
@@ -211,6 +214,8 @@ class Observer:
             known.answered_at = self._clock()
             known.version = listed.version
             self._on_change(name)
+            for tenant in listed.sought:
+                self._on_sought(tenant)
 
     async def close(self) -> None:
         pollers = [host.poller for host in self.hosts.values() if host.poller is not None]

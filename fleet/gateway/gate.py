@@ -260,7 +260,7 @@ class _Going:
                 self._gate.client_of(way.server),
                 f"{base_of(way.server)}{way.prefix}/{self._path}",
                 content,
-                headers=self._headers,
+                headers={**self._headers, **dict(way.headers)},
                 oldest_epoch=lambda: self._gate.find(self._tenant).epoch,
             )
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from backup.hosts import HostRecord
 from backup.lease import TTL, WATCH, LeaseState
-from backup.ownership import OwnerRecord, OwnerState, TenantRecord
+from backup.ownership import OwnerRecord, OwnerState, TenantRecord, restore_wanted
 from fleet.coordinator.decide import BRAKE_HOSTS, BRAKE_SHARE
 from fleet.coordinator.picture import Action, Drain, Fence, Picture, Start
 from fleet.coordinator.placement import STARTS_PER_HOST
@@ -39,6 +39,7 @@ class Checks:
         self._acknowledged: dict[str, set[int]] = {}
         self._started: dict[str, int] = {}
         self._written_off: dict[str, int] = {}
+        self._restored: dict[str, int] = {}
         self.catalog: dict[str, TenantRecord] = {}
         """What is wanted of each tenant, as the bucket has it."""
         bucket.on_owner = self._owner_changed
@@ -64,6 +65,10 @@ class Checks:
     def _became_active(self, record: OwnerRecord) -> None:
         node = self._nodes.get(record.incarnation)
         base = frozenset(node.base) if node is not None else frozenset()
+        if record.restored > self._restored.get(record.tenant, 0):
+            self._restored[record.tenant] = record.restored
+            if not record.restore_failure:
+                self._check_restored(record, base)
         missing = self._acknowledged.get(record.tenant, set()) - base
         self._active.setdefault(record.tenant, []).append(record.epoch)
         self._base[record.tenant] = base
@@ -73,6 +78,36 @@ class Checks:
                 f"epoch {record.epoch} of {record.tenant} became active without {len(missing)} "
                 f"acknowledged commits ({', '.join(map(str, sorted(missing)[:5]))})",
             )
+
+    def history_of(self, tenant: str) -> list[int]:
+        """The epochs of a tenant that were active, oldest first."""
+        return list(self._active.get(tenant, []))
+
+    def _check_restored(self, record: OwnerRecord, base: frozenset[int]) -> None:
+        """A restore was taken up: the epoch begins with exactly that state, and from here on that
+        is what was acknowledged."""
+        self.seen["restored in place"] += 1
+        origin = record.origin
+        if origin is None:
+            raise Violation("restored", f"{record.tenant} went on, and was to go back")
+        wanted = self.bucket.prefix(record.tenant, origin.epoch).history(origin.txid)
+        if base != frozenset(wanted):
+            raise Violation(
+                "restored", f"epoch {record.epoch} of {record.tenant} is not {origin.bookmark}"
+            )
+        self._acknowledged[record.tenant] = set(base)
+
+    def _check_left(self, old: OwnerRecord, new: OwnerRecord) -> None:
+        """A past state is claimed: all of the newest one is there to go back to."""
+        taken_up = new.origin is not None and new.restored > old.restored
+        node = self._nodes.get(old.incarnation)
+        if not taken_up or node is None or old.state is OwnerState.DAMAGED:
+            return
+        prefix = self.bucket.prefix(old.tenant, old.epoch)
+        left = {commit for held in node.contents.values() for commit in held}
+        lost = left - set(prefix.history(plan(prefix.files).reachable))
+        if lost and not prefix.lost:
+            raise Violation("left", f"{old.tenant} goes back, and {len(lost)} are nowhere else")
 
     def bucket_holds_all(self) -> None:
         """At the end: the newest active epoch's prefix leads to all that was acknowledged."""
@@ -110,6 +145,8 @@ class Checks:
                     "epochs",
                     f"epoch {new.epoch} of {new.tenant} has parent {parent}; active were {active}",
                 )
+            if old is not None:
+                self._check_left(old, new)
             self._check_needless(old)
             self.seen["claimed"] += 1
         went_on = old is not None and (old.epoch, old.state) == (new.epoch, new.state)
@@ -169,6 +206,8 @@ class Checks:
         if wanted is not None and wanted.deletion is not None:
             tomb = found.record.tomb
             return wanted.gone and tomb is not None and tomb.erased
+        if wanted is not None and restore_wanted(wanted, found.record) is not None:
+            return False
         if found.record.state is OwnerState.DAMAGED:
             return True
         node = self._nodes.get(found.record.incarnation)

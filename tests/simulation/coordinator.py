@@ -33,6 +33,7 @@ from tests.simulation.checks import Checks
 from tests.simulation.deleting import People, Undertaker
 from tests.simulation.host import Host, Refused
 from tests.simulation.node import Order
+from tests.simulation.restoring import hasty
 from tests.simulation.rules import Rules
 from tests.simulation.world import Domain, Step, World
 
@@ -261,7 +262,7 @@ class Coordinator(Domain):
                     drain_after=tenant.drain_after,
                 )
                 for name, tenant in self._tenants.items()
-                if not tenant.stale
+                if not tenant.stale or tenant.ordered is not None
             },
             watching_for=now - self._began,
             now=now,
@@ -326,7 +327,7 @@ class Coordinator(Domain):
             actions = [one for one in actions if not self._sleeps(one)]
         if not self.rules.pacing:
             actions = self._unpaced(picture, actions)
-        actions = [*self._undertaker.more(self._tenants), *actions]
+        actions = [*self._undertaker.more(self._tenants), *hasty(self.rules, picture), *actions]
         known = {name: tenant.wanted for name, tenant in self._tenants.items()}
         self.checks.decided(picture, actions, frozenset(self._resumed), known)
         self._heed([action for action in actions if isinstance(action, Brake)])

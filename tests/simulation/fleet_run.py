@@ -16,6 +16,7 @@ from tests.simulation.deleting import People
 from tests.simulation.faults import Fault
 from tests.simulation.host import Host
 from tests.simulation.operators import Operators
+from tests.simulation.restoring import Historians
 from tests.simulation.rules import ALL, Rules
 from tests.simulation.world import Domain, Violation, World
 
@@ -53,7 +54,7 @@ class Run:
 class Fleet:
     """The actors of one seed, and the hand that breaks and mends them."""
 
-    def __init__(self, seed: int, rules: Rules, deleting: bool = False):
+    def __init__(self, seed: int, rules: Rules, deleting: bool = False, restoring: bool = False):
         self.world = world = World(seed)
         rng = world.rng
         self.rules = rules
@@ -74,8 +75,12 @@ class Fleet:
             host.boot()
         for name in self.tenants:
             world.later(rng.uniform(0.0, 12.0 if crowded else 3.0), self._creation(name))
-        self.operators = self.checks.operators = Operators(self, seed, at_work=not deleting)
+        self.operators = self.checks.operators = Operators(
+            self, seed, at_work=not (deleting or restoring)
+        )
         self.people = People(self) if deleting else None
+        if restoring:
+            Historians(self)
         self.checks.catalog = self.catalog
         self.coordinators = [self._coordinator("c0")]
         # Deletions are where two of them, with catalogs of different age, can hurt most.
@@ -267,10 +272,10 @@ class Fleet:
         return self.world.calm and len(self.catalog) == len(self.tenants) and not self.unsettled()
 
 
-def run(seed: int, rules: Rules = ALL, deleting: bool = False) -> Run:
+def run(seed: int, rules: Rules = ALL, deleting: bool = False, restoring: bool = False) -> Run:
     """Run one seed to its end or to the first violation; with ``deleting``, tenants are deleted in
-    it as well."""
-    fleet = Fleet(seed, rules, deleting)
+    it as well, with ``restoring``, they are taken back to past states."""
+    fleet = Fleet(seed, rules, deleting, restoring)
     violation = None
     try:
         fleet.world.run(faults.HEALED + SETTLED_WITHIN, fleet.settled)

@@ -92,12 +92,21 @@ class Rules:
     """A deletion that was taken back is not carried out by who saw the tombstone before."""
     created_after: bool = True
     """A name that is free is begun with only for a tenant that was created after its removal."""
+    # Going back in place.
+    restore_after_release: bool = True
+    """A past state is claimed only once all of the newest one is in the bucket, to go back to."""
+    restore_once: bool = True
+    """Who claims after a restore goes on from its end; the twin goes back again."""
+    origin_is_copied: bool = True
+    """Who supersedes a restore before it is active carries it out; the twin forgets it."""
 
 
 ALL = Rules()
 NAMES = tuple(field.name for field in fields(Rules))
 OF_DELETING = ("bury_as_a_claim", "settled_once", "created_after")
 """Those that are needed only where tenants are deleted."""
+OF_RESTORING = ("restore_after_release", "restore_once", "origin_is_copied")
+"""Those that are needed only where tenants are taken back."""
 
 
 def without(name: str) -> Rules:

@@ -7,7 +7,7 @@ import asyncio
 import httpx
 import pytest
 
-from backup import keys, lineage, ownership, records
+from backup import burial, keys, lineage, ownership, records
 from backup.catalog import CatalogRecord
 from backup.lease import LeaseRecord
 from backup.lineage import EpochRecord
@@ -18,6 +18,7 @@ from fleet.coordinator.observe import Observer
 from fleet.coordinator.seating import TENANT
 from fleet.recovering import look, write
 from fleet.recovery import Finding
+from tests.erasing import bury, fill, remove
 
 A = Owner(host="a", incarnation="l.n")
 
@@ -255,3 +256,63 @@ def test_a_coordinator_goes_on_without_a_tenant_whose_record_is_damaged() -> Non
             assert "bad" in observer.unreadable
 
     asyncio.run(whole())
+
+
+# -- tenants that were deleted -------------------------------------------------------------------
+
+
+def removed(tenant: str = "a") -> MemoryStore:
+    """A bucket with a tenant that was deleted and is gone, and one beside it."""
+    store = MemoryStore()
+    for name in (tenant, "a-b"):
+        fill(store, name)
+    bury(store, tenant)
+    remove(store, tenant)
+    return store
+
+
+@pytest.mark.parametrize("lost", [["wanted"], ["owner"], ["wanted", "owner"]])
+def test_a_tenant_that_was_removed_is_not_brought_to_life(lost: list[str]) -> None:
+    store = removed()
+    before = records.read(store, keys.owner("a"), OwnerRecord)
+    assert before is not None
+    for name in lost:
+        store.delete(keys.wanted("a") if name == "wanted" else keys.owner("a"))
+    if len(lost) == 2:
+        # With both records nothing of it is left but its receipt, and nobody looks for it.
+        assert "a" not in [one.tenant for one in look(store, MemoryStore())]
+        return
+    (found,) = look(store, MemoryStore(), tenants=["a"])
+    assert found.state == "missing", found
+    write(store, found)
+    wanted = records.read(store, keys.wanted("a"), TenantRecord)
+    owner = records.read(store, keys.owner("a"), OwnerRecord)
+    assert wanted is not None
+    assert wanted.record.gone
+    assert owner is not None
+    assert owner.record.tomb is not None
+    assert owner.record.tomb.erased
+    # Whoever has the name next begins with an epoch that was never used, and nobody else begins.
+    assert (owner.record.epoch, owner.record.deletion) == (before.record.epoch, 1)
+    follows = TenantRecord(tenant="a", app="app", follows=1)
+    assert burial.may_begin(follows, owner.record)
+    assert not burial.may_begin(TenantRecord(tenant="a", app="app"), owner.record)
+
+
+def test_an_owner_made_anew_knows_of_deletions_before_it() -> None:
+    store = removed()
+    found = records.read(store, keys.owner("a"), OwnerRecord)
+    assert found is not None
+    record = ownership.claim(found.record, "a", A, authority_ended=True)
+    about = EpochRecord(
+        tenant="a", lineage=record.lineage, epoch=record.epoch, host="a", began_at=9.0, app="app"
+    )
+    lineage.write(store, about)
+    store.put(f"{keys.epoch('a', record.epoch)}0000/{1:016x}-{1:016x}.ltx", b"x")
+    again = TenantRecord(tenant="a", app="app", follows=1)
+    records.change(store, keys.wanted("a"), TenantRecord, lambda now: again)
+    store.delete(keys.owner("a"))
+    (remade,) = look(store, MemoryStore(), tenants=["a"])
+    assert remade.owner is not None
+    assert (remade.owner.deletion, remade.owner.hold) == (1, True)
+    assert remade.owner.epoch > record.epoch
