@@ -30,11 +30,11 @@ class Stack:
             listen = f"127.0.0.1:{server.getsockname()[1]}"
         self._environment = os.environ | {"LITEFLEET_IMAGE": image, "LITEFLEET_LISTEN": listen}
 
-    def __call__(self, *words: str, check: bool = True, **more: str) -> str:
+    def __call__(self, *words: str, check: bool = True, more: dict[str, str] | None = None) -> str:
         done = subprocess.run(
             [*self._program, "-f", "compose.yaml", "-p", self.project, *words],
             cwd=FOLDER,
-            env=self._environment | more,
+            env=self._environment | (more or {}),
             capture_output=True,
             text=True,
             timeout=240,
@@ -144,6 +144,6 @@ def test_the_profile_for_minio_is_well_formed(stack: Stack) -> None:
         "STORE_KEY": "fleet",
         "STORE_SECRET": "not-a-secret",
     }
-    told = stack("config", **given)
+    told = stack("config", more=given)
     assert "MINIO_ROOT_USER: fleet" in told
     assert "STORE_ENDPOINT: http://minio:9000" in told
