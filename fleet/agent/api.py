@@ -227,7 +227,7 @@ def create_app(agent: Agent, token: str) -> FastAPI:
         if client is None:
             client = httpx.AsyncClient(
                 transport=httpx.AsyncHTTPTransport(
-                    uds=socket, limits=httpx.Limits(max_connections=256)
+                    uds=socket, verify=False, limits=httpx.Limits(max_connections=256)
                 ),
                 timeout=httpx.Timeout(90.0, connect=2.0),
             )

@@ -30,6 +30,7 @@ from fleet.coordinator.drills import Drills
 from fleet.coordinator.history import History
 from fleet.coordinator.lifecycle import Lifecycle, is_resting
 from fleet.coordinator.observe import Observer
+from fleet.coordinator.own_log import OwnLog
 from fleet.coordinator.picture import (
     Brake,
     Bury,
@@ -78,6 +79,7 @@ class Coordinator:
         history: History,
         holds: Callable[[], bool] = lambda: True,
         copy: CatalogCopy | None = None,
+        log: OwnLog | None = None,
         gateway: GatewaySettings | None = None,
         sleep: SleepSettings | None = None,
     ):
@@ -86,6 +88,7 @@ class Coordinator:
             history: where operations are recorded.
             holds: whether this is still the active coordinator; asked before every action.
             copy: of the catalog.
+            log: where operations that were asked for are carried out; None: they are not granted.
         """
         self._copy = copy
         self._holds = holds
@@ -115,7 +118,7 @@ class Coordinator:
             self._wanted,
         )
         self.upgrades = Upgrades(self, store, http, token)
-        self.restores = Restores(self, store, issuer, http, token)
+        self.restores = Restores(self, store, issuer, http, token, log)
         self.lifecycle = Lifecycle(self, store, http, token)
         self.cordons = Cordons(self, store)
         shared = (self.observer, self.tenants, self.timeline, http, token)
@@ -171,6 +174,8 @@ class Coordinator:
         def free(now: TenantRecord | None) -> TenantRecord | None:
             if now is None:
                 return wanted
+            if wanted.restore and now.restore and now.restore.asked == wanted.restore.asked != "":
+                return None  # the same fork, told once more
             if now.gone:
                 follows = now.deletion.number if now.deletion is not None else 0
                 return wanted.model_copy(update={"rev": now.rev + 1, "follows": follows})
@@ -185,6 +190,9 @@ class Coordinator:
         record = await asyncio.to_thread(records.change, self._store, key, TenantRecord, free)
         assert record is not None
         wanted = record
+        known = self.tenants.get(name)
+        if known is not None and known.wanted.nonce == wanted.nonce:
+            return known
         tenant = Tenant(wanted, asked=asked())
         self.tenants[name] = tenant
         self.deletions.gone.pop(name, None)

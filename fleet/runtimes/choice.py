@@ -14,7 +14,7 @@ from fleet.settings import AgentSettings, BadSettings
 def runtime_of(settings: AgentSettings) -> Runtime:
     """Raises `BadSettings`."""
     if settings.runtime == "process":
-        return ProcessRuntime(settings.data, clean_environment())
+        return ProcessRuntime(settings.data, clean_environment(), settings.store)
     if not settings.own_users:
         raise BadSettings(
             "the runtime docker runs engines as users of their own; leave out accounts.users"
