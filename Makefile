@@ -131,7 +131,8 @@ image: $(STAMP)
 	PYTHON=$(BIN)/python deploy/image
 
 docker-tests: image
-	$(BIN)/python -m pytest -n 3 --dist loadfile tests/docker $(ARGS)
+	deploy/tools
+	$(BIN)/python -m pytest -n 3 --dist loadfile tests/docker tests/deploy $(ARGS)
 
 # Hosts as containers: every fault ROUNDS times, in the order that SEED gives; two minutes a round.
 ROUNDS ?= 20

@@ -47,6 +47,8 @@ def host(host: str) -> str:
 
 
 HOSTS = "hosts/"
+CATALOG = "catalog.json"
+"""The copy of the catalog, in the place of the fleet of coordinators."""
 TENANTS = "tenants/"
 
 
@@ -83,6 +85,11 @@ def epochs(tenant: str) -> str:
 def epoch(tenant: str, number: int) -> str:
     """The prefix of one epoch's Litestream replica; written by one owner only, never reused."""
     return f"tenants/{tenant}/epochs/{number:08d}/"
+
+
+def lineages(tenant: str) -> str:
+    """The prefix of what is known of the tenant's epochs."""
+    return f"tenants/{tenant}/lineage/"
 
 
 def lineage(tenant: str, number: int) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from backup import keys, records
-from backup.ownership import Origin, OwnerRecord, OwnerState
+from backup.ownership import Durability, Origin, OwnerRecord, OwnerState
 from backup.records import Record
 from backup.store import ObjectStore
 
@@ -24,7 +24,8 @@ class EpochRecord(Record):
     prefix); None and 0 for the first one. ``began_at`` is in unix seconds, by the host's clock.
     An epoch whose claim failed after this was written is nobody's parent. ``origin`` is the past
     state that it was made of, None where it goes on from its parent's end. ``purged_at`` is when
-    its data was removed, in unix seconds; its record stays.
+    its data was removed, in unix seconds; its record stays. ``app`` and
+    ``durability`` are what it began with, so that they are known if the wanted state is lost.
     """
 
     tenant: str
@@ -36,6 +37,8 @@ class EpochRecord(Record):
     began_at: float
     origin: Origin | None = None
     purged_at: float | None = None
+    app: str = ""
+    durability: Durability = "async"
 
 
 def newest_epoch(owner: OwnerRecord) -> int | None:

@@ -49,7 +49,8 @@ class Origin(BaseModel):
     ``epoch`` and ``txid`` are its exact position, in ``tenant``'s history: the tenant's own for a
     restore in place, another's for a fork. ``sequence`` is the last log event in it. ``number``
     counts the tenant's restores, so that each is taken up once. ``mends`` is the damage over which
-    it was claimed, empty for a tenant that was whole.
+    it was claimed, empty for a tenant that was whole. ``asked`` is the operation that wants it, so
+    that a step which is repeated is known again.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -61,6 +62,7 @@ class Origin(BaseModel):
     sequence: int = 0
     number: int = Field(default=1, ge=1)
     mends: str = ""
+    asked: str = ""
 
     @property
     def bookmark(self) -> str:
@@ -189,6 +191,8 @@ class TenantRecord(Record):
     under its name. ``follows`` is the number of the deletion after which this one was created, 0
     for the first of its name: what was wanted before that is wanted no more. ``limits`` are those
     of the requests to it, None for the fleet's own.
+    ``sleep_after`` is after how many seconds with nothing to do it is put to sleep: 0 for never,
+    None for the fleet's own.
     """
 
     tenant: str
@@ -204,6 +208,7 @@ class TenantRecord(Record):
     deletion: Deletion | None = None
     follows: int = 0
     limits: RequestLimits | None = None
+    sleep_after: float | None = None
 
     @property
     def gone(self) -> bool:

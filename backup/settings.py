@@ -91,3 +91,9 @@ class StoreSettings(BaseModel):
     def reached_with(self, credentials: Credentials) -> StoreSettings:
         """The same place, reached with other credentials."""
         return self.model_copy(update={"credentials": credentials})
+
+    def without_credentials(self) -> StoreSettings:
+        """The same place, for somebody who shall not get in."""
+        return self.reached_with(
+            Credentials(access_key_id="none", secret_access_key=SecretStr("none"))
+        )

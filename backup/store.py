@@ -8,20 +8,18 @@ caller knows how to resolve that (see `backup.records`).
 from __future__ import annotations
 
 import email.utils
-import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-import boto3
 import botocore.exceptions
 import tenacity
 from boto3.exceptions import S3UploadFailedError
 from boto3.s3.transfer import TransferConfig
-from botocore.config import Config
 
+from backup.client import client
 from backup.errors import (
     Ambiguous,
     Conflict,
@@ -118,19 +116,6 @@ _TRANSFERS = TransferConfig(
 )
 
 
-@functools.cache
-def _session() -> boto3.session.Session:
-    # One for the process: a session's first client costs 100 ms of parsing, each further one 7.
-    return boto3.session.Session()
-
-
-def warm_up() -> None:
-    """Parse botocore's description of S3 now, so that processes forked from this one need not."""
-    _session().client(
-        "s3", region_name="us-east-1", aws_access_key_id="none", aws_secret_access_key="none"
-    )
-
-
 class S3Store:
     """`ObjectStore` on any S3-compatible service that honours conditional writes."""
 
@@ -145,24 +130,7 @@ class S3Store:
                 "ServerSideEncryption": "aws:kms",
                 "SSEKMSKeyId": settings.encryption.kms_key_id,
             }
-        credentials = settings.credentials
-        self._client: S3Client = _session().client(
-            "s3",
-            endpoint_url=settings.endpoint,
-            region_name=settings.region,
-            aws_access_key_id=credentials.access_key_id,
-            aws_secret_access_key=credentials.secret_access_key.get_secret_value(),
-            config=Config(
-                # Retries are ours: botocore's would hide an ambiguous write behind a second one.
-                retries={"mode": "standard", "total_max_attempts": 1},
-                connect_timeout=settings.connect_timeout,
-                read_timeout=settings.read_timeout,
-                max_pool_connections=32,
-                # Also for presigned URLs, which KMS-encrypted objects ask for.
-                signature_version="s3v4",
-                s3={"addressing_style": "path"},
-            ),
-        )
+        self._client: S3Client = client(settings)
 
     def get(self, key: str) -> Stored:
         def read() -> Stored:

@@ -207,6 +207,10 @@ def show_tenant(name: str) -> Call[TenantView]:
     return Call("GET", f"/api/tenants/{quote(name, safe='')}", TenantView)
 
 
+def change_tenant(name: str, change: Mapping[str, Any]) -> Call[TenantView]:
+    return Call("PATCH", f"/api/tenants/{quote(name, safe='')}", TenantView, change)
+
+
 def sleep_tenant(name: str) -> Call[TenantView]:
     return Call("POST", f"/api/tenants/{quote(name, safe='')}/sleep", TenantView)
 
@@ -584,6 +588,10 @@ class Client:
     def hold(self, name: str, hold: bool) -> HoldView:
         """Put a tenant on hold, so that no epoch of it is removed, or take it off."""
         return self.send(hold_tenant(name, hold))
+
+    def change_tenant(self, name: str, change: Mapping[str, Any]) -> TenantView:
+        """Change a tenant's `limits` or its `sleep_after`, as of `TenantChange`."""
+        return self.send(change_tenant(name, change))
 
     def sleep(self, name: str) -> TenantView:
         """Have a tenant stop until it is woken: by hand, by a request or by its next timer."""

@@ -37,6 +37,7 @@ from fleet.settings import (
     CoordinatorSettings,
     GatewaySettings,
     ProcessSettings,
+    SleepSettings,
 )
 from fleet.views import HostView
 
@@ -69,6 +70,7 @@ class LocalSettings:
     links: bool = False
     chores: Chores = field(default_factory=Chores)
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    sleep: SleepSettings = field(default_factory=SleepSettings)
 
 
 @dataclass
@@ -205,6 +207,7 @@ class LocalFleet:
             issuer="iam" if self.embedded is not None else "shared",
             chores=self.settings.chores,
             gateway=self.settings.gateway,
+            sleep=self.settings.sleep,
             name=name,
             data=folder / "data",
         )

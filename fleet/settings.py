@@ -100,17 +100,14 @@ class NodeLimits(BaseModel):
     files: int | None = Field(default=None, ge=256)
 
 
-class GatewaySettings(BaseModel):
-    """The way in to tenants. While nobody serves a tenant that will be served soon, its requests
-    are held: for ``hold_seconds``, at most ``hold_requests`` of one tenant at once, which take at
-    most ``hold_bytes`` of memory. ``limits`` hold for each tenant that has none of its own."""
+class SleepSettings(BaseModel):
+    """Which tenants are put to sleep: those that had nothing to do for ``after`` seconds (0: none),
+    and will not have by a timer or a schedule within ``least`` seconds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    hold_seconds: float = Field(default=25.0, ge=0, le=600)
-    hold_requests: int = Field(default=128, ge=0)
-    hold_bytes: int = Field(default=8 * MB, ge=0)
-    limits: RequestLimits = RequestLimits(concurrency=512, body_bytes=64 * MB)
+    after: float = Field(default=900.0, ge=0, le=MOST_SECONDS)
+    least: float = Field(default=60.0, ge=0, le=MOST_SECONDS)
 
 
 class AccountSettings(BaseModel):
@@ -134,6 +131,19 @@ def short_enough(value: Path) -> Path:
     return value.absolute()
 
 
+class GatewaySettings(BaseModel):
+    """The way in to tenants. While nobody serves a tenant that will be served soon, its requests
+    are held: for ``hold_seconds``, at most ``hold_requests`` of one tenant at once, which take at
+    most ``hold_bytes`` of memory. ``limits`` hold for each tenant that has none of its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hold_seconds: float = Field(default=25.0, ge=0, le=600)
+    hold_requests: int = Field(default=128, ge=0)
+    hold_bytes: int = Field(default=8 * MB, ge=0)
+    limits: RequestLimits = RequestLimits(concurrency=512, body_bytes=64 * MB)
+
+
 class AgentSettings(ProcessSettings):
     """A host agent. ``advertise`` is the URL under which the coordinator reaches it, where that
     differs from where it listens. ``data`` holds all of the host's nodes. ``inline_limit`` and
@@ -143,8 +153,9 @@ class AgentSettings(ProcessSettings):
     followed, stay in a log whose application has no rule for them; None: for ever. ``guards``
     say from what on each node alerts. With ``copy_keys``, the tenants' independent copies are
     encrypted before they leave the host. ``runtime`` is how nodes are run, ``limits`` what each
-    may use, ``accounts`` as whom they run. What nodes have left on the host's disk is removed after
-    ``quarantine_days``, if the bucket proves that it is superseded; None: never."""
+    may use, ``accounts`` as whom they run, ``gateway`` what the host lets in. What nodes have left
+    on its disk is removed after ``quarantine_days``, if the bucket proves that it is superseded;
+    None: never."""
 
     host: str
     data: Path
@@ -159,6 +170,7 @@ class AgentSettings(ProcessSettings):
     docker: DockerSettings = DockerSettings()
     limits: NodeLimits = NodeLimits()
     accounts: AccountSettings = AccountSettings()
+    gateway: GatewaySettings = GatewaySettings()
     quarantine_days: float | None = Field(default=30.0, ge=0)
 
     @property
@@ -208,14 +220,15 @@ class CoordinatorSettings(ProcessSettings):
     """The coordinator. ``issuer`` says where each tenant's sidecar gets its credentials:
     ``iam`` creates a user for each tenant, limited to its replicas; ``shared`` gives every
     sidecar the fleet's own, for stores without an IAM interface. ``chores`` are what it does for
-    every tenant now and then, ``gateway`` is what it lets in. ``name`` tells it from the fleet's
-    other coordinators, of which one is active. ``data`` is its folder, for the node of its log.
-    ``advertise`` is the URL under which the others reach it, where that differs from where it
-    listens."""
+    every tenant now and then, ``gateway`` is what it lets in, ``sleep`` which tenants it puts to
+    sleep. ``name`` tells it from the fleet's other coordinators, of which one is active. ``data``
+    is its folder, for the node of its log. ``advertise`` is the URL under which the others reach
+    it, where that differs from where it listens."""
 
     issuer: Literal["iam", "shared"] = "shared"
     chores: Chores = Field(default_factory=Chores)
     gateway: GatewaySettings = GatewaySettings()
+    sleep: SleepSettings = SleepSettings()
     name: str = Field(default="coordinator", pattern=r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$")
     data: Path = Path("coordinator")
     advertise: str | None = None

@@ -10,6 +10,8 @@ from typing import Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from backup.limits import RequestLimits
+
 Durability = Literal["async", "before_effects", "every_commit"]
 TenantState = Literal[
     "pending",
@@ -144,6 +146,14 @@ class TenantView(View):
     next_wake: float | None = Field(
         default=None, description="when a timer wakes it, while it sleeps, UNIX seconds"
     )
+    sleep_after: float | None = Field(
+        default=None,
+        description="seconds with nothing to do after which it is put to sleep; 0: never; null: "
+        "as the fleet's settings say",
+    )
+    limits: RequestLimits | None = Field(
+        default=None, description="of the requests to it; null: as the fleet's settings say"
+    )
     origin: str | None = Field(
         default=None, description="`tenant epoch:sequence`: the state that its epoch was made of"
     )
@@ -277,6 +287,15 @@ class MoveView(View):
     asked_at: float | None = None
     unavailable_seconds: float | None = None
     epoch: int = 0
+
+
+class TenantChange(View):
+    """The body of `PATCH /api/tenants/{name}`: what is not given stays, null is the fleet's own."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limits: RequestLimits | None = None
+    sleep_after: float | None = Field(default=None, ge=0)
 
 
 class MoveWanted(View):

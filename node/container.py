@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from backup.store import warm_up
+from backup.client import warm_up
 from node.life import supervise
 from node.processes import log_to
 

@@ -50,6 +50,11 @@ class SupervisorLink:
             self._oldest_at = at
             asyncio.get_running_loop().call_later(NEWS_EVERY, self._tell)
 
+    def idle(self, rest: int | None, next_wake: float | None) -> None:
+        """Say that there is nothing to do (which ``rest`` this is; None: there is something), and
+        when time alone will make something happen next: unix seconds, None for never."""
+        self._client.notify("idle", rest=rest, next_wake=next_wake)
+
     async def resting(self, next_wake: float | None) -> None:
         """Say, as the last thing, when time alone would have made something happen next: unix
         seconds, None for never. Raises `WireError`."""

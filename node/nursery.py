@@ -1,8 +1,8 @@
 """A warm process from which supervisors are forked, in milliseconds and sharing its memory.
 
 ``python -m node.nursery FD`` serves requests for children on an inherited socket. It is started
-with a clean environment, imports everything that a node needs, and is never told a secret: orders
-reach the supervisor over its own socket, after the fork.
+with a clean environment, imports everything that a node needs, is told where the store is and never
+a secret: orders reach the supervisor over its own socket, after the fork.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import sys
 from pathlib import Path
 
 from backup.parent import die_with_parent
-from backup.store import warm_up
+from backup.settings import REVEAL, StoreSettings
 from node.life import supervise
 from node.processes import log_to
+from node.warmth import warm_up
 
 
 class NurseryLost(Exception):
@@ -38,11 +39,14 @@ class Nursery:
         self._lock = asyncio.Lock()
 
     @classmethod
-    async def start(cls, log: Path, environment: dict[str, str]) -> Nursery:
+    async def start(
+        cls, log: Path, environment: dict[str, str], store: StoreSettings | None = None
+    ) -> Nursery:
         """Start the process; its errors go to ``log``.
 
         Args:
             environment: all of it. It is inherited by every node, so it must hold no secret.
+            store: where the nodes' records are, to make ready for it; nobody is told how to get in.
         """
         ours, theirs = socket.socketpair()
         log.touch(mode=0o600)
@@ -61,6 +65,9 @@ class Nursery:
         nursery = cls(process, ours)
         ours.setblocking(False)
         nursery._reader, nursery._writer = await asyncio.open_connection(sock=ours)
+        place = None if store is None else store.without_credentials()
+        order = {"store": place and place.model_dump(mode="json", context=REVEAL)}
+        nursery._writer.write(json.dumps(order).encode() + b"\n")
         return nursery
 
     @property
@@ -101,12 +108,13 @@ def main(handle: int, parent: int) -> None:
     # Nobody waits for these children: the agent sees a supervisor's end on its socket.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    warm_up()
+    channel = socket.socket(fileno=handle)
+    lines = channel.makefile("rb")
+    place = json.loads(lines.readline() or b"{}").get("store")
+    warm_up(None if place is None else StoreSettings.model_validate(place))
     # What is imported now is for good: keep the collector from touching (and so copying) it.
     gc.collect()
     gc.freeze()
-    channel = socket.socket(fileno=handle)
-    lines = channel.makefile("rb")
     while line := lines.readline():
         request = json.loads(line)
         pid = os.fork()

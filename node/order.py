@@ -143,7 +143,9 @@ class Phases(BaseModel):
 
 
 class NodeStatus(BaseModel):
-    """What a supervisor says of its node. ``version`` grows with every change of state."""
+    """What a supervisor says of its node. ``version`` grows with every change of state. ``rest``
+    is a number while its engine has nothing to do, another one after each time that it had, and
+    ``next_wake`` when time alone will give it something then, in unix seconds."""
 
     tenant: str
     state: NodeState = NodeState.STARTING
@@ -161,6 +163,8 @@ class NodeStatus(BaseModel):
     phases: Phases = Phases()
     serving: bool = False
     serving_since: float | None = None
+    rest: int | None = None
+    next_wake: float | None = None
     executions: dict[str, int] = Field(default_factory=dict)
     detail: str = ""
     api_socket: str = ""

@@ -22,6 +22,7 @@ from node.engine.errors import EngineError
 from node.engine.lines import install
 from node.engine.retention import Default
 from node.engine.unwritable import advice
+from node.idleness import Attended, watch
 from node.link import SupervisorLink
 from node.logs import BadLogSetting, LogFile, log_to_file
 from node.order import EngineOrder
@@ -89,9 +90,10 @@ async def _serve(order: EngineOrder) -> None:
         # What is there already was proven with the epoch's base; telling of it as of now makes
         # the supervisor prove it once more, with the sequence that it does not know yet.
         link.committed(engine.sequence, time.time())
+        attended = Attended(create_api(engine, log=order.log, metrics=metrics))
         server = uvicorn.Server(
             uvicorn.Config(
-                create_api(engine, log=order.log, metrics=metrics),
+                attended,
                 log_config=None,
                 access_log=False,
                 lifespan="off",
@@ -103,6 +105,7 @@ async def _serve(order: EngineOrder) -> None:
         lost = asyncio.create_task(link.lost.wait())
         stop = asyncio.create_task(asked_to_stop.wait())
         looks = asyncio.create_task(_look_after(log))
+        rests = asyncio.create_task(watch(engine, attended, link.idle))
         await asyncio.wait([serving, lost, stop], return_when=asyncio.FIRST_COMPLETED)
         if lost.done():
             # Without a supervisor nothing can be proven and nobody watches the deadline.
@@ -112,7 +115,7 @@ async def _serve(order: EngineOrder) -> None:
         # What is under way now goes on as soon as an engine opens the log again.
         with contextlib.suppress(WireError):
             await link.resting(engine.next_wake if engine.at_rest() else time.time())
-        for task in (lost, stop, looks):
+        for task in (lost, stop, looks, rests):
             task.cancel()
         if telemetry is not None:
             await telemetry.end()

@@ -440,6 +440,7 @@ class Supervisor:
 
     async def _start_engine(self, engine: EngineProcess) -> None:
         self._next_wake = 0.0
+        self._set(rest=None, next_wake=None)
         serves = await engine.start()
         if not self._authority.alive():
             # The watchdog may have fired between the fork and this line, with no pid to kill.
@@ -524,6 +525,9 @@ class Supervisor:
         if op == "resting":
             wake = message["next_wake"]
             self._next_wake = None if wake is None else float(wake)
+            return {}
+        if op == "idle":
+            self._set(rest=message["rest"], next_wake=message["next_wake"])
             return {}
         sequence = int(message["sequence"])
         if op == "committed":

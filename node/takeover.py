@@ -259,6 +259,8 @@ class Takeover:
                 host=record.host,
                 began_at=self._wall_clock(),
                 origin=record.origin,
+                app=self._order.app,
+                durability=self._order.durability,
             ),
         )
         return await transition(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from backup.errors import StoreError
@@ -41,12 +42,13 @@ async def run(settings: AgentSettings) -> None:
         await server.stop()
 
 
-def main(path: str) -> int:
+def main(settings: Callable[[], AgentSettings]) -> int:
+    """Run one with these settings; its exit status. What is wrong is told on stderr."""
     try:
         judged = require()
         if judged.trust is Trust.WARN:
             print(f"warning: Litestream: {judged.text}", file=sys.stderr)
-        asyncio.run(run(AgentSettings.read(Path(path))))
+        asyncio.run(run(settings()))
     except (
         AnotherAgent,
         BadSettings,
@@ -61,4 +63,4 @@ def main(path: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(lambda: AgentSettings.read(Path(sys.argv[1]))))

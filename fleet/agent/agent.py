@@ -11,6 +11,7 @@ from backup.lease import Load, boottime
 from backup.settings import StoreSettings
 from backup.store import ObjectStore, S3Store
 from fleet.agent.authority import LeaseKeeper, LeaseLost, next_renewal
+from fleet.agent.doorway import Doorway
 from fleet.agent.drilling import Drilling
 from fleet.agent.memory import Memory
 from fleet.agent.nodes import NoAuthority, Nodes, StartRequest
@@ -60,6 +61,13 @@ class Agent:
         self.drills = Drilling(settings.store, settings.data / "drills", settings.host)
         self.tidying = Tidying(
             S3Store(settings.store), settings.data, settings.quarantine_days, self._say
+        )
+        self.doorway = Doorway(
+            S3Store(settings.store),
+            self.nodes,
+            settings.host,
+            settings.token.get_secret_value(),
+            settings.gateway,
         )
         self._meter = Meter(settings.data)
         self._keeper = LeaseKeeper(
@@ -143,6 +151,7 @@ class Agent:
             await self._live()
         finally:
             tidying.cancel()
+        await self.doorway.close()
         await self.nodes.close()
         self._memory.close()
 

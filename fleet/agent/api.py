@@ -18,6 +18,7 @@ from backup.errors import StoreError
 from backup.receipts import HostRemains
 from backup.sealing import BadKeys
 from fleet.agent.agent import Agent
+from fleet.agent.doorway import NoTenant
 from fleet.agent.drilling import DrillDone, DrillRequest, Rehearsal, RehearsalRequest
 from fleet.agent.metrics import of_engines, of_host
 from fleet.agent.nodes import (
@@ -32,7 +33,9 @@ from fleet.proxy import (
     COORDINATOR_EPOCH_HEADER,
     EPOCH_HEADER,
     EXPORT_HEADER,
+    PASSED_HEADER,
     SENDER_HEADER,
+    Passed,
     Unreached,
     forward,
     is_webhook,
@@ -52,11 +55,13 @@ MAX_WAIT = 30.0
 
 
 class NodeList(BaseModel):
-    """All nodes of a host. ``version`` grows with every change; give it back as ``after``."""
+    """All nodes of a host. ``version`` grows with every change; give it back as ``after``.
+    ``sought`` are tenants that sleep and for which the host holds requests."""
 
     incarnation: str
     version: int
     nodes: list[NodeStatus]
+    sought: list[str] = []
 
 
 def create_app(agent: Agent, token: str) -> FastAPI:
@@ -92,6 +97,7 @@ def create_app(agent: Agent, token: str) -> FastAPI:
             incarnation=agent.incarnation or "",
             version=agent.nodes.version,
             nodes=agent.nodes.statuses(),
+            sought=agent.doorway.sought,
         )
 
     @app.post("/api/nodes/{tenant}", status_code=202, dependencies=guarded)
@@ -213,7 +219,7 @@ def create_app(agent: Agent, token: str) -> FastAPI:
     async def metrics() -> Response:
         nodes = [node.status for node in agent.nodes.running()]
         reached = {node.api_socket: client_of(node.api_socket) for node in nodes if node.serving}
-        text = of_host(nodes, await of_engines(nodes, reached))
+        text = of_host(nodes, await of_engines(nodes, reached), agent.doorway.gate.samples())
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     def client_of(socket: str) -> httpx.AsyncClient:
@@ -221,7 +227,7 @@ def create_app(agent: Agent, token: str) -> FastAPI:
         if client is None:
             client = httpx.AsyncClient(
                 transport=httpx.AsyncHTTPTransport(
-                    uds=socket, limits=httpx.Limits(max_connections=256)
+                    uds=socket, verify=False, limits=httpx.Limits(max_connections=256)
                 ),
                 timeout=httpx.Timeout(90.0, connect=2.0),
             )
@@ -233,6 +239,14 @@ def create_app(agent: Agent, token: str) -> FastAPI:
         "/{tenant}/{path:path}", methods=METHODS, dependencies=guarded, include_in_schema=False
     )
     async def gateway(tenant: str, path: str, request: Request) -> Response:
+        if PASSED_HEADER not in request.headers:
+            try:
+                passed = await agent.doorway.pass_on(request, tenant, path)
+            except NoTenant as error:
+                raise HTTPException(404, {"type": "not_found", "message": str(error)}) from error
+            except StoreError as error:
+                return unavailable(f"where {tenant} runs cannot be read: {error}", sent=False)
+            return await _with_authority(agent, passed)
         node = agent.nodes.live(tenant)
         if node is None or not node.status.serving:
             return unavailable(f"{tenant} is not served by {agent.host}", sent=False)
@@ -244,14 +258,19 @@ def create_app(agent: Agent, token: str) -> FastAPI:
         )
         if isinstance(answer, Unreached):
             return unavailable(answer.message, sent=answer.sent)
-        if not agent.has_authority:
-            # A zombie's engine may have answered before its end came: nobody may rely on that.
-            await answer.close()
-            return unavailable(f"{agent.host} has lost its authority")
         answer.headers.setdefault(EPOCH_HEADER, str(node.status.epoch))
-        return answer
+        return await _with_authority(agent, answer)
 
     return app
+
+
+async def _with_authority(agent: Agent, answer: Response) -> Response:
+    if agent.has_authority or not isinstance(answer, Passed):
+        return answer
+    # A zombie's engine may have answered before its end came: nobody may rely on that.
+    answer.ended()
+    await answer.close()
+    return unavailable(f"{agent.host} has lost its authority")
 
 
 @contextmanager

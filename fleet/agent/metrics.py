@@ -9,6 +9,7 @@ from typing import Final
 
 import httpx
 
+from fleet.gateway.tally import GATEWAY_METRICS, Sample
 from node.order import NodeStatus
 
 #: Seconds that an engine has to answer; one that does not is left out, and counted as silent.
@@ -43,9 +44,18 @@ async def of_engines(
     return {tenant: text for tenant, text in found if text is not None}
 
 
-def of_host(nodes: Iterable[NodeStatus], engines: Mapping[str, str]) -> str:
-    """All of it in the text format of Prometheus, each family once."""
+def of_host(
+    nodes: Iterable[NodeStatus], engines: Mapping[str, str], gateway: Iterable[Sample] = ()
+) -> str:
+    """All of it in the text format of Prometheus, each family once. `gateway`: what the host's
+    own has done."""
     families: dict[str, _Block] = {}
+    for name, kind, help, _ in GATEWAY_METRICS:
+        families[name] = _Block([f"# HELP {name} {help}", f"# TYPE {name} {kind}"])
+    for name, given, number in gateway:
+        [labels] = [each for family, _, _, each in GATEWAY_METRICS if family == name]
+        pairs = ",".join(f'{key}="{value}"' for key, value in zip(labels, given, strict=True))
+        families[name].samples.append(f"{name}{{{pairs}}} {number}")
     for name, kind, help in NODE_METRICS:
         families[name] = _Block([f"# HELP {name} {help}", f"# TYPE {name} {kind}"])
     for node in nodes:

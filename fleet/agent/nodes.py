@@ -441,6 +441,10 @@ class Nodes:
             task.cancel()
         return not left
 
+    def note_change(self) -> None:
+        """Have whoever waits for a change look: not at the nodes, but at what is said of them."""
+        self._bump()
+
     def _bump(self) -> None:
         self.version += 1
         self._change.set()

@@ -16,6 +16,7 @@ import typer
 from fleet import console
 from fleet.cli import (
     brake,
+    config,
     coordinators,
     copies,
     demo,
@@ -26,6 +27,7 @@ from fleet.cli import (
     history,
     hosts,
     lag,
+    recover,
     replay,
     restore,
     schedules,
@@ -46,6 +48,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command()(demo.demo)
+app.command()(demo.practice)
 app.command()(dev.dev)
 app.command()(replay.replay)
 app.command()(up.up)
@@ -56,11 +59,13 @@ app.add_typer(coordinators.app, name="coordinator")
 app.add_typer(executions.app, name="exec")
 app.add_typer(schedules.app, name="schedule")
 app.add_typer(copies.app, name="copy")
+app.add_typer(config.app, name="config")
 app.command()(sql.sql)
 app.command()(lag.lag)
 app.command()(history.history)
 app.command()(restore.restore)
 app.command()(verify.verify)
+app.command()(recover.recover)
 app.command()(drill.drill)
 app.command()(brake.resume)
 app.command()(doctor.doctor)

@@ -37,6 +37,9 @@ def whereabouts(name: str, address: str | None) -> tuple[str, str]:
     none."""
     from fleet import state
 
+    configured = _configured() if address is None else None
+    if configured is not None:
+        return configured
     if address is not None:
         token = os.environ.get("LITEFLEET_TOKEN")
         if not token:
@@ -59,8 +62,21 @@ def whereabouts(name: str, address: str | None) -> tuple[str, str]:
     raise Problem(
         "no_fleet",
         "No fleet is running on this machine.",
-        "Start one with `litefleet up`, or name one with LITEFLEET_ADDRESS and LITEFLEET_TOKEN.",
+        "Start one with `litefleet up`, or name one with LITEFLEET_ADDRESS and LITEFLEET_TOKEN, or "
+        "in litefleet.toml.",
     )
+
+
+def _configured() -> tuple[str, str] | None:
+    """What litefleet.toml says; None where there is none, or it names no coordinator."""
+    from fleet.config import find, load
+
+    if find(None) is None:
+        return None
+    config = load()
+    if config.address is None or config.token is None:
+        return None
+    return config.address, config.token.get_secret_value()
 
 
 def bucket_of(name: str, s3: str | None, bucket: str, region: str) -> StoreSettings:

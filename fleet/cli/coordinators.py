@@ -9,7 +9,7 @@ import typer
 
 from fleet import DEFAULT_NAME, console
 from fleet.cli import connection
-from fleet.cli.options import Address, Json, Name
+from fleet.cli.options import Address, ConfigFile, Json, Name
 from fleet.cli.tables import table
 from fleet.problem import Problem
 
@@ -18,13 +18,20 @@ app = typer.Typer(help="Run coordinators, and look at them.", no_args_is_help=Tr
 
 @app.command("run")
 def coordinator_run(
-    settings: Annotated[Path, typer.Argument(help="Its settings file (JSON, mode 0600).")],
+    settings: Annotated[
+        Path | None,
+        typer.Argument(help="Its settings file (JSON, mode 0600), instead of litefleet.toml."),
+    ] = None,
+    config: ConfigFile = None,
 ) -> None:
     """Run a coordinator until Ctrl-C. Of all that run for a fleet one is active; the others wait
     to take over."""
+    from fleet.config import load
     from fleet.coordinator.__main__ import main
+    from fleet.settings import CoordinatorSettings
 
-    if main(str(settings)):
+    read = CoordinatorSettings.read
+    if main((lambda: read(settings)) if settings is not None else load(config).for_coordinator):
         raise Problem(
             "coordinator_ended",
             "The coordinator has ended; the line above says why.",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fleet import DEFAULT_NAME, console
 from fleet.cli import connection
-from fleet.cli.options import Address, Json, Name
+from fleet.cli.options import Address, ConfigFile, Json, Name
 from fleet.cli.tables import dated, table
 from fleet.problem import Problem
 
@@ -18,11 +19,34 @@ if TYPE_CHECKING:
 
     from fleet.views import HostView
 
-app = typer.Typer(help="Look at hosts, and take them out of use.", no_args_is_help=True)
+app = typer.Typer(help="Run hosts, look at them, and take them out of use.", no_args_is_help=True)
 Host = Annotated[str, typer.Argument(help="Its name.")]
 Why = Annotated[str, typer.Option(help="The reason, for those who look at it later.")]
 LOOK_EVERY = 0.2
 """Seconds between two looks at a host that is being drained."""
+
+
+@app.command("run")
+def host_run(
+    settings: Annotated[
+        Path | None,
+        typer.Argument(help="Its settings file (JSON, mode 0600), instead of litefleet.toml."),
+    ] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Run this machine's host agent: until Ctrl-C, with which its tenants are given back; until
+    SIGHUP, and they run on for the agent that comes next."""
+    from fleet.agent.__main__ import main
+    from fleet.config import load
+    from fleet.settings import AgentSettings
+
+    read = AgentSettings.read
+    if main((lambda: read(settings)) if settings is not None else load(config).for_host):
+        raise Problem(
+            "host_ended",
+            "The host agent has ended; the line above says why.",
+            "See `litefleet doctor`.",
+        )
 
 
 @app.command("list")

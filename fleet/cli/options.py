@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,6 +30,15 @@ Address = Annotated[
         "--address",
         envvar="LITEFLEET_ADDRESS",
         help="Address of a coordinator elsewhere (with LITEFLEET_TOKEN).",
+    ),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        envvar="LITEFLEET_CONFIG",
+        metavar="FILE",
+        help="By default ./litefleet.toml, then /etc/litefleet/litefleet.toml.",
     ),
 ]
 S3 = Annotated[

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fleet import DEFAULT_NAME, console
-from fleet.cli import connection, deleting, epochs, moving, restoring, upgrading
+from fleet.cli import changing, connection, deleting, epochs, moving, restoring, upgrading
 from fleet.cli.options import Address, DurabilityChoice, Json, Name
 from fleet.cli.tables import dated, details, position, table
 from fleet.problem import Problem
@@ -74,6 +74,7 @@ def _await_serving(client: Client, view: TenantView, seconds: float) -> TenantVi
 
 
 app.command("upgrade")(upgrading.tenant_upgrade)
+app.command("set")(changing.tenant_set)
 app.command("sleep")(moving.tenant_sleep)
 app.command("wake")(moving.tenant_wake)
 app.command("move")(moving.tenant_move)
@@ -179,6 +180,13 @@ def _tenant_details(view: TenantView) -> Table:
         rows["made of"] = view.origin
     if view.asleep:
         rows["wakes"] = "when it is asked" if view.next_wake is None else dated(view.next_wake)
+    if view.sleep_after is not None:
+        rows["sleeps"] = (
+            f"{view.sleep_after:g} s after its last work" if view.sleep_after else "never"
+        )
+    if view.limits is not None:
+        given = view.limits.model_dump(exclude_none=True)
+        rows["limits"] = ", ".join(f"{key} {value:g}" for key, value in given.items())
     if view.hold:
         rows["hold"] = "none of its epochs is removed"
     if view.deletion is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -16,12 +17,14 @@ from backup.store import S3Store
 from fleet.agent.authority import ClockSkewed
 from fleet.agent.memory import AnotherAgent
 from fleet.coordinator.api import create_app
+from fleet.coordinator.catalog import CatalogCopy
 from fleet.coordinator.coordinator import Coordinator
 from fleet.coordinator.front import Front, waiting_app
 from fleet.coordinator.history import History
 from fleet.coordinator.own_log import OwnLog
-from fleet.coordinator.seat import Seat
+from fleet.coordinator.seat import Seat, steps_socket
 from fleet.coordinator.seating import TENANT
+from fleet.coordinator.steps import StepServer, steps_app
 from fleet.issuer import CredentialIssuer, IamIssuer, SharedIssuer
 from fleet.proxy import COORDINATOR_EPOCH_HEADER
 from fleet.runtimes.protocol import RuntimeFailed
@@ -48,6 +51,8 @@ class Life:
         self._seat = Seat(settings, self._server.url, lambda: own.issue(TENANT))
         self._front.waiting = waiting_app(self._seat, self._token)
         self._log = OwnLog(self._seat.node)
+        self._coordinator: Coordinator | None = None
+        self._steps = StepServer(steps_app(lambda: self._coordinator), steps_socket(settings))
         self._active: asyncio.Task[None] | None = None
         self._epoch = 0
         self._told = asyncio.Event()
@@ -63,6 +68,7 @@ class Life:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._told.set)
+        await self._steps.start()
         await self._server.start()
         announce(self._settings.address_file, self._server.url)
         seat = asyncio.create_task(self._seat.run(self._changed))
@@ -78,6 +84,7 @@ class Life:
             told.cancel()
             await self._end()
             await self._server.stop()
+            await self._steps.stop()
             await self._log.close()
         if self._failure is not None:
             raise self._failure
@@ -94,6 +101,7 @@ class Life:
 
     async def _end(self) -> None:
         self._front.active = None
+        self._coordinator = None
         self._epoch = 0
         if self._active is not None:
             self._active.cancel()
@@ -120,8 +128,12 @@ class Life:
                 settings.chores,
                 History(self._log),
                 lambda: self._seat.epoch == epoch,
+                CatalogCopy(S3Store(settings.store.of_coordinators)),
+                self._log,
                 gateway=settings.gateway,
+                sleep=settings.sleep,
             )
+            self._coordinator = coordinator
             self._front.active = create_app(coordinator, self._token, self._seat)
             await coordinator.run()
 
@@ -131,9 +143,10 @@ async def run(settings: CoordinatorSettings) -> None:
     await Life(settings).run()
 
 
-def main(path: str) -> int:
+def main(settings: Callable[[], CoordinatorSettings]) -> int:
+    """Run one with these settings; its exit status. What is wrong is told on stderr."""
     try:
-        asyncio.run(run(CoordinatorSettings.read(Path(path))))
+        asyncio.run(run(settings()))
     except (
         AnotherAgent,
         BadSettings,
@@ -149,4 +162,4 @@ def main(path: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(lambda: CoordinatorSettings.read(Path(sys.argv[1]))))

@@ -15,7 +15,7 @@ from fleet.coordinator.needs import authority_over, resting
 from fleet.coordinator.picture import SeenHost, SeenTenant, Start
 from fleet.issuer import CredentialIssuer
 from fleet.views import Recovery, RecoverySplit, TenantState
-from node.order import NodeStatus
+from node.order import NodeState, NodeStatus
 
 
 class TenantExists(Exception):
@@ -49,6 +49,8 @@ class Tenant:
     credentials: Credentials | None = None
     upgrade_after: float = -math.inf
     drain_after: float = -math.inf
+    rest: tuple[str, int] | None = None
+    rest_at: float = -math.inf
     asked: Asked | None = None
     """Who wants its newest creation, fork or restore, where that was asked of this coordinator."""
 
@@ -64,8 +66,25 @@ class Tenant:
             self.credentials = await asyncio.to_thread(issuer.issue, self.wanted.tenant)
         return self.credentials
 
-    def seen(self) -> SeenTenant:
-        """This tenant in a picture for `decide`."""
+    def note_rest(self, node: NodeStatus, now: float) -> None:
+        """Note whether its node has anything to do. For how long not is measured here, so that it
+        does not hang on the clocks of hosts.
+
+        Args:
+            now: seconds, monotonic.
+        """
+        idle = node.serving and node.state is NodeState.ACTIVE and not node.lag.seconds
+        rest = (node.incarnation, node.rest) if idle and node.rest is not None else None
+        if rest is None or rest != self.rest:
+            self.rest, self.rest_at = rest, now
+
+    def seen(self, now: float = 0.0, *, requested: bool = False) -> SeenTenant:
+        """This tenant in a picture for `decide`.
+
+        Args:
+            now: seconds, monotonic.
+            requested: requests for it are under way.
+        """
         return SeenTenant(
             wanted=self.wanted,
             owner=self.owner,
@@ -75,6 +94,9 @@ class Tenant:
             not_before=self.not_before,
             upgrade_after=self.upgrade_after,
             drain_after=self.drain_after,
+            idle_for=now - self.rest_at if self.rest is not None else 0.0,
+            next_wake=self.node.next_wake if self.node is not None else None,
+            requested=requested,
         )
 
     def state(self, owner: SeenHost | None) -> TenantState:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hmac
 import time
+from typing import Annotated
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
@@ -24,6 +25,7 @@ from fleet.coordinator.history_api import add_history
 from fleet.coordinator.lifecycle_api import add_lifecycle
 from fleet.coordinator.lookup import living, tenant_of
 from fleet.coordinator.metrics import exposed
+from fleet.coordinator.paging import MOST, page
 from fleet.coordinator.picture import SUSPECT_AFTER
 from fleet.coordinator.restores_api import add_restores
 from fleet.coordinator.rounds import NoHost
@@ -44,6 +46,7 @@ from fleet.views import (
     LagView,
     LoadView,
     TenantList,
+    TenantState,
     TenantView,
     TenantWanted,
     Timeline,
@@ -53,6 +56,7 @@ from fleet.views import (
 from node.order import ENDED, NodeStatus
 from restore.drill import Drill, DrillRecord
 
+Limit = Annotated[int, Query(ge=1, le=MOST)]
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 TOLD: dict[int, tuple[str, str | None]] = {
     401: ("unauthorized", "send the header Authorization: Bearer <token>"),
@@ -136,15 +140,25 @@ def create_app(coordinator: Coordinator, token: str, seat: Seat | None = None) -
         view = _tenant(coordinator, wanted.name, tenant)
         return JSONResponse(view.model_dump(mode="json"), status_code=201)
 
+    def living_view(name: str) -> TenantView | None:
+        known = coordinator.tenants[name]
+        return _tenant(coordinator, name, known) if known.wanted.deletion is None else None
+
     @app.get("/api/tenants", dependencies=guarded)
-    async def tenants() -> TenantList:
-        return TenantList(
-            items=[
-                _tenant(coordinator, name, tenant)
-                for name, tenant in sorted(coordinator.tenants.items())
-                if tenant.wanted.deletion is None
-            ]
-        )
+    async def tenants(
+        after: str = "",
+        limit: Limit = MOST,
+        state: TenantState | None = None,
+        host: str | None = None,
+    ) -> TenantList:
+        def wanted(name: str) -> TenantView | None:
+            view = living_view(name)
+            if view is None or (state is not None and view.state != state):
+                return None
+            return view if host is None or view.host == host else None
+
+        items, following = page(coordinator.tenants, after, limit, wanted)
+        return TenantList(items=items, next=following)
 
     @app.get("/api/tenants/{name}", dependencies=guarded)
     async def tenant(name: str) -> TenantView:
@@ -167,19 +181,21 @@ def create_app(coordinator: Coordinator, token: str, seat: Seat | None = None) -
         return found
 
     @app.get("/api/hosts", dependencies=guarded)
-    async def hosts() -> HostList:
-        return HostList(
-            items=[_host(coordinator, name) for name in sorted(coordinator.observer.hosts)]
-        )
+    async def hosts(
+        after: str = "", limit: Limit = MOST, state: HostState | None = None
+    ) -> HostList:
+        def wanted(name: str) -> HostView | None:
+            view = _host(coordinator, name)
+            return view if state is None or view.state == state else None
+
+        items, following = page(coordinator.observer.hosts, after, limit, wanted)
+        return HostList(items=items, next=following)
 
     @app.get("/api/lag", dependencies=guarded)
-    async def lag() -> LagList:
-        views = (
-            _tenant(coordinator, name, tenant)
-            for name, tenant in sorted(coordinator.tenants.items())
-            if tenant.wanted.deletion is None
-        )
-        return LagList(items=[LagView(tenant=view.name, **view.model_dump()) for view in views])
+    async def lag(after: str = "", limit: Limit = MOST) -> LagList:
+        views, following = page(coordinator.tenants, after, limit, living_view)
+        items = [LagView(tenant=view.name, **view.model_dump()) for view in views]
+        return LagList(items=items, next=following)
 
     @app.get("/api/timeline", dependencies=guarded)
     async def timeline(after: int = 0, limit: int = 1000) -> Timeline:
@@ -269,6 +285,8 @@ def _tenant(coordinator: Coordinator, name: str, tenant: Tenant) -> TenantView:
         "recoveries": tenant.recoveries,
         "hold": owner.hold if owner else False,
         "asleep": tenant.wanted.asleep,
+        "sleep_after": tenant.wanted.sleep_after,
+        "limits": tenant.wanted.limits,
         "next_wake": owner.next_wake if owner and tenant.wanted.asleep else None,
         "origin": f"{owner.origin.tenant} {owner.origin.bookmark}"
         if owner and owner.origin

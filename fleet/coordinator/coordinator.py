@@ -21,6 +21,7 @@ from backup.store import ObjectStore
 from fleet.agent.nodes import StartRequest
 from fleet.coordinator.account import Ordered, Tenant, TenantExists, recovery_of
 from fleet.coordinator.asking import Asked, asked
+from fleet.coordinator.catalog import CatalogCopy
 from fleet.coordinator.copying import Copies
 from fleet.coordinator.cordons import Cordons
 from fleet.coordinator.decide import decide
@@ -29,6 +30,7 @@ from fleet.coordinator.drills import Drills
 from fleet.coordinator.history import History
 from fleet.coordinator.lifecycle import Lifecycle, is_resting
 from fleet.coordinator.observe import Observer
+from fleet.coordinator.own_log import OwnLog
 from fleet.coordinator.picture import (
     Brake,
     Bury,
@@ -36,6 +38,8 @@ from fleet.coordinator.picture import (
     Fence,
     Picture,
     SeenHost,
+    Sleep,
+    Sleeping,
     Start,
     Upgrade,
     Wake,
@@ -49,7 +53,7 @@ from fleet.coordinator.timeline import TimelineLog
 from fleet.coordinator.upgrades import Upgrades
 from fleet.gateway.gate import Gate
 from fleet.issuer import CredentialIssuer
-from fleet.settings import Chores, GatewaySettings
+from fleet.settings import Chores, GatewaySettings, SleepSettings
 from node.order import ENDED, NodeState, NodeStatus
 
 TICK = 0.5
@@ -74,18 +78,25 @@ class Coordinator:
         chores: Chores,
         history: History,
         holds: Callable[[], bool] = lambda: True,
+        copy: CatalogCopy | None = None,
+        log: OwnLog | None = None,
         gateway: GatewaySettings | None = None,
+        sleep: SleepSettings | None = None,
     ):
         """
         Args:
             history: where operations are recorded.
             holds: whether this is still the active coordinator; asked before every action.
+            copy: of the catalog.
+            log: where operations that were asked for are carried out; None: they are not granted.
         """
+        self._copy = copy
         self._holds = holds
         self._store = store
         self._issuer = issuer
         self._http = http
         self._headers = {"authorization": f"Bearer {token}"}
+        self._sleeping = Sleeping(**(sleep or SleepSettings()).model_dump())
         self._wake = asyncio.Event()
         self._lost_since: dict[str, tuple[float, float]] = {}
         self._resumed: set[str] = set()
@@ -98,14 +109,16 @@ class Coordinator:
         self.timeline = TimelineLog(history=self.history)
         self.tenants: dict[str, Tenant] = {}
         self.braked_hosts: tuple[str, ...] = ()
-        self.observer = Observer(store, http, token, on_change=self._host_changed)
+        self.observer = Observer(
+            store, http, token, on_change=self._host_changed, on_sought=self._wanted
+        )
         self.gate = Gate(
             gateway or GatewaySettings(),
             functools.partial(standing_of, self.tenants, self.observer.hosts),
             self._wanted,
         )
         self.upgrades = Upgrades(self, store, http, token)
-        self.restores = Restores(self, store, issuer, http, token)
+        self.restores = Restores(self, store, issuer, http, token, log)
         self.lifecycle = Lifecycle(self, store, http, token)
         self.cordons = Cordons(self, store)
         shared = (self.observer, self.tenants, self.timeline, http, token)
@@ -161,6 +174,8 @@ class Coordinator:
         def free(now: TenantRecord | None) -> TenantRecord | None:
             if now is None:
                 return wanted
+            if wanted.restore and now.restore and now.restore.asked == wanted.restore.asked != "":
+                return None  # the same fork, told once more
             if now.gone:
                 follows = now.deletion.number if now.deletion is not None else 0
                 return wanted.model_copy(update={"rev": now.rev + 1, "follows": follows})
@@ -175,10 +190,14 @@ class Coordinator:
         record = await asyncio.to_thread(records.change, self._store, key, TenantRecord, free)
         assert record is not None
         wanted = record
+        known = self.tenants.get(name)
+        if known is not None and known.wanted.nonce == wanted.nonce:
+            return known
         tenant = Tenant(wanted, asked=asked())
         self.tenants[name] = tenant
         self.deletions.gone.pop(name, None)
         self.timeline.note("tenant_created", words, tenant=name)
+        self._act(self._keep_copy())
         self._wake.set()
         return tenant
 
@@ -249,6 +268,8 @@ class Coordinator:
                 self._act(self.upgrades.order(action))
             elif isinstance(action, Drain):
                 self._act(self.lifecycle.order(action))
+            elif isinstance(action, Sleep):
+                self._act(self.lifecycle.sleep_soon(action.tenant, "idle"))
             elif isinstance(action, Wake):
                 self._act(self.lifecycle.woken(action))
             elif isinstance(action, Bury):
@@ -268,8 +289,16 @@ class Coordinator:
             if wanted.rev >= known.wanted.rev:  # it may have been changed since it was read
                 known.wanted = wanted
             known.stale = True
+        for why in self.observer.unreadable.values():
+            self.say_once(f"{why}; `litefleet recover` tells more")
         await self.cordons.read()
+        await self._keep_copy()
         self._catalog_at = time.monotonic()
+
+    async def _keep_copy(self) -> None:
+        if self._copy is not None:
+            known = {name: tenant.wanted for name, tenant in self.tenants.items()}
+            await self._copy.keep(known | self.deletions.gone)
 
     async def _read_stale_owners(self) -> None:
         async def one(name: str, tenant: Tenant) -> None:
@@ -293,12 +322,16 @@ class Coordinator:
         return Picture(
             hosts=self.seen_hosts(),
             tenants={
-                name: tenant.seen() for name, tenant in self.tenants.items() if not tenant.stale
+                name: tenant.seen(now, requested=self.gate.busy(name))
+                for name, tenant in self.tenants.items()
+                # The order of one that is to be read again counts for its host all the same.
+                if not tenant.stale or tenant.ordered is not None
             },
             watching_for=now - self._began,
             now=now,
             wall=time.time(),
             resumed=frozenset(self._resumed),
+            sleeping=self._sleeping,
         )
 
     # -- acting ---------------------------------------------------------------------------------
@@ -460,6 +493,7 @@ class Coordinator:
         # One that ended before it claimed anything says nothing about the tenant.
         if node.epoch and (known is None or node.epoch >= known.epoch):
             self._note_node(host, tenant, node)
+            tenant.note_rest(node, time.monotonic())
         order = tenant.ordered
         if order is None or order.action.host != host or node.incarnation in order.before:
             return

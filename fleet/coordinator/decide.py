@@ -13,6 +13,7 @@ from backup.burial import deletion_wanted
 from backup.lease import TTL, LeaseState
 from backup.ownership import OwnerRecord, OwnerState
 from fleet.coordinator.drains import drains
+from fleet.coordinator.idleness import sleeps
 from fleet.coordinator.needs import due, needs_start, nobody_runs
 from fleet.coordinator.picture import (
     Action,
@@ -43,6 +44,7 @@ def decide(picture: Picture) -> list[Action]:
         *_starts(picture, load),
         *drains(picture, load),
         *_upgrades(picture),
+        *sleeps(picture),
     ]
 
 

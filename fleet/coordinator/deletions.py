@@ -9,27 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import httpx
-from pydantic import ValidationError
 
 from backup import burial, keys, receipts, records
 from backup.burial import is_buried
 from backup.errors import StoreError
-from backup.lease import LeaseState
 from backup.ownership import Deletion, NotAllowed, OwnerRecord, TenantRecord
-from backup.receipts import HostRemains, Receipt
+from backup.receipts import Receipt
 from backup.store import ObjectStore
 from fleet.coordinator.asking import Asked
 from fleet.coordinator.asking import asked as asker
-from fleet.coordinator.picture import Bury, SeenHost
+from fleet.coordinator.picture import Bury
+from fleet.coordinator.purging import Purging
 from fleet.deletion_views import DeletionWanted, ReceiptView
-from fleet.issuer import CredentialIssuer, SharedIssuer
+from fleet.issuer import CredentialIssuer
 from fleet.views import DeletionPhase, DeletionView
 from restore import erase
-from restore.erase import Verdict
 
 if TYPE_CHECKING:
     from fleet.coordinator.account import Tenant
@@ -75,17 +73,14 @@ class Deletions:
         """
         self._fleet = fleet
         self._store = store
-        self._issuer = issuer
-        self._http = http
-        self._headers = {"authorization": f"Bearer {token}"}
         self._grace = grace_days * DAY
         self._clock = clock
         self._buried_at: dict[tuple[str, int], float] = {}
         self._tried: dict[str, float] = {}
         self._swept: dict[str, float] = {}
         self._blocked: dict[str, str] = {}
-        self._purging: set[str] = set()
-        self._progress: dict[str, int] = {}
+        self._under_way: dict[str, int] = {}
+        self._purging = Purging(fleet, store, issuer, http, token, clock)
         self.gone: dict[str, TenantRecord] = {}
         """Names whose tenant was removed, and that are free."""
 
@@ -110,12 +105,14 @@ class Deletions:
                 f"Take it off with `litefleet tenant unhold {name}`, or give it a --grace.",
             )
         settled = owner.record.deletion if owner is not None else 0
+        # Records that were made anew may not know of deletions whose receipts are there still.
+        last = max([settled, *(one.number for one in await self.receipts(name))])
 
         def marked(wanted: TenantRecord | None) -> TenantRecord | None:
             if wanted is None or wanted.gone:
                 raise NotDeleted("not_found", f"there is no tenant {name!r}", "")
             stands = wanted.deletion
-            if stands is not None and (stands.number > settled or _is_of(owner, stands)):
+            if stands is not None and not _taken_back(owner, stands):
                 if now + grace >= stands.purge_after:
                     if asked.grace_seconds is None or now + grace < stands.purge_after + 60.0:
                         return None
@@ -129,7 +126,7 @@ class Deletions:
                 sooner = stands.model_copy(update={"purge_after": now + grace})
                 return wanted.model_copy(update=wanted.succeeded_by(deletion=sooner))
             deletion = Deletion(
-                number=settled + 1,
+                number=last + 1,
                 asked_at=now,
                 purge_after=now + grace,
                 by=asked.by or asker().by,
@@ -246,7 +243,7 @@ class Deletions:
             why=deletion.why,
             hold=owner.hold if owner is not None else False,
             blocked=self._blocked.get(name, ""),
-            removed=self._progress.get(name, 0),
+            removed=self._under_way.get(name, 0),
         )
 
     # -- what the coordinator's loop does -------------------------------------------------------
@@ -274,15 +271,9 @@ class Deletions:
             epoch=buried.epoch,
         )
         try:
-            await self._revoke(tenant)
+            await self._purging.revoke(tenant)
         except StoreError:
             return  # it is done again before anything is removed
-
-    async def _revoke(self, tenant: Tenant) -> str:
-        await asyncio.to_thread(self._issuer.revoke, tenant.wanted.tenant)
-        tenant.credentials = None
-        shared = isinstance(self._issuer, SharedIssuer)
-        return "shared with other tenants: still good" if shared else "revoked"
 
     async def run(self) -> None:
         """Carry out what is due until cancelled."""
@@ -316,45 +307,13 @@ class Deletions:
         buried_at = self._buried_at.setdefault((name, deletion.number), self._clock())
         if self._clock() - self._tried.get(name, -RETRY_EVERY) < RETRY_EVERY:
             return
-        verdict = await self._judge(owner, deletion, buried_at)
+        verdict = await self._purging.judge(owner, deletion, buried_at)
         if verdict.due:
             self._tried[name] = self._clock()
         if verdict.goes:
             await self._purge(name, tenant, deletion)
         elif verdict.due:
             self._block(name, verdict.reason)
-
-    async def _judge(self, owner: OwnerRecord, deletion: Deletion, buried_at: float) -> Verdict:
-        # This machine's clock may be wrong, in which case it is a little late or asks in vain.
-        early = time.time() < deletion.purge_after - 60.0
-        first = erase.judge(owner, deletion, time.time() if early else deletion.purge_after, (), ())
-        if not first.goes:
-            return first
-        now, names = await asyncio.gather(
-            asyncio.to_thread(erase.now_of, self._store),
-            asyncio.to_thread(lambda: list(self._store.prefixes(keys.HOSTS))),
-        )
-        seen = self._clock()
-        hosts = {name: host.seen(seen) for name, host in self._fleet.observer.hosts.items()}
-        writing = writers(names, hosts, owner.tenant, buried_at)
-        return erase.judge(owner, deletion, now, writing, self._readers(owner.tenant))
-
-    def _readers(self, name: str) -> list[str]:
-        found = []
-        for view in self._fleet.restores.running():
-            if name in (view.tenant, view.source):
-                found.append(f"{view.tenant} is being restored or forked from it")
-        for other, tenant in self._fleet.tenants.items():
-            owner = tenant.owner.record if tenant.owner else None
-            origin = tenant.wanted.restore
-            taken_up = owner is not None and origin is not None and owner.restored >= origin.number
-            if taken_up and owner is not None and owner.state != "restoring":
-                continue
-            if other != name and origin is not None and origin.tenant == name:
-                found.append(f"{other} is being forked from it")
-        if self._fleet.drills.running == name:
-            found.append("a drill restores it")
-        return found
 
     async def _purge(self, name: str, tenant: Tenant, deletion: Deletion) -> None:
         try:
@@ -365,52 +324,18 @@ class Deletions:
             if owner is None or owner.tomb is None or not owner.tomb.erased:
                 self._block(name, str(error))
                 return
-        if name not in self._purging:
-            self._purging.add(name)
+        if name not in self._under_way:
+            self._under_way[name] = 0
             self._fleet.timeline.note("purge_began", f"{name} is being removed", tenant=name)
         self._blocked.pop(name, None)
         tenant.stale = True
-        keys_are = await self._revoke(tenant)
-        versions = await asyncio.to_thread(self._store.versioning)
 
         def noted(receipt: Receipt) -> None:
-            self._progress[name] = receipt.total.objects
+            self._under_way[name] = receipt.total.objects
 
-        receipt = await asyncio.to_thread(
-            erase.empty,
-            self._store,
-            name,
-            deletion,
-            keys_are=keys_are,
-            versions=versions,
-            progress=noted,
-        )
-        remains = receipt.hosts or await self._remove_remains(name, receipt.epoch)
-        receipt = await asyncio.to_thread(erase.finish, self._store, deletion, receipt, remains)
-        gone = await asyncio.to_thread(records.read, self._store, keys.wanted(name), TenantRecord)
-        if gone is None or not gone.record.gone:
-            return
-        self.forget(gone.record)
-        total = receipt.total
-        self._fleet.timeline.note(
-            "tenant_purged",
-            f"{name} was removed: {total.objects} objects, {total.bytes:,} bytes; its receipt is "
-            f"{receipt.content[:12]}",
-            tenant=name,
-            number=receipt.number,
-            objects=total.objects,
-            bytes=total.bytes,
-            content=receipt.content,
-        )
-        self._fleet.history.note(
-            "purge",
-            tenant=name,
-            id=f"purge/{name}/{receipt.number}",
-            asked_by=Asked(why="its grace period is over"),
-            began_at=receipt.began_at,
-            epoch_before=receipt.epoch or None,
-            data={"objects": total.objects, "bytes": total.bytes, "receipt": receipt.content},
-        )
+        gone = await self._purging.purge(tenant, deletion, noted)
+        if gone is not None:
+            self.forget(gone)
 
     def forget(self, wanted: TenantRecord) -> None:
         """Note that a tenant is gone, unless it was created again since."""
@@ -420,60 +345,18 @@ class Deletions:
             return
         self._fleet.tenants.pop(name, None)
         self._fleet.drills.known.pop(name, None)
-        self._purging.discard(name)
+        self._under_way.pop(name, None)
         self._blocked.pop(name, None)
-        self._progress.pop(name, None)
         self._tried.pop(name, None)
         self.gone[name] = wanted
 
-    async def _remove_remains(self, name: str, epoch: int) -> dict[str, HostRemains]:
-        """Have every host remove what nodes of the tenant have left there. One that does not answer
-        does so by itself when it is back."""
-        living = {
-            host: watch.address
-            for host, watch in self._fleet.observer.hosts.items()
-            if watch.lease.record.state is LeaseState.LIVE
-        }
-
-        async def one(address: str) -> HostRemains:
-            try:
-                answer = await self._http.delete(
-                    f"{address}/api/remains/{name}",
-                    params={"epoch": epoch},
-                    headers=self._headers,
-                    timeout=60.0,
-                )
-                answer.raise_for_status()
-                return HostRemains.model_validate_json(answer.content)
-            except (httpx.HTTPError, ValidationError) as error:
-                return HostRemains(problem=f"not asked: {type(error).__name__}: {error}"[:300])
-
-        found = await asyncio.gather(*(one(address) for address in living.values()))
-        removed = dict(zip(living, found, strict=True))
-        for host in self._fleet.observer.hosts:
-            removed.setdefault(host, HostRemains(problem="its lease has ended"))
-        return {
-            host: one
-            for host, one in removed.items()
-            if one.folders or one.problem  # most have nothing to tell
-        }
-
     async def _sweep(self, name: str) -> None:
-        wanted = self.gone.get(name)
-        deletion = wanted.deletion if wanted is not None else None
+        deletion = self.gone[name].deletion
         if deletion is None or time.time() - (deletion.purged_at or 0.0) > SWEEP_FOR:
             return
-        if self._clock() - self._swept.setdefault(name, self._clock()) < SWEEP_EVERY:
-            return
-        self._swept[name] = self._clock()
-        late = await asyncio.to_thread(erase.sweep, self._store, name, deletion.number)
-        if late is not None:
-            self._fleet.timeline.note(
-                "late_arrivals",
-                f"something came into the prefix of {name} after it was gone, and was removed: "
-                f"{late.late.objects} objects in all",
-                tenant=name,
-            )
+        if self._clock() - self._swept.setdefault(name, self._clock()) >= SWEEP_EVERY:
+            self._swept[name] = self._clock()
+            await self._purging.sweep(name, deletion.number)
 
     def _block(self, name: str, reason: str) -> None:
         if self._blocked.get(name) == reason:
@@ -485,35 +368,6 @@ class Deletions:
             tenant=name,
             reason=reason,
         )
-
-
-def writers(
-    names: Iterable[str], hosts: Mapping[str, SeenHost], tenant: str, buried_at: float
-) -> list[str]:
-    """Why hosts may still write to a tenant's prefix, by name.
-
-    A lease that is fenced was unchanged for longer than its nodes may live. A living host must say
-    itself, asked after the tenant was buried, that it has no node of it: one that was superseded
-    while it restored is in no record.
-
-    Args:
-        names: of all hosts that the bucket has a lease of.
-        buried_at: when the tenant was known to be buried, on the clock of ``SeenHost.nodes_at``.
-    """
-    found = []
-    for name in sorted(names):
-        host = hosts.get(name)
-        if host is None:
-            found.append(f"{name} is not known yet")
-        elif host.lease.record.state is LeaseState.FENCED:
-            continue
-        elif host.nodes is None:
-            found.append(f"{name} does not answer, and its lease has not ended")
-        elif host.nodes_at <= buried_at:
-            found.append(f"{name} was not asked yet")
-        elif any(node.tenant == tenant and not node.over for node in host.nodes):
-            found.append(f"{name} still has a node of it")
-    return found
 
 
 def shown(receipt: Receipt) -> ReceiptView:
@@ -531,8 +385,10 @@ def _gone(wanted: TenantRecord) -> DeletionView:
     )
 
 
-def _is_of(owner: records.Versioned[OwnerRecord] | None, deletion: Deletion) -> bool:
-    return owner is not None and _is_buried_by(owner.record, deletion)
+def _taken_back(owner: records.Versioned[OwnerRecord] | None, deletion: Deletion) -> bool:
+    """Whether a tombstone stands only because whoever took it back did not get to it."""
+    record = owner.record if owner is not None else None
+    return record is not None and record.tomb is None and record.deletion >= deletion.number
 
 
 def _is_buried_by(owner: OwnerRecord, deletion: Deletion) -> bool:

@@ -49,6 +49,7 @@ class Lifecycle:
         self._http = http
         self._headers = {"authorization": f"Bearer {token}"}
         self._waking: dict[str, asyncio.Task[None]] = {}
+        self._falling: set[str] = set()
         self._moves: dict[str, _Moving] = {}
 
     # -- what is wanted --------------------------------------------------------------------------
@@ -61,6 +62,19 @@ class Lifecycle:
                 "sleep_wanted", f"{name} shall sleep ({why})", tenant=name, cause=why
             )
             self._fleet.history.note("sleep", tenant=name, data={"cause": why})
+
+    async def sleep_soon(self, name: str, why: str) -> None:
+        """As `sleep`, for what is decided again and again: once at a time, and a store that does
+        not answer is told to nobody."""
+        if name in self._falling:
+            return
+        self._falling.add(name)
+        try:
+            await self.sleep(name, why)
+        except StoreError as error:
+            self._fleet.say_once(f"{name} could not be put to sleep: {error}")
+        finally:
+            self._falling.discard(name)
 
     async def wake(self, name: str, why: str = "an operator") -> None:
         """Have a tenant that sleeps run again. Raises `StoreError`."""
@@ -145,6 +159,19 @@ class Lifecycle:
     def _open_hosts(self) -> set[str]:
         hosts = self._fleet.seen_hosts()
         return {name for name, host in hosts.items() if host.open}
+
+    async def configure(self, name: str, change: dict[str, object]) -> None:
+        """Change what is wanted of a tenant apart from where it runs, in place: fields of
+        `TenantRecord`. Raises `StoreError`."""
+
+        def changing(now: TenantRecord) -> dict[str, object] | None:
+            same = all(getattr(now, field) == value for field, value in change.items())
+            return None if same else change
+
+        if await self._want(name, changing):
+            what = ", ".join(sorted(change))
+            self._fleet.timeline.note("tenant_changed", f"{name}: {what} changed", tenant=name)
+            self._fleet.history.note("configure", tenant=name, data=dict.fromkeys(change, True))
 
     async def _want(
         self, name: str, change: Callable[[TenantRecord], dict[str, object] | None]

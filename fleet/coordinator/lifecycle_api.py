@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from fleet.coordinator.coordinator import Coordinator
 from fleet.coordinator.lifecycle import NotMovable
 from fleet.coordinator.lookup import living
-from fleet.views import CordonWanted, HostView, MoveView, MoveWanted, TenantView
+from fleet.views import CordonWanted, HostView, MoveView, MoveWanted, TenantChange, TenantView
 
 Refuse = Callable[[int, str, str, str | None], JSONResponse]
 """Makes the answer to a request that is not granted: status, kind, message, hint."""
@@ -28,6 +28,14 @@ def add_lifecycle(
     host_view: Callable[[str], HostView],
 ) -> None:
     """Add its routes to the coordinator's application."""
+
+    @app.patch("/api/tenants/{name}", dependencies=guarded)
+    async def change(name: str, wanted: TenantChange) -> TenantView:
+        living(coordinator, name)
+        await coordinator.lifecycle.configure(
+            name, {field: getattr(wanted, field) for field in wanted.model_fields_set}
+        )
+        return tenant_view(name)
 
     @app.post("/api/tenants/{name}/sleep", status_code=202, dependencies=guarded)
     async def sleep(name: str) -> TenantView:

@@ -15,7 +15,7 @@ from backup.errors import StoreError
 from backup.hosts import HostRecord
 from backup.lease import LeaseRecord, LeaseState, Watch
 from backup.ownership import OwnerRecord, TenantRecord
-from backup.records import Versioned
+from backup.records import BadRecord, Versioned
 from backup.store import ObjectStore
 from fleet.agent.api import NodeList
 from fleet.coordinator.picture import SeenHost, SeenNode
@@ -82,18 +82,23 @@ class Observer:
         token: str,
         clock: Callable[[], float] = time.monotonic,
         on_change: Callable[[str], None] = lambda host: None,
+        on_sought: Callable[[str], None] = lambda tenant: None,
     ):
         """
         Args:
             clock: seconds, monotonic; only ever compared with itself.
             on_change: told of a host when its agent's nodes have changed.
+            on_sought: told of a tenant when it sleeps and an agent holds requests for it.
         """
         self._store = store
         self._http = http
         self._headers = {"authorization": f"Bearer {token}"}
         self._clock = clock
         self._on_change = on_change
+        self._on_sought = on_sought
         self.hosts: dict[str, HostWatch] = {}
+        self.unreadable: dict[str, str] = {}
+        """Tenants whose wanted state does not read as one, and why."""
 
     def quiet_host(self, tenant: str) -> HostWatch | None:
         """The fit host to try a tenant's backup on: rather where the tenant is not, as its host's
@@ -154,21 +159,28 @@ class Observer:
         return record, self._clock()
 
     async def read_catalog(self, without: Collection[str]) -> dict[str, TenantRecord]:
-        """Every tenant's wanted state, but that of those ``without`` which it is asked for. Raises
-        `StoreError`."""
+        """Every tenant's wanted state, but that of those ``without`` which it is asked for. One
+        that does not read as a record is left out, and in `unreadable`. Raises `StoreError`."""
         listed = await asyncio.to_thread(lambda: list(self._store.prefixes(keys.TENANTS)))
         names = [name for name in listed if name not in without]
         found = await asyncio.gather(
-            *(
-                asyncio.to_thread(records.read, self._store, keys.wanted(name), TenantRecord)
-                for name in names
-            )
+            *(asyncio.to_thread(self._read_wanted, name) for name in names)
         )
         return {
             name: record.record
             for name, record in zip(names, found, strict=True)
             if record is not None
         }
+
+    def _read_wanted(self, name: str) -> Versioned[TenantRecord] | None:
+        try:
+            found = records.read(self._store, keys.wanted(name), TenantRecord)
+        except BadRecord as error:
+            # The others must not wait until somebody has mended it.
+            self.unreadable[name] = str(error)
+            return None
+        self.unreadable.pop(name, None)
+        return found
 
     def _keep_polling(self, name: str) -> None:
         known = self.hosts[name]
@@ -202,6 +214,8 @@ class Observer:
             known.answered_at = self._clock()
             known.version = listed.version
             self._on_change(name)
+            for tenant in listed.sought:
+                self._on_sought(tenant)
 
     async def close(self) -> None:
         pollers = [host.poller for host in self.hosts.values() if host.poller is not None]

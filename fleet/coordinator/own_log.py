@@ -46,6 +46,13 @@ class OwnLog:
         name = f"record-{hashlib.sha256(ids.encode()).hexdigest()[:32]}"
         await self.run("record", name, {"operations": told})
 
+    async def start(self, workflow: str, id: str, input: dict[str, Any]) -> None:
+        """Start a workflow, durably, if it is not there already; wait for a log that is being
+        brought up. Raises `NotRecorded`: it may have been started."""
+        await self._soon()
+        body = {"workflow": workflow, "id": id, "input": input, "ack": "durable"}
+        await self._ask("POST", "executions", body)
+
     async def run(self, workflow: str, id: str, input: dict[str, Any]) -> Any:
         """Run a workflow to its end, once, however often it is asked for; its result.
 

@@ -75,6 +75,9 @@ class SeenTenant:
     """A tenant: what is wanted, who owns it, and where an order is under way (a host's name).
 
     ``owner_at`` is when the record was read, on the same clock as ``SeenHost.nodes_at``.
+    ``idle_for`` is for how many seconds its node was seen to have nothing to do, and ``next_wake``
+    when that will have something by time alone, in unix seconds. ``requested``: requests for it
+    are under way at the gateway.
     """
 
     wanted: TenantRecord
@@ -85,6 +88,18 @@ class SeenTenant:
     not_before: float = -math.inf
     upgrade_after: float = -math.inf
     drain_after: float = -math.inf
+    idle_for: float = 0.0
+    next_wake: float | None = None
+    requested: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sleeping:
+    """Which tenants are put to sleep: those that had nothing to do for ``after`` seconds (0: none),
+    and will not have by time alone within ``least``."""
+
+    after: float = 0.0
+    least: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +113,7 @@ class Picture:
     now: float = 0.0
     wall: float = 0.0
     resumed: frozenset[str] = field(default_factory=frozenset)
+    sleeping: Sleeping = Sleeping()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,4 +180,11 @@ class Wake:
     cause: str
 
 
-Action = Fence | Start | Brake | Upgrade | Drain | Bury | Wake
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Have a tenant that has nothing to do wanted asleep."""
+
+    tenant: str
+
+
+Action = Fence | Start | Brake | Upgrade | Drain | Bury | Wake | Sleep

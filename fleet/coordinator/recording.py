@@ -38,6 +38,8 @@ def note_started(
         now: seconds, on the clock of ``order.at``.
     """
     action = order.action
+    if action.origin is not None and action.origin.asked:
+        return  # the operation that wanted it records it, with all that came before
     taken = now - order.at
     steps: dict[str, float] = {"order": max(0.0, taken - node.phases.total)}
     if recovery is not None:

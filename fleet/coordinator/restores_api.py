@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from backup.keys import BadTenantName
 from fleet.coordinator.account import TenantExists
 from fleet.coordinator.coordinator import Coordinator
+from fleet.coordinator.history import NotRecorded
 from fleet.coordinator.lookup import living, tenant_of
 from fleet.coordinator.restores import RestoreRunning
 from fleet.coordinator.retention import NotHeld
@@ -36,9 +37,11 @@ def add_restores(
     async def restore(name: str, wanted: RestoreWanted) -> Response:
         living(coordinator, name)
         try:
-            view = coordinator.restores.begin(name, wanted)
+            view = await coordinator.restores.begin(name, wanted)
         except RestoreRunning as error:
             return refuse(409, "restore_running", str(error), "wait until it is done")
+        except NotRecorded as error:
+            return refuse(503, "no_log", str(error), "try again")
         return JSONResponse(view.model_dump(mode="json"), status_code=202)
 
     @app.get("/api/tenants/{name}/restore", dependencies=guarded)
@@ -53,13 +56,15 @@ def add_restores(
     async def fork(name: str, wanted: ForkWanted) -> Response:
         living(coordinator, name)
         try:
-            view = coordinator.restores.fork(name, wanted)
+            view = await coordinator.restores.fork(name, wanted)
         except BadTenantName as error:
             return refuse(422, "bad_tenant_name", str(error), "choose another name")
         except TenantExists as error:
             return refuse(409, "tenant_exists", str(error), "choose another name")
         except RestoreRunning as error:
             return refuse(409, "restore_running", str(error), "wait until it is done")
+        except NotRecorded as error:
+            return refuse(503, "no_log", str(error), "try again")
         return JSONResponse(view.model_dump(mode="json"), status_code=202)
 
     @app.get("/api/tenants/{name}/forks/{fork}", dependencies=guarded)

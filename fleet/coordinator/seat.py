@@ -13,6 +13,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from backup import keys, records
 from backup.errors import Precondition, StoreError
@@ -23,19 +24,25 @@ from backup.settings import Credentials
 from backup.store import ObjectStore, S3Store
 from fleet.agent.agent import Agent
 from fleet.agent.nodes import AlreadyHere, NoAuthority, StartRequest
+from fleet.coordinator import own_app
+from fleet.coordinator.own_app import STEPS_SOCKET
 from fleet.coordinator.picture import Fence, SeenHost, SeenNode
 from fleet.coordinator.seating import TENANT, Seats, Take, decide_seat, is_damaged
 from fleet.settings import AccountSettings, AgentSettings, CoordinatorSettings
 from fleet.views import CoordinatorView
 from node.order import ENDED, NodeStatus
 
-APP = "fleet.coordinator.own_app"
 LOOK_EVERY = 0.5
 """Seconds between two looks at the other coordinators, for one that waits."""
 LOOK_EVERY_ACTIVE = 5.0
 """Seconds between two looks for the active one, which only wants to know who else there is."""
 TAKE_AGAIN = 2.0
 """Seconds before a take-over that failed is tried again."""
+
+
+def steps_socket(settings: CoordinatorSettings) -> Path:
+    """Where the log's engine finds this coordinator."""
+    return settings.data / "steps.sock"
 
 
 @dataclass(slots=True)
@@ -63,6 +70,7 @@ class Seat:
             clock: seconds, monotonic; only ever compared with itself.
         """
         store = settings.store.of_coordinators
+        self._steps = steps_socket(settings)
         self.name = settings.name
         self._agent = Agent(
             AgentSettings(
@@ -262,8 +270,9 @@ class Seat:
 
     async def _take(self, action: Take) -> None:
         request = StartRequest(
-            app=APP,
+            app=own_app.__name__,
             durability="before_effects",
+            env={STEPS_SOCKET: str(self._steps)},
             expected=action.expected,
             authority_ended=True,
             floor_txid=action.floor_txid,

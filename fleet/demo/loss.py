@@ -35,6 +35,7 @@ from fleet.demo.check import Finding, Owner, usurped
 from fleet.demo.report import LostHost, ZombieReport
 from fleet.demo.witness import copy_logs
 from fleet.local import LocalFleet, LocalHost, until
+from fleet.proxy import PASSED_HEADER
 from fleet.views import TenantView
 
 How = Literal["kill", "freeze", "partition"]
@@ -94,10 +95,11 @@ class Destroyer:
         self._say = say
         self.losses: list[Loss] = []
 
-    async def lose_one(self) -> None:
-        """Lose the busiest host that is left, and return once its tenants serve elsewhere."""
+    async def lose_one(self, name: str | None = None) -> None:
+        """Lose a host, by default the busiest that is left, and return once its tenants serve
+        elsewhere."""
         tenants = await self._client.tenants()
-        name = busiest(tenants, {loss.report.host for loss in self.losses})
+        name = name or busiest(tenants, {loss.report.host for loss in self.losses})
         if name is None:
             return
         on_it = [tenant for tenant in tenants if tenant.host == name]
@@ -240,7 +242,9 @@ class Destroyer:
             async def ask(path: str, id: str) -> bool:
                 body = {"workflow": self._workflow, "id": id, "input": self._input}
                 with contextlib.suppress(httpx.HTTPError, ValueError):
-                    answer = await http.post(path, json=body, headers=self._bearer())
+                    # Its own engines are meant, and not those that it would pass this on to.
+                    headers = self._bearer() | {PASSED_HEADER: "1"}
+                    answer = await http.post(path, json=body, headers=headers)
                     return answer.is_success and bool(answer.json().get("durable"))
                 return False
 

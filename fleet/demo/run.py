@@ -71,13 +71,15 @@ _NAMES = ("acme", "birch", "cedar", "delta", "ember", "fjord", "grove", "heron",
 @dataclass(frozen=True)
 class DemoSettings:
     """What the command line asks for. `documents` None: all, up to a limit; `store` None: an
-    embedded one; `input` None: the language reference inside CPython."""
+    embedded one; `input` None: the language reference inside CPython. `lose` hosts are lost: those
+    that are `named`, then whichever is busiest."""
 
     tenants: int = 6
     hosts: int = 3
     documents: int | None = None
     input: Path | None = None
     lose: int = 1
+    named: tuple[str, ...] = ()
     how: How = "kill"
     store: StoreSettings | None = None
     seed: int = 1
@@ -287,7 +289,8 @@ class _Demo:
                 return load.over >= share * load.planned
 
             await until(far_enough, math.inf)
-            await destroyer.lose_one()
+            named = self._settings.named
+            await destroyer.lose_one(named[number] if number < len(named) else None)
         load.settle()
 
     async def _await_work(

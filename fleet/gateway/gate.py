@@ -71,6 +71,11 @@ class Gate:
         self._tenants: dict[str, _Tenant] = {}
         self._clients: dict[str, httpx.AsyncClient] = {}
 
+    def busy(self, tenant: str) -> bool:
+        """Whether requests for a tenant are under way, held or not."""
+        one = self._tenants.get(tenant)
+        return one is not None and one.room.under_way > 0
+
     @property
     def held(self) -> frozenset[str]:
         """The tenants for which requests are held."""
@@ -255,7 +260,7 @@ class _Going:
                 self._gate.client_of(way.server),
                 f"{base_of(way.server)}{way.prefix}/{self._path}",
                 content,
-                headers=self._headers,
+                headers={**self._headers, **dict(way.headers)},
                 oldest_epoch=lambda: self._gate.find(self._tenant).epoch,
             )
         )

@@ -11,12 +11,13 @@ AGAIN = 0.25
 @dataclass(frozen=True, slots=True)
 class Way:
     """Where a tenant's node answers: at ``server``, a URL without a path or ``unix:`` and a
-    socket's, below ``prefix``."""
+    socket's, below ``prefix``. ``headers`` are for who answers there."""
 
     server: str
     prefix: str
     epoch: int
     incarnation: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from fleet.settings import AgentSettings, BadSettings
 def runtime_of(settings: AgentSettings) -> Runtime:
     """Raises `BadSettings`."""
     if settings.runtime == "process":
-        return ProcessRuntime(settings.data, clean_environment())
+        return ProcessRuntime(settings.data, clean_environment(), settings.store)
     if not settings.own_users:
         raise BadSettings(
             "the runtime docker runs engines as users of their own; leave out accounts.users"
@@ -40,6 +40,13 @@ def accounts_of(settings: AgentSettings) -> Accounts | None:
             'or set accounts.users to "shared" with the runtime process'
         )
     settings.data.mkdir(mode=0o711, parents=True, exist_ok=True)
+    closed = next((one for one in settings.data.parents if not one.stat().st_mode & 0o001), None)
+    if closed is not None and settings.runtime == "process":
+        raise BadSettings(
+            f"tenants run as users of their own, and these cannot pass through {closed} to "
+            f"{settings.data}; choose another data folder, `chmod o+x {closed}`, or set "
+            'accounts.users to "shared"'
+        )
     own = settings.accounts
     return Accounts(settings.data / "accounts.json", own.first, own.count)
 

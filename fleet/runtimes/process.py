@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from backup.settings import StoreSettings
 from fleet.runtimes.protocol import Handle, Place, RuntimeFailed
 from node.nursery import Nursery, NurseryLost
 
@@ -23,14 +24,16 @@ LOOK_EVERY = 0.01
 class ProcessRuntime:
     """`Runtime` on the machine itself. Every supervisor leads a session of its own."""
 
-    def __init__(self, data: Path, environment: dict[str, str]):
+    def __init__(self, data: Path, environment: dict[str, str], store: StoreSettings | None = None):
         """
         Args:
             data: the host's folder.
             environment: what every node inherits; it must hold no secret.
+            store: where the nodes' records are, for the nursery to make ready for.
         """
         self._log = data / "nursery.log"
         self._environment = environment
+        self._store = store
         self._nursery: Nursery | None = None
         self._lock = asyncio.Lock()
 
@@ -40,7 +43,7 @@ class ProcessRuntime:
     async def _warm(self) -> Nursery:
         async with self._lock:
             if self._nursery is None or not self._nursery.alive:
-                self._nursery = await Nursery.start(self._log, self._environment)
+                self._nursery = await Nursery.start(self._log, self._environment, self._store)
             return self._nursery
 
     async def start(self, place: Place, reads: Iterable[Path]) -> Handle:
@@ -83,6 +86,8 @@ def clean_environment() -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "TZ", "HOME") if name in os.environ}
     # Sets of strings must iterate alike in every life of an engine, or a replay could diverge.
     kept["PYTHONHASHSEED"] = "0"
+    # One heap for all threads of a process: there are few, and each heap of theirs has its holes.
+    kept["MALLOC_ARENA_MAX"] = "1"
     # A tenant's application may lie in a folder that this process found by its own search path.
     kept["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     return kept

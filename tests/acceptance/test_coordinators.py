@@ -14,10 +14,11 @@ import pytest
 
 from backup.lease import WATCH
 from fleet.client import AsyncClient, FleetError
+from fleet.history_views import OperationView
 from fleet.local import LocalFleet, LocalSettings, launch, until
 from fleet.machine import Machine
 from fleet.settings import Chores
-from fleet.views import CoordinatorView
+from fleet.views import CoordinatorView, RestoreWanted
 
 APPS = Path(__file__).resolve().parents[1] / "apps"
 TAKEN = WATCH + 30.0
@@ -82,6 +83,7 @@ def play(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("how", ["killed", "frozen", "stopped"])
 def test_another_coordinator_takes_over(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(fleet: LocalFleet, client: AsyncClient, folder: Path) -> None:
@@ -122,6 +124,47 @@ def test_another_coordinator_takes_over(how: str, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_what_was_asked_for_goes_on_under_the_next_coordinator(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario(fleet: LocalFleet, client: AsyncClient, folder: Path) -> None:
+        await active(client)
+        await provisioned(client, folder, "one")
+        started = await client.start("one", "count", "a", {"steps": 1, "pause": 0.0}, True)
+        await asyncio.sleep(1.5)
+        await client.restore_tenant("one", RestoreWanted(bookmark=started.bookmark))
+        assert fleet.coordinator is not None
+        await asyncio.to_thread(fleet.coordinator.kill)
+        fleet.coordinator = Machine("coordinator")
+        own = fleet.settings.folder / "coordinator"
+        command = [sys.executable, "-m", "fleet.coordinator", str(own / "settings.json")]
+        fleet.address = await launch(fleet.coordinator, command, own / "address", own, "it")
+        asking = AsyncClient(fleet.address, fleet.token)
+        async with asking as later:
+            found: list[OperationView] = []
+
+            async def recorded() -> bool:
+                nonlocal found
+                try:
+                    found = await later.history("one", kind="restore")
+                except FleetError:
+                    return False
+                # A try of a host's that failed is an operation of its own.
+                found = [one for one in found if one.id.startswith("restore/") and one.steps[1:]]
+                return bool(found)
+
+            assert await until(recorded, 120.0)
+            [done] = found
+            assert (done.outcome, done.epoch_after) == ("done", 2), done
+            assert [step.name for step in done.steps] == ["rehearse", "want", "follow"]
+            assert (await later.restore("one")).state == "done"
+
+    play(scenario, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_a_coordinator_without_its_disk_has_its_log_from_the_bucket(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -84,6 +84,33 @@ def test_two_demos_run_beside_each_other(user: User, tmp_path: Path) -> None:
     user.assert_nothing_left()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_practice_loses_the_host_that_is_named(user: User) -> None:
+    ran = user.run("practice", "--lose", "host-2", "--tenants", "3", "--json")
+    assert ran.returncode == 0, ran.stderr[-4000:]
+    report = _report(ran.stdout)
+    assert [loss["host"] for loss in report["losses"]] == ["host-2"]
+    user.assert_nothing_left()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--lose", "host-9"), "there is no host-9"),
+        (("--lose", "host-1", "--lose", "host-1"), "lost once"),
+        (("--lose", "host-1", "--tenants", "2"), "may have none"),
+    ],
+)
+def test_practice_refuses_what_shows_nothing(
+    user: User, arguments: tuple[str, ...], words: str
+) -> None:
+    ran = user.run("practice", *arguments)
+    assert ran.returncode == 2
+    assert words in " ".join(ran.stderr.replace("│", " ").split())
+    user.assert_nothing_left()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -11,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from fleet.client import AsyncClient
+from fleet.client import AsyncClient, sleep_tenant
 from fleet.local import LocalFleet, LocalSettings, until
 from fleet.settings import GatewaySettings
 
@@ -92,3 +93,51 @@ def test_requests_sent_while_a_host_is_lost_are_all_answered(
         for process in psutil.process_iter(["cmdline"])
         if folder in " ".join(process.info["cmdline"] or [])
     ]
+
+
+@pytest.mark.slow
+def test_every_host_is_a_way_in_to_every_tenant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(APPS))
+
+    async def whole(folder: Path) -> None:
+        settings = LocalSettings(name="test", folder=folder, hosts=2)
+        async with LocalFleet(settings) as fleet, fleet.client() as client:
+            headers = {"authorization": f"Bearer {fleet.token}"}
+            await client.create_tenant("acme", "counting", "async", {"MARKS": str(folder / "m")})
+            async with contextlib.AsyncExitStack() as stack:
+                ways = {
+                    name: await stack.enter_async_context(
+                        httpx.AsyncClient(base_url=host.address, headers=headers, timeout=60)
+                    )
+                    for name, host in fleet.hosts.items()
+                }
+                # Asked at once: both hold it until somebody serves the tenant.
+                first = await asyncio.gather(*(asked(way, name) for name, way in ways.items()))
+                assert [answer.status_code for _, answer in first] == [201, 201]
+                there = (await client.tenant("acme")).host
+                other = next(way for name, way in ways.items() if name != there)
+                # One that sleeps is woken by what is held at a host.
+                await client.send(sleep_tenant("acme"))
+
+                async def asleep() -> bool:
+                    return (await client.tenant("acme")).state == "asleep"
+
+                assert await until(asleep, 45)
+                answer = await other.get("/acme/executions")
+                assert answer.headers["litefleet-epoch"] == "2"
+                assert len(answer.json()["items"]) == 2
+                for way in ways.values():
+                    assert (await way.get("/acme/executions")).status_code == 200
+                assert (await other.get("/nobody/executions")).status_code == 404
+                # What one gateway has passed on, another one does not pass on again.
+                passed = {"litefleet-passed": "1"}
+                codes = [
+                    (await way.get("/acme/executions", headers=passed)).status_code
+                    for way in ways.values()
+                ]
+                assert sorted(codes) == [200, 503]
+                metrics = (await other.get("/metrics")).text
+                assert 'litefleet_gateway_held{tenant="acme"} 0' in metrics
+
+    with tempfile.TemporaryDirectory(prefix="litefleet-test-") as folder:
+        asyncio.run(whole(Path(folder)))

@@ -33,6 +33,7 @@ async def restart_coordinator(fleet: LocalFleet) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_history_of_a_fleet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(APPS))
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from backup.hosts import HostRecord
 from backup.lease import TTL, WATCH, LeaseState
-from backup.ownership import OwnerRecord, OwnerState, TenantRecord
+from backup.ownership import OwnerRecord, OwnerState, TenantRecord, restore_wanted
 from fleet.coordinator.decide import BRAKE_HOSTS, BRAKE_SHARE
-from fleet.coordinator.picture import Action, Fence, Picture
+from fleet.coordinator.picture import Action, Drain, Fence, Picture, Start
 from fleet.coordinator.placement import STARTS_PER_HOST
 from restore.plan import plan
 from tests.simulation.bucket import Bucket, Writer
@@ -17,6 +18,7 @@ from tests.simulation.world import Violation, World
 
 if TYPE_CHECKING:
     from tests.simulation.node import Node
+    from tests.simulation.operators import Operators
 
 STARTING = ("starting", "restoring")
 
@@ -29,6 +31,7 @@ class Checks:
         self.bucket = bucket
         self.seen: Counter[str] = Counter()
         """How often each thing of interest happened: a check that never ran is worth nothing."""
+        self.operators: Operators
         self._nodes: dict[str, Node] = {}
         self._writers: dict[tuple[str, int], str] = {}
         self._active: dict[str, list[int]] = {}
@@ -36,6 +39,7 @@ class Checks:
         self._acknowledged: dict[str, set[int]] = {}
         self._started: dict[str, int] = {}
         self._written_off: dict[str, int] = {}
+        self._restored: dict[str, int] = {}
         self.catalog: dict[str, TenantRecord] = {}
         """What is wanted of each tenant, as the bucket has it."""
         bucket.on_owner = self._owner_changed
@@ -61,6 +65,10 @@ class Checks:
     def _became_active(self, record: OwnerRecord) -> None:
         node = self._nodes.get(record.incarnation)
         base = frozenset(node.base) if node is not None else frozenset()
+        if record.restored > self._restored.get(record.tenant, 0):
+            self._restored[record.tenant] = record.restored
+            if not record.restore_failure:
+                self._check_restored(record, base)
         missing = self._acknowledged.get(record.tenant, set()) - base
         self._active.setdefault(record.tenant, []).append(record.epoch)
         self._base[record.tenant] = base
@@ -70,6 +78,36 @@ class Checks:
                 f"epoch {record.epoch} of {record.tenant} became active without {len(missing)} "
                 f"acknowledged commits ({', '.join(map(str, sorted(missing)[:5]))})",
             )
+
+    def history_of(self, tenant: str) -> list[int]:
+        """The epochs of a tenant that were active, oldest first."""
+        return list(self._active.get(tenant, []))
+
+    def _check_restored(self, record: OwnerRecord, base: frozenset[int]) -> None:
+        """A restore was taken up: the epoch begins with exactly that state, and from here on that
+        is what was acknowledged."""
+        self.seen["restored in place"] += 1
+        origin = record.origin
+        if origin is None:
+            raise Violation("restored", f"{record.tenant} went on, and was to go back")
+        wanted = self.bucket.prefix(record.tenant, origin.epoch).history(origin.txid)
+        if base != frozenset(wanted):
+            raise Violation(
+                "restored", f"epoch {record.epoch} of {record.tenant} is not {origin.bookmark}"
+            )
+        self._acknowledged[record.tenant] = set(base)
+
+    def _check_left(self, old: OwnerRecord, new: OwnerRecord) -> None:
+        """A past state is claimed: all of the newest one is there to go back to."""
+        taken_up = new.origin is not None and new.restored > old.restored
+        node = self._nodes.get(old.incarnation)
+        if not taken_up or node is None or old.state is OwnerState.DAMAGED:
+            return
+        prefix = self.bucket.prefix(old.tenant, old.epoch)
+        left = {commit for held in node.contents.values() for commit in held}
+        lost = left - set(prefix.history(plan(prefix.files).reachable))
+        if lost and not prefix.lost:
+            raise Violation("left", f"{old.tenant} goes back, and {len(lost)} are nowhere else")
 
     def bucket_holds_all(self) -> None:
         """At the end: the newest active epoch's prefix leads to all that was acknowledged."""
@@ -107,6 +145,8 @@ class Checks:
                     "epochs",
                     f"epoch {new.epoch} of {new.tenant} has parent {parent}; active were {active}",
                 )
+            if old is not None:
+                self._check_left(old, new)
             self._check_needless(old)
             self.seen["claimed"] += 1
         went_on = old is not None and (old.epoch, old.state) == (new.epoch, new.state)
@@ -142,27 +182,55 @@ class Checks:
 
     # -- 4: all settles --------------------------------------------------------------------------
 
-    def unsettled(self, tenants: Iterable[str]) -> list[str]:
-        """The tenants that are neither served under the newest record nor rightly damaged."""
-        return [tenant for tenant in tenants if not self._settled(tenant)]
+    def unsettled(
+        self,
+        tenants: Iterable[str],
+        catalog: Mapping[str, TenantRecord],
+        hosts: Mapping[str, HostRecord],
+    ) -> list[str]:
+        """The tenants that are neither served under the newest record, where and as is wanted, nor
+        rightly asleep or damaged."""
+        return [
+            tenant for tenant in tenants if not self._settled(tenant, catalog.get(tenant), hosts)
+        ]
 
-    def _settled(self, tenant: str) -> bool:
+    def _settled(
+        self, tenant: str, wanted: TenantRecord | None, hosts: Mapping[str, HostRecord]
+    ) -> bool:
         found = self.bucket.owners.get(tenant)
+        asleep = wanted is not None and wanted.asleep
+        if asleep and (found is None or found.record.state is OwnerState.RELEASED):
+            return not self.operators.overslept(tenant)
         if found is None:
             return False
-        wanted = self.catalog.get(tenant)
         if wanted is not None and wanted.deletion is not None:
             tomb = found.record.tomb
             return wanted.gone and tomb is not None and tomb.erased
+        if wanted is not None and restore_wanted(wanted, found.record) is not None:
+            return False
         if found.record.state is OwnerState.DAMAGED:
             return True
         node = self._nodes.get(found.record.incarnation)
+        left = hosts.get(found.record.host)
+        misplaced = asleep or (left is not None and left.draining and self._elsewhere(hosts, node))
+        if misplaced:
+            return False
         return (
             found.record.state is OwnerState.ACTIVE
             and node is not None
             and node.serving
             and node.alive()
             and not node.host.dead
+        )
+
+    def _elsewhere(self, hosts: Mapping[str, HostRecord], node: Node | None) -> bool:
+        """Whether another host than a node's lives and takes tenants."""
+        return any(
+            not other.host.dead
+            and other.host.trusted
+            and (node is None or other.host is not node.host)
+            and not ((record := hosts.get(other.host.name)) is not None and record.cordoned)
+            for other in self._nodes.values()
         )
 
     # -- 5: no needless takeover, no storm, the brake --------------------------------------------
@@ -193,8 +261,17 @@ class Checks:
             if count > STARTS_PER_HOST:
                 raise Violation("storm", f"{host} has {count} starts under way, ordered by {by}")
 
-    def decided(self, picture: Picture, actions: Iterable[Action], resumed: frozenset[str]) -> None:
-        """Count the lost hosts anew: does the brake hold?"""
+    def decided(
+        self,
+        picture: Picture,
+        actions: Sequence[Action],
+        resumed: frozenset[str],
+        wanted: Mapping[str, TenantRecord],
+    ) -> None:
+        """Does nobody wake a sleeper, or stop what nobody has room for? And, with the lost hosts
+        counted anew: does the brake hold? ``wanted`` is what that coordinator knows."""
+        self._check_sleepers(picture, actions, wanted)
+        self._check_room(picture, actions, wanted)
         fences = [action.host for action in actions if isinstance(action, Fence)]
         if not fences:
             return
@@ -210,6 +287,38 @@ class Checks:
         confirmed_dead = {host.name for host in living if host.dead}
         if picture.watching_for < TTL and set(fences) - confirmed_dead:
             raise Violation("brake", f"{fences} are fenced by a coordinator that has just begun")
+
+    def _check_sleepers(
+        self, picture: Picture, actions: Iterable[Action], known: Mapping[str, TenantRecord]
+    ) -> None:
+        for action in actions:
+            if not isinstance(action, Start):
+                continue
+            wanted, owner = known[action.tenant], picture.tenants[action.tenant].owner
+            if wanted.asleep and (owner is None or owner.record.state is OwnerState.RELEASED):
+                raise Violation("sleep", f"{action.tenant} sleeps, and {action.host} is to run it")
+
+    def _check_room(
+        self, picture: Picture, actions: Iterable[Action], known: Mapping[str, TenantRecord]
+    ) -> None:
+        """Whoever is stopped to go on elsewhere finds room there."""
+        leaving = [
+            action
+            for action in actions
+            if isinstance(action, Drain) and action.cause in ("move", "host_drained")
+        ]
+        if not leaving:
+            return
+        for action in leaving:
+            owner, move = picture.tenants[action.tenant].owner, known[action.tenant].move
+            over = owner is not None and move is not None and owner.record.epoch > move.epoch
+            if action.cause == "move" and over:
+                raise Violation("stable", f"{action.tenant} was moved, and is to move once more")
+        room = sum(STARTS_PER_HOST for host in picture.hosts.values() if host.open)
+        if len(leaving) > room:
+            raise Violation(
+                "room", f"{len(leaving)} are stopped at once, and there is room for {room}"
+            )
 
     # -- 7: deletions ----------------------------------------------------------------------------
 

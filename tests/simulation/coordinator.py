@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from backup.errors import Precondition, StoreError
+from backup.hosts import HostRecord
 from backup.lease import WATCH, LeaseRecord, LeaseState, Watch, fenced
 from backup.ownership import OwnerRecord, TenantRecord
 from backup.records import Versioned
 from fleet.coordinator.coordinator import CATALOG_EVERY, ORDER_TIMEOUT, RETRY_AFTER
 from fleet.coordinator.decide import decide
+from fleet.coordinator.lifecycle import TELL_AGAIN
 from fleet.coordinator.observe import SILENT_AFTER
 from fleet.coordinator.picture import (
     Action,
@@ -23,12 +26,14 @@ from fleet.coordinator.picture import (
     SeenNode,
     SeenTenant,
     Start,
+    Wake,
 )
 from tests.simulation.bucket import Bucket
 from tests.simulation.checks import Checks
 from tests.simulation.deleting import People, Undertaker
 from tests.simulation.host import Host, Refused
 from tests.simulation.node import Order
+from tests.simulation.restoring import hasty
 from tests.simulation.rules import Rules
 from tests.simulation.world import Domain, Step, World
 
@@ -94,6 +99,7 @@ class Coordinator(Domain):
         rate: float,
         hosts: dict[str, Host],
         catalog: dict[str, TenantRecord],
+        wanted_of_hosts: Mapping[str, HostRecord],
         people: People | None = None,
     ):
         super().__init__(world, name, rate)
@@ -102,6 +108,7 @@ class Coordinator(Domain):
         self.rules = rules
         self.hosts = hosts
         self._catalog = catalog
+        self._wanted_of_hosts = wanted_of_hosts
         self._undertaker = Undertaker(self, people)
         self._life = f"{name}.{next(world.number)}"
         self._began = self.now()
@@ -151,9 +158,18 @@ class Coordinator(Domain):
                 self._begin(action)
             elif isinstance(action, Bury):
                 yield from self._undertaker.bury(action, self._tenants[action.tenant])
-            elif isinstance(action, Drain):
+            elif isinstance(action, Drain) and action.cause == "delete":
                 self.world.spawn(self, self._undertaker.drain(action, self._tenants[action.tenant]))
+            elif isinstance(action, Drain):
+                self._drain(action)
+            elif isinstance(action, Wake) and self.rules.sleepers_wake_in_time:
+                self._wake(action)
         self._undertaker.look_after(self._tenants)
+
+    def learn(self, tenant: str, wanted: TenantRecord) -> None:
+        """What is wanted of a tenant was changed through this coordinator."""
+        if tenant in self._tenants:
+            self._tenants[tenant].wanted = wanted
 
     def _look_at_leases(self) -> Step[None]:
         for name in self.hosts:
@@ -246,10 +262,11 @@ class Coordinator(Domain):
                     drain_after=tenant.drain_after,
                 )
                 for name, tenant in self._tenants.items()
-                if not tenant.stale
+                if not tenant.stale or tenant.ordered is not None
             },
             watching_for=now - self._began,
             now=now,
+            wall=self.world.now,
             resumed=frozenset(self._resumed),
         )
 
@@ -264,6 +281,7 @@ class Coordinator(Domain):
             and host.nodes_incarnation == host.lease.record.incarnation
         )
         silent = host.watch.unchanged_for(now)
+        wanted = self._wanted_of_hosts.get(name)
         if not self.rules.watch_outlasts_deadline:
             silent *= WATCH / SHORT_WATCH
         return SeenHost(
@@ -274,6 +292,8 @@ class Coordinator(Domain):
             lease_at=host.lease_at if self.rules.newer_lease else math.inf,
             # Whoever says so has seen the machine gone; that a host is silent is not enough.
             dead=self.hosts[name].dead and self.hosts[name].known_dead,
+            cordoned=wanted is not None and wanted.cordoned,
+            draining=wanted is not None and wanted.draining,
         )
 
     def _decide(self) -> list[Action]:
@@ -288,14 +308,52 @@ class Coordinator(Domain):
             picture = replace(picture, hosts=hosts)
         if not self.rules.brake:
             picture = replace(picture, resumed=frozenset(picture.hosts))
+        if not self.rules.sleepers_are_left:
+            picture = self._changed(picture, lambda one: {"asleep": False})
+        if not self.rules.moves_are_carried_out_once:
+            picture = self._changed(
+                picture,
+                lambda one: (
+                    {"move": one.wanted.move.model_copy(update={"epoch": 10**6})}
+                    if one.wanted.move is not None
+                    else {}
+                ),
+            )
         picture = replace(picture, tenants=self._undertaker.asked(dict(picture.tenants)))
         actions = decide(picture)
+        if not self.rules.room_before_drain:
+            actions = [*actions, *self._leaving(picture)]
+        if not self.rules.lost_sleepers_are_restored:
+            actions = [one for one in actions if not self._sleeps(one)]
         if not self.rules.pacing:
             actions = self._unpaced(picture, actions)
-        actions = [*self._undertaker.more(self._tenants), *actions]
-        self.checks.decided(picture, actions, frozenset(self._resumed))
+        actions = [*self._undertaker.more(self._tenants), *hasty(self.rules, picture), *actions]
+        known = {name: tenant.wanted for name, tenant in self._tenants.items()}
+        self.checks.decided(picture, actions, frozenset(self._resumed), known)
         self._heed([action for action in actions if isinstance(action, Brake)])
         return actions
+
+    def _changed(
+        self, picture: Picture, change: Callable[[SeenTenant], dict[str, object]]
+    ) -> Picture:
+        tenants = {
+            name: replace(one, wanted=one.wanted.model_copy(update=change(one)))
+            for name, one in picture.tenants.items()
+        }
+        return replace(picture, tenants=tenants)
+
+    def _leaving(self, picture: Picture) -> list[Action]:
+        """All that a host out of use runs, at once."""
+        return [
+            Drain(node.tenant, host.name, "host_drained")
+            for host in picture.hosts.values()
+            if host.draining
+            for node in host.nodes or ()
+            if node.state == "active" and node.tenant in self._tenants
+        ]
+
+    def _sleeps(self, action: Action) -> bool:
+        return isinstance(action, Start) and self._tenants[action.tenant].wanted.asleep
 
     def _unpaced(self, picture: Picture, actions: list[Action]) -> list[Action]:
         """Ask again without what was decided, until nothing is left to decide."""
@@ -345,6 +403,23 @@ class Coordinator(Domain):
             if tenant.ordered is not None and tenant.ordered.action.host == action.host:
                 tenant.ordered = None
                 tenant.stale = True
+
+    def _drain(self, action: Drain) -> None:
+        self.world.say(self.name, f"has {action.host} stop {action.tenant} ({action.cause})")
+        self.checks.seen[f"drain: {action.cause}"] += 1
+        self._tenants[action.tenant].drain_after = self.now() + TELL_AGAIN
+        host = self.hosts[action.host]
+        if host.answers(self.name) and host.agent is not None:
+            node = host.agent.nodes.get(action.tenant)
+            if node is not None:
+                node.drain()
+
+    def _wake(self, action: Wake) -> None:
+        self.world.say(self.name, f"wakes {action.tenant}")
+        self.checks.seen["wake"] += 1
+        awake = self._catalog[action.tenant].model_copy(update={"asleep": False})
+        self._catalog[action.tenant] = awake
+        self.learn(action.tenant, awake)
 
     def _begin(self, action: Start) -> None:
         tenant, host = self._tenants[action.tenant], self._watched[action.host]

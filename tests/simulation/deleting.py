@@ -1,5 +1,5 @@
 """People who delete tenants, bring some of them back, and create others under names that are free;
-and the coordinator's part in it, around the real decisions (`burial`, `deletions.writers`)."""
+and the coordinator's part in it, around the real decisions (`burial`, `purging.writers`)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from backup.burial import is_buried
 from backup.errors import Precondition, StoreError
 from backup.ownership import Deletion, NotAllowed, OwnerRecord, TenantRecord
 from backup.records import Versioned
-from fleet.coordinator.deletions import writers
 from fleet.coordinator.picture import Bury, Drain, SeenTenant
+from fleet.coordinator.purging import writers
 from tests.simulation.world import Step
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from backup.hosts import HostRecord
 from backup.ownership import OwnerState, TenantRecord
 from tests.simulation import faults
 from tests.simulation.bucket import Bucket
@@ -14,6 +15,8 @@ from tests.simulation.coordinator import Coordinator
 from tests.simulation.deleting import People
 from tests.simulation.faults import Fault
 from tests.simulation.host import Host
+from tests.simulation.operators import Operators
+from tests.simulation.restoring import Historians
 from tests.simulation.rules import ALL, Rules
 from tests.simulation.world import Domain, Violation, World
 
@@ -51,7 +54,7 @@ class Run:
 class Fleet:
     """The actors of one seed, and the hand that breaks and mends them."""
 
-    def __init__(self, seed: int, rules: Rules, deleting: bool = False):
+    def __init__(self, seed: int, rules: Rules, deleting: bool = False, restoring: bool = False):
         self.world = world = World(seed)
         rng = world.rng
         self.rules = rules
@@ -63,6 +66,7 @@ class Fleet:
             name: Host(world, self.bucket, self.checks, rules, name, self._rate()) for name in names
         }
         self.catalog: dict[str, TenantRecord] = {}
+        self.wanted_of_hosts: dict[str, HostRecord] = {}
         self.tenants = [
             f"t{n}" for n in range(rng.randint(9, 12) if crowded else rng.randint(1, 3))
         ]
@@ -71,7 +75,12 @@ class Fleet:
             host.boot()
         for name in self.tenants:
             world.later(rng.uniform(0.0, 12.0 if crowded else 3.0), self._creation(name))
+        self.operators = self.checks.operators = Operators(
+            self, seed, at_work=not (deleting or restoring)
+        )
         self.people = People(self) if deleting else None
+        if restoring:
+            Historians(self)
         self.checks.catalog = self.catalog
         self.coordinators = [self._coordinator("c0")]
         # Deletions are where two of them, with catalogs of different age, can hurt most.
@@ -94,8 +103,15 @@ class Fleet:
             self._rate(),
             self.hosts,
             self.catalog,
+            self.wanted_of_hosts,
             self.people,
         )
+
+    def want(self, tenant: str, wanted: TenantRecord) -> None:
+        """Somebody has changed what is wanted of a tenant, through one of the coordinators."""
+        self.catalog[tenant] = wanted
+        for coordinator in self.coordinators[:1]:
+            coordinator.learn(tenant, wanted)
 
     def _second(self) -> None:
         self.world.say("c1", "comes up beside c0")
@@ -232,6 +248,7 @@ class Fleet:
     def _heal(self) -> None:
         self.world.say("fleet", "HEALED")
         self.world.calm = True
+        self.operators.leave()
         self.bucket.faulty = 0.0
         self.bucket.failing_fetches = 0.0
         self.bucket.lying_lists = False
@@ -247,23 +264,25 @@ class Fleet:
             host.unlinked.clear()
             host.boot_if_down()
 
+    def unsettled(self) -> list[str]:
+        """The tenants that are not as they are wanted."""
+        return self.checks.unsettled(self.tenants, self.catalog, self.wanted_of_hosts)
+
     def settled(self) -> bool:
-        return (
-            self.world.calm
-            and len(self.catalog) == len(self.tenants)
-            and not self.checks.unsettled(self.tenants)
-        )
+        return self.world.calm and len(self.catalog) == len(self.tenants) and not self.unsettled()
 
 
-def run(seed: int, rules: Rules = ALL, deleting: bool = False) -> Run:
+def run(seed: int, rules: Rules = ALL, deleting: bool = False, restoring: bool = False) -> Run:
     """Run one seed to its end or to the first violation; with ``deleting``, tenants are deleted in
-    it as well."""
-    fleet = Fleet(seed, rules, deleting)
+    it as well, with ``restoring``, they are taken back to past states."""
+    fleet = Fleet(seed, rules, deleting, restoring)
     violation = None
     try:
         fleet.world.run(faults.HEALED + SETTLED_WITHIN, fleet.settled)
         if not fleet.settled():
-            waiting = ", ".join(fleet.checks.unsettled(fleet.tenants))
+            waiting = ", ".join(
+                fleet.checks.unsettled(fleet.tenants, fleet.catalog, fleet.wanted_of_hosts)
+            )
             raise Violation("settles", f"{waiting} not served {SETTLED_WITHIN:.0f} s after healing")
         fleet.checks.bucket_holds_all()
     except Violation as caught:

@@ -1,5 +1,5 @@
-"""``python -m tests.simulation.look SEED [RULE] [deleting]``: one seed's account, RULE left out if
-named, with deletions if that is said."""
+"""``python -m tests.simulation.look SEED [RULE] [deleting] [restoring]``: one seed's account, RULE
+left out if named, with deletions and restores in place if that is said."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tests.simulation.rules import ALL, without
 def main(arguments: list[str]) -> int:
     """Print the account; 1 if an invariant was broken."""
     seed, *rule = arguments
-    deleting = "deleting" in rule
-    rule = [one for one in rule if one != "deleting"]
-    outcome = run(int(seed), without(rule[0]) if rule else ALL, deleting)
+    modes = {"deleting": "deleting" in rule, "restoring": "restoring" in rule}
+    rule = [one for one in rule if one not in modes]
+    outcome = run(int(seed), without(rule[0]) if rule else ALL, **modes)
     print(outcome.report())
     return int(outcome.violation is not None)
 

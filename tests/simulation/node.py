@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from backup import ownership
 from backup.barrier import ROUND_TIMEOUT
 from backup.errors import Precondition, StoreError
-from backup.ownership import NotAllowed, Owner, OwnerRecord, OwnerState, Parent
+from backup.ownership import NotAllowed, Origin, Owner, OwnerRecord, OwnerState, Parent
 from backup.records import Versioned
 from fleet.coordinator.picture import Start
 from restore.errors import Damaged, RestoreFailed
@@ -161,11 +161,22 @@ class Node:
         self.epoch = wanted.epoch
 
     def _next(self, now: OwnerRecord | None) -> OwnerRecord:
+        action = self.order.action
+        if action.origin is not None and now is not None and not self.rules.restore_after_release:
+            return ownership.succeeding(now, self.owner, action.origin)
         wanted = ownership.claim(
-            now, self.tenant, self.owner, authority_ended=self.order.action.authority_ended
+            now,
+            self.tenant,
+            self.owner,
+            authority_ended=action.authority_ended,
+            origin=action.origin,
         )
         if now is None:
             return wanted
+        if now.state is not OwnerState.RESTORING and not self.rules.restore_once:
+            wanted = wanted.model_copy(update={"origin": wanted.origin or now.origin})
+        if now.state is OwnerState.RESTORING and not self.rules.origin_is_copied:
+            wanted = wanted.model_copy(update={"origin": action.origin})
         if not self.rules.fresh_epoch:
             wanted = wanted.model_copy(update={"epoch": now.epoch})
         never_active = now.state is OwnerState.RESTORING
@@ -179,7 +190,9 @@ class Node:
     def _bring_up(self) -> Step[None]:
         assert self.claimed is not None
         record = self.claimed.record
-        if record.parent is not None:
+        if record.origin is not None:
+            yield from self._restore_past(record.origin)
+        elif record.parent is not None:
             yield from self._restore(record.parent.epoch, record.floor_txid)
         self.contents = {1: self.base}
         self._spawn(self._stream())
@@ -218,6 +231,25 @@ class Node:
         # Only a twin stops short of what is there.
         short = self._cut is not None or found.missing(floor) is not None
         self.base = tuple(prefix.history(found.reachable if short else newest))
+
+    def _restore_past(self, origin: Origin) -> Step[None]:
+        """Exactly the state that was asked for (`takeover._bring_past`)."""
+        self.host.spring("restore")
+        missing: str | None = ""
+        for attempt in range(RELISTS):
+            if attempt:
+                yield self.host.lasting(RELIST_PAUSE)
+            found = (yield from self._plan(origin.epoch, origin.txid)).up_to(origin.txid)
+            missing = found.missing(origin.txid)
+            if missing is None:
+                break
+        else:
+            raise Damaged(f"{origin.epoch}:{origin.txid}: {missing}")
+        yield self.host.lasting(self.world.rng.uniform(0.05, 3.0))
+        if self.host.cut_off or self.world.rng.random() < self.bucket.failing_fetches:
+            raise StoreError("the files could not be fetched")
+        prefix = self.bucket.prefix(self.tenant, origin.epoch)
+        self.base = tuple(prefix.history(origin.txid))
 
     def _settled_plan(self, epoch: int, floor: int) -> Step[Plan]:
         missing: str | None = ""
@@ -297,8 +329,15 @@ class Node:
         if reached.gapped or reached.reachable < self.txid:
             raise RestoreFailed("the bucket does not show the final position")
         yield from self._transition(
-            ownership.release(self.claimed.record, self.owner, self.epoch, reached.reachable, None)
+            ownership.release(
+                self.claimed.record, self.owner, self.epoch, reached.reachable, self._next_wake()
+            )
         )
+
+    def _next_wake(self) -> float | None:
+        """What the engine says as its last words."""
+        timers = self.checks.operators.timers
+        return timers.get(self.tenant) if self.rules.sleepers_say_until_when else None
 
     def _engine(self) -> Step[None]:
         rng = self.world.rng
@@ -306,6 +345,7 @@ class Node:
             yield self.host.lasting(rng.uniform(0.3, 2.5))
             if not self.serving:
                 continue
+            self.checks.operators.fire(self.tenant)
             self.contents[self.txid + 1] = (next(self.world.number),)
             if rng.random() < 0.5:
                 self._spawn(self._prove())

@@ -72,6 +72,19 @@ class Rules:
     orders_end_with_the_lease: bool = True
     """An order to a host ends when its lease does, whoever fenced it and whatever its last list
     of nodes said."""
+    # Tenants that sleep, and hosts out of use.
+    sleepers_are_left: bool = True
+    """A tenant that shall sleep and has stopped is not started."""
+    sleepers_say_until_when: bool = True
+    """Who stops says when the next timer is due."""
+    sleepers_wake_in_time: bool = True
+    """The coordinator looks at that."""
+    lost_sleepers_are_restored: bool = True
+    """One that shall sleep and whose host is lost is started: only its log knows its timers."""
+    room_before_drain: bool = True
+    """Nobody is stopped to go on elsewhere before there is room."""
+    moves_are_carried_out_once: bool = True
+    """A move is over with the next epoch, whoever took it; the twin: only on another host."""
     # Deleting.
     bury_as_a_claim: bool = True
     """A tenant is buried only when it could be claimed; the twin does not ask who serves it."""
@@ -79,12 +92,21 @@ class Rules:
     """A deletion that was taken back is not carried out by who saw the tombstone before."""
     created_after: bool = True
     """A name that is free is begun with only for a tenant that was created after its removal."""
+    # Going back in place.
+    restore_after_release: bool = True
+    """A past state is claimed only once all of the newest one is in the bucket, to go back to."""
+    restore_once: bool = True
+    """Who claims after a restore goes on from its end; the twin goes back again."""
+    origin_is_copied: bool = True
+    """Who supersedes a restore before it is active carries it out; the twin forgets it."""
 
 
 ALL = Rules()
 NAMES = tuple(field.name for field in fields(Rules))
 OF_DELETING = ("bury_as_a_claim", "settled_once", "created_after")
 """Those that are needed only where tenants are deleted."""
+OF_RESTORING = ("restore_after_release", "restore_once", "origin_is_copied")
+"""Those that are needed only where tenants are taken back."""
 
 
 def without(name: str) -> Rules:

@@ -14,12 +14,14 @@ import pytest
 from tests.simulation.checks import summary
 from tests.simulation.faults import FLEET_FAULTS, HOST_FAULTS
 from tests.simulation.fleet_run import Run, run
-from tests.simulation.rules import NAMES, OF_DELETING, without
+from tests.simulation.rules import ALL, NAMES, OF_DELETING, OF_RESTORING, Rules, without
 
 SEEDS = 2000
 """Seeds of the protocol itself, about 12 ms of one core each."""
-DELETING = 1000
+DELETING = 600
 """Seeds in which tenants are deleted as well."""
+RESTORING = 600
+"""Seeds in which tenants are taken back to past states."""
 CHUNK = 100
 SEARCH = 4000
 """Seeds among which a twin must be caught, when those that are pinned no longer do it."""
@@ -53,8 +55,17 @@ CAUGHT: dict[str, tuple[str, tuple[int, ...]]] = {
     "pacing": ("storm", (43, 55, 113)),
     "brake": ("brake", (3, 8, 24)),
     "orders_end_with_the_lease": ("settles", (629, 691, 1705)),
+    "sleepers_are_left": ("sleep", (3, 7, 15)),
+    "sleepers_say_until_when": ("settles", (3, 7, 27)),
+    "sleepers_wake_in_time": ("settles", (3, 7, 27)),
+    "lost_sleepers_are_restored": ("settles", (11, 63, 67)),
+    "room_before_drain": ("room", (43, 55, 67)),
+    "moves_are_carried_out_once": ("stable", (7, 27, 31)),
     "bury_as_a_claim": ("needless", (1, 3, 5)),
     "settled_once": ("brought back", (17, 31, 51)),
+    "restore_after_release": ("left", (4, 7)),
+    "restore_once": ("durable", (9, 18, 24)),
+    "origin_is_copied": ("restored", (9, 13, 17)),
     "created_after": ("resurrected", (604, 733, 990)),
 }
 """For each rule the invariant that breaks without it, and seeds that show it."""
@@ -64,6 +75,13 @@ CAUGHT: dict[str, tuple[str, tuple[int, ...]]] = {
 def test_the_protocol_holds(first: int) -> None:
     for seed in range(first, first + CHUNK):
         outcome = run(seed)
+        assert outcome.violation is None, outcome.report()
+
+
+@pytest.mark.parametrize("first", range(0, RESTORING, CHUNK))
+def test_restores_in_place_keep_to_it(first: int) -> None:
+    for seed in range(first, first + CHUNK):
+        outcome = run(seed, restoring=True)
         assert outcome.violation is None, outcome.report()
 
 
@@ -80,10 +98,13 @@ def test_everything_is_exercised() -> None:
     for seed in range(150):
         seen.update(run(seed).seen)
         seen.update(run(seed, deleting=True).seen)
+        seen.update(run(seed, restoring=True).seen)
     expected = {
         *(f"fault: {kind}" for kind in (*HOST_FAULTS, *FLEET_FAULTS)),
         *("acknowledged", "brake", "claimed", "damaged", "effect", "fenced", "released"),
-        *("created", "given_up", "host_lost", "node_lost"),
+        *("created", "given_up", "host_lost", "node_lost", "moved", "wake"),
+        *("drain: sleep", "drain: move", "drain: host_drained"),
+        *("restore asked", "restored in place", "restored"),
         *("deletion", "buried", "brought back", "purged", "created again"),
     }
     assert expected <= set(seen), f"never: {sorted(expected - set(seen))}; seen: {summary(seen)}"
@@ -96,10 +117,15 @@ def test_a_seed_is_a_schedule() -> None:
         assert (first.seen, first.ended_at) == (second.seen, second.ended_at)
 
 
+def day(seed: int, rule: str, rules: Rules = ALL) -> Run:
+    """A seed's run, with what must happen in it beside faults for a rule to be needed."""
+    return run(seed, rules, deleting=rule in OF_DELETING, restoring=rule in OF_RESTORING)
+
+
 def caught(rule: str, invariant: str, pinned: tuple[int, ...]) -> Run | None:
     """The first seed, pinned ones before others, whose run without ``rule`` breaks it."""
     for seed in itertools.chain(pinned, range(SEARCH)):
-        outcome = run(seed, without(rule), deleting=rule in OF_DELETING)
+        outcome = day(seed, rule, without(rule))
         if outcome.violation is not None and outcome.violation.rule == invariant:
             return outcome
     return None
@@ -111,7 +137,7 @@ def test_without_a_rule_it_does_not_hold(rule: str) -> None:
     found = caught(rule, invariant, pinned)
     assert found is not None, f"nobody would notice if {rule!r} were dropped"
     # The very same day, with the rule: it is the rule that the day shows the need of.
-    with_it = run(found.seed, deleting=rule in OF_DELETING)
+    with_it = day(found.seed, rule)
     assert with_it.violation is None, with_it.report()
 
 

@@ -23,6 +23,7 @@ MEASURED: dict[str, dict[str, Any]] = {
     },
     "recovery of one": RECOVERY,
     "recovery of all": RECOVERY | {"bare_restore_of_all": 5.0},
+    "waking": {"wakes": 3, **BOTH},
     "gateway": dict.fromkeys(("direct", "host", "coordinator", "added"), BOTH),
     "idling": {
         "tenants": 3,

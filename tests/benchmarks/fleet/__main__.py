@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 
 from tests.benchmarks.environment import conditions
-from tests.benchmarks.fleet import idling, passing, provisioning, recovering
+from tests.benchmarks.fleet import idling, passing, provisioning, recovering, waking
 from tests.benchmarks.fleet.goals import judge
 from tests.benchmarks.fleet.place import place
 from tests.benchmarks.report import Report
@@ -35,10 +35,15 @@ class Sizes:
     settling: float
     looking: float
     pairs: int
+    wakes: int
 
 
-FULL_RUN = Sizes(together=50, alone=20, losses=10, tenants=100, settling=60, looking=60, pairs=2000)
-SHORT_RUN = Sizes(together=3, alone=2, losses=1, tenants=3, settling=1, looking=2, pairs=20)
+FULL_RUN = Sizes(
+    together=50, alone=20, losses=10, tenants=100, settling=60, looking=60, pairs=2000, wakes=50
+)
+SHORT_RUN = Sizes(
+    together=3, alone=2, losses=1, tenants=3, settling=1, looking=2, pairs=20, wakes=2
+)
 
 Measured = dict[str, dict[str, Any]]
 
@@ -53,6 +58,10 @@ async def _provisioning(sizes: Sizes) -> Measured:
 
 async def _gateway(sizes: Sizes) -> Measured:
     return {"gateway": await passing.measure(pairs=sizes.pairs)}
+
+
+async def _waking(sizes: Sizes) -> Measured:
+    return {"waking": await waking.measure(wakes=sizes.wakes)}
 
 
 async def _one(sizes: Sizes) -> Measured:
@@ -74,6 +83,7 @@ async def _many(sizes: Sizes) -> Measured:
 MEASUREMENTS: dict[str, Callable[[Sizes], Awaitable[Measured]]] = {
     "provisioning": _provisioning,
     "gateway": _gateway,
+    "waking": _waking,
     "one": _one,
     "many": _many,
 }

@@ -15,6 +15,7 @@ def judge(measured: dict[str, Any]) -> list[Aim]:
         *_recovery("one tenant of a lost host", measured.get("recovery of one")),
         *_recovery("all tenants of a lost host", measured.get("recovery of all")),
         *_gateway(measured.get("gateway")),
+        *_waking(measured.get("waking")),
         *_idling(measured.get("idling")),
     ]
 
@@ -55,6 +56,15 @@ def _gateway(figures: dict[str, Any] | None) -> list[Aim]:
         added = figures["added"][which] if figures else None
         aims.append(_known(f"added by the gateways to a request, ms, {which}", added, note))
     return aims
+
+
+def _waking(figures: dict[str, Any] | None) -> list[Aim]:
+    note = f"{figures['wakes']} wakes" if figures else ""
+    name = "from a request to a tenant that sleeps to its answer, s"
+    return [
+        at_most(f"{name}, {which}", 1, figures[which] if figures else None, "", note)
+        for which in ("p50", "p99")
+    ]
 
 
 def _idling(figures: dict[str, Any] | None) -> list[Aim]:

@@ -12,15 +12,18 @@ import httpx
 import pytest
 
 from backup import burial, keys, ownership, receipts, records
+from backup.lease import LeaseRecord
 from backup.memory import MemoryStore
 from backup.ownership import Deletion, OwnerRecord, OwnerState, TenantRecord
+from backup.receipts import Receipt
 from backup.records import Versioned
 from backup.store import ObjectStore
 from fleet.agent import remains
 from fleet.coordinator.account import Tenant
 from fleet.coordinator.decide import decide
-from fleet.coordinator.deletions import Deletions, NotDeleted, writers
+from fleet.coordinator.deletions import Deletions, NotDeleted
 from fleet.coordinator.picture import Bury, Drain, SeenHost, SeenTenant
+from fleet.coordinator.purging import writers
 from fleet.coordinator.timeline import TimelineLog
 from fleet.deletion_views import DeletionWanted
 from restore import erase
@@ -202,7 +205,10 @@ def released(store: ObjectStore) -> None:
         lambda now: now and now.model_copy(update=now.succeeded_by(state=OwnerState.RELEASED)),
     )
     for name in ("h1", "h2"):
-        store.put(keys.lease(name), b"read by nobody")
+        lease = LeaseRecord(host=name, incarnation="l")
+        records.swap(store, keys.lease(name), lease, None)
+    # A cordon of a host that never joined keeps nobody waiting.
+    store.put(f"{keys.HOSTS}h3/host.json", b"{}")
 
 
 HOSTS_SEEN = {"h1": host("h1"), "h2": host("h2", ended=True)}
@@ -296,6 +302,56 @@ def test_it_is_kept_for_its_grace_period_by_the_stores_clock() -> None:
         fleet.deletions._tried.clear()
         await fleet.look()
         assert "a" in fleet.deletions.gone
+
+    asyncio.run(test())
+
+
+def test_a_deletion_has_a_number_that_no_receipt_has() -> None:
+    """Though the owner's record, made anew, knows of none."""
+
+    async def test() -> None:
+        store = MemoryStore()
+        released(store)
+        fleet = Fleet(store, HOSTS_SEEN)
+        await fleet.look()
+        store.put(keys.receipt("a", 3), _receipt(3).model_dump_json().encode())
+        assert (await fleet.deletions.ask("a", DeletionWanted())).number == 4
+
+    asyncio.run(test())
+
+
+def _receipt(number: int) -> Receipt:
+    return Receipt(
+        tenant="a",
+        number=number,
+        lineage="l",
+        epoch=1,
+        asked_at=1.0,
+        purge_after=2.0,
+        began_at=3.0,
+        purged_at=4.0,
+    )
+
+
+def test_asking_again_while_the_last_step_is_left_changes_nothing() -> None:
+    async def test() -> None:
+        store = MemoryStore()
+        released(store)
+        fleet = Fleet(store, HOSTS_SEEN)
+        await fleet.look()
+        await fleet.deletions.ask("a", DeletionWanted(grace_seconds=0))
+        tombstone = store.get(keys.wanted("a")).body
+        await fleet.look()
+        assert "a" in fleet.deletions.gone
+        # It was killed before the catalog's entry was written.
+        store.put(keys.wanted("a"), tombstone)
+        again = Fleet(store, HOSTS_SEEN)
+        tenant = Tenant(TenantRecord.model_validate_json(tombstone))
+        again.tenants["a"] = tenant
+        view = await again.deletions.ask("a", DeletionWanted(grace_seconds=0))
+        assert view.number == 1
+        await again.look()
+        assert "a" in again.deletions.gone
 
     asyncio.run(test())
 
