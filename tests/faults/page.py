@@ -30,7 +30,7 @@ must pass the check of its hash chain and of SQLite.
 | Machine | {machine}, {cores} cores, Python {python}, Litestream {litestream}, {store} |
 | Load average | {load}: where that is above the cores, the machine had other work too |
 | Runs | as the table has them; first seed {seed} |
-
+{remarked}
 ## Faults
 
 - **Commits/s**: of the lost machine's log, on the average; what a fault stopped is in it.
@@ -79,7 +79,12 @@ def page(found: dict[str, Any]) -> str:
     about, faults = found["conditions"], found["faults"]
     return "".join(
         [
-            INTRODUCTION.format(**about, rate=about["commits_wanted"], verdict=_verdict(faults)),
+            INTRODUCTION.format(
+                **about,
+                rate=about["commits_wanted"],
+                verdict=_verdict(faults),
+                remarked=f"| Made | {remark} |\n" if (remark := about.get("remark")) else "",
+            ),
             *(_row(one) for one in faults),
             *_notes(faults),
             CHECKER,
