@@ -17,6 +17,10 @@ from pydantic import BaseModel
 
 import fleet.agent.api
 import fleet.coordinator.api
+from backup.ownership import TenantRecord
+from fleet.gateway import holding
+from fleet.gateway.gate import Gate
+from fleet.settings import GatewaySettings
 from node import Queue, RetryPolicy, Signal, activity, workflow
 from node.api import create_api
 from node.client import (
@@ -118,10 +122,12 @@ async def in_a_fleet(folder: Path) -> AsyncIterator[tuple[Engine, str, dict[str,
     )
     nodes = SimpleNamespace(live=lambda tenant: running, running=lambda: [running])
     agent: Any = SimpleNamespace(host="h", has_authority=True, nodes=nodes)
-    node = SimpleNamespace(host="h", serving=True, state="serving")
+    way = holding.Way(_url(on_host), "/acme", 1, "one")
+    here = holding.Standing(way, 1, coming=True)
     coordinator: Any = SimpleNamespace(
-        tenants={"acme": SimpleNamespace(node=node, newest_epoch=1)},
-        observer=SimpleNamespace(hosts={"h": SimpleNamespace(address=_url(on_host))}),
+        tenants={"acme": SimpleNamespace(wanted=TenantRecord(tenant="acme", app="app"))},
+        gate=Gate(GatewaySettings(), lambda _: here),
+        knows=True,
     )
     async with (
         engine(folder, APP, barrier=Proves()) as it,

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from node.engine import executor
+from node.engine import restoring
 from node.engine.activities import Activities
 from node.engine.beginning import Post
 from node.engine.commits import Commits
@@ -172,7 +172,7 @@ def forgets_attempts(patch: Patch) -> None:
 
 def forgets_pauses(patch: Patch) -> None:
     """What was paused runs on after a restart."""
-    patch.setattr(executor, "_is_paused", lambda beginning, history: False)
+    patch.setattr(restoring, "_is_paused", lambda beginning, history: False)
 
 
 def starts_before_its_intent(patch: Patch) -> None:
