@@ -135,8 +135,7 @@ def test_no_secret_is_where_docker_inspect_shows_it(stack: Stack, engine: Any) -
 
 
 def test_the_profile_for_minio_is_well_formed(stack: Stack) -> None:
-    """Its image comes from a registry, which tests do without; the same path is tried with the
-    store of one's own in `test_hosts.py`."""
+    """Its image comes from a registry, which tests do without: only the file is looked at."""
     given = {
         "COMPOSE_PROFILES": "minio",
         "STORE_ENDPOINT": "http://minio:9000",
