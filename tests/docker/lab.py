@@ -98,11 +98,13 @@ class Lab:
         self.configure("coordinator", settings)
         self.run("coordinator", ["python3", "-m", "fleet.coordinator", "/etc/lf/settings.json"])
         self.client = Client(f"http://{self.address('coordinator')}:8080", self.token)
-        until(self._answers, "the coordinator answers")
+        until(self._acts, "the coordinator is active")
 
-    def _answers(self) -> bool:
+    def _acts(self) -> bool:
+        # It answers before it has its seat, and then knows of nothing.
         with contextlib.suppress(FleetError):
-            return self.client.healthy()
+            self.client.hosts()
+            return True
         return False
 
     def add_host(self, name: str, **more: Any) -> None:
@@ -134,7 +136,10 @@ class Lab:
 
     def joined(self, *names: str) -> None:
         def live() -> bool:
-            return {host.name for host in self.client.hosts() if host.state == "live"} >= set(names)
+            with contextlib.suppress(FleetError):
+                found = {host.name for host in self.client.hosts() if host.state == "live"}
+                return found >= set(names)
+            return False
 
         until(live, f"{', '.join(names)} joined")
 
