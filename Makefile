@@ -130,9 +130,11 @@ image: $(STAMP)
 	deploy/engine
 	PYTHON=$(BIN)/python deploy/image
 
+# By signal: a test that takes too long fails and cleans up. By thread it would end its worker, whose
+# containers stay, and whose other tests never run.
 docker-tests: image
 	deploy/tools
-	$(BIN)/python -m pytest -n 3 --dist loadfile tests/docker tests/deploy $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --timeout-method signal tests/docker tests/deploy $(ARGS)
 
 # Hosts as containers: every fault ROUNDS times, in the order that SEED gives; two minutes a round.
 ROUNDS ?= 20

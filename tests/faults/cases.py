@@ -87,7 +87,7 @@ CASES: Final = (
         processes.interrupted_at_each_request,
     ),
     Case("a zombie owner wakes up beside its heir", processes.zombie),
-    Case("two sidecars on one file", processes.two_sidecars),
+    Case("two sidecars on one file", processes.two_sidecars, may_refuse=True),
     _chain("missing", chains.remove),
     _chain("truncated", chains.truncate),
     _chain("garbled", chains.garble),
