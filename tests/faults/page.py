@@ -70,8 +70,8 @@ HOW: Final = """
   that was committed may be lost, told durable or not, and that is checked as well.
 - *A zombie*: all processes of the owner are stopped, another takes over, and they go on beside it.
 - *Two sidecars*: a second Litestream by hand, on the same file and the same replica, for 4 seconds.
-  Between them they may spoil the chain, of which nobody knows until it is restored: the next machine
-  then refuses to serve, and independent copies and earlier epochs are what is left.
+  Between them they may spoil the chain, of which nobody knows until it is restored: the next
+  machine then refuses to serve, and independent copies and earlier epochs are what is left.
 - *A chain of 10,000 objects*: so many syncs; what compaction has made of them is removed.
 """
 
